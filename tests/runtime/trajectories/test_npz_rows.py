@@ -1,0 +1,104 @@
+"""npz files: columns, or stacked trajectories."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from magvit_runtime.errors import TrajectoryError
+from magvit_runtime.trajectories import ReadReport, read_trajectories
+
+
+def write(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def test_columns_read_as_in_csv(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "gestures.npz",
+        id=np.array(["a", "a", "b", "b"]),
+        x=np.arange(4),
+        y=np.array([0.5, 1.5, 2.5, 3.5]),
+        t=np.array([0, 2, 0, 3]),
+        label=np.array([1, 1, 2, 2], np.uint8),
+    )
+    first, second = read_trajectories(path, ReadReport())
+    assert (first.id, first.label, first.first_row) == ("a", "1", 1)
+    assert (second.id, second.label, second.first_row) == ("b", "2", 3)
+    assert second.xy.tolist() == [[2, 2.5], [3, 3.5]]
+    assert second.t.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("t", "times"),
+    [(None, [0, 1, 2]), ([0, 2, 5], [0, 2, 5]), ([[0, 1, 2], [0, 2, 5]], [0, 2, 5])],
+)
+def test_stacked_trajectories(tmp_path: Path, t: Any, times: list[float]) -> None:
+    xy = np.random.default_rng(0).random((2, 3, 2), np.float32)
+    extra = {} if t is None else {"t": np.array(t)}
+    path = write(tmp_path / "gestures.npz", xy=xy, label=np.array(["up", "down"]), **extra)
+    _, second = read_trajectories(path, ReadReport())
+    assert (second.id, second.label, second.first_row) == ("1", "down", 2)
+    np.testing.assert_array_equal(second.xy, xy[1].astype(np.float64))
+    assert second.t.tolist() == times
+
+
+def test_stacked_trajectories_with_equal_ids_are_not_merged(tmp_path: Path) -> None:
+    report = ReadReport()
+    path = write(tmp_path / "gestures.npz", xy=np.ones((4, 3, 2)), id=np.array(["a", "a", "", "b"]))
+    first, last = read_trajectories(path, report)
+    assert (first.id, len(first.t), last.id) == ("a", 3, "b")
+    assert [(found.row, found.problem, found.action) for found in report.problems] == [
+        (2, "repeated_id", "refused"),
+        (3, "missing_id", "refused"),
+    ]
+
+
+def test_a_nan_point_of_a_stacked_trajectory_leaves_a_gap_in_time(tmp_path: Path) -> None:
+    xy = np.zeros((1, 4, 2))
+    xy[0, 1, 0] = np.nan
+    report = ReadReport()
+    (trajectory,) = read_trajectories(write(tmp_path / "gestures.npz", xy=xy), report)
+    assert trajectory.t.tolist() == [0, 2, 3]
+    assert report.problems[0].problem == "not_finite"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"xy": np.zeros((2, 3))}, r"xy has the wrong shape: found \[2, 3\]"),
+        ({"xy": np.zeros((2, 3, 3))}, r"xy has the wrong shape: found \[2, 3, 3\]"),
+        ({"xy": np.zeros((2, 1, 2))}, r"xy has the wrong shape: found \[2, 1, 2\]"),
+        ({"xy": np.zeros((0, 3, 2))}, "no usable trajectory"),
+        ({"xy": np.zeros((2, 3, 2), complex)}, "xy has a type .* found complex128"),
+        ({"xy": np.zeros((2, 3, 2)), "label": np.zeros(3)}, r"label .* expected \[2\]"),
+        ({"xy": np.zeros((2, 3, 2)), "t": np.zeros(2)}, r"t .* expected \[2, 3\] or \[3\]"),
+        ({"id": np.zeros(2), "x": np.zeros(2)}, "no column y"),
+        ({"id": np.zeros(2), "x": np.zeros(2), "y": np.zeros(3)}, r"y .* expected \[2\]"),
+        ({"xy": np.array([[None]], dtype=object)}, "can't be read safely"),
+    ],
+)
+def test_unusable_arrays_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrajectoryError, match=words):
+        read_trajectories(write(tmp_path / "gestures.npz", **arrays), ReadReport())
+
+
+@pytest.mark.parametrize("kept", [0, 10, 400, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = write(tmp_path / "gestures.npz", xy=np.zeros((9, 9, 2)))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(TrajectoryError, match="can't be read as npz"):
+        read_trajectories(path, ReadReport())
+
+
+def test_a_zip_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gestures.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("xy.npy", b"not an array")
+    with pytest.raises(TrajectoryError, match="the array xy has a type that can't be used"):
+        read_trajectories(path, ReadReport())

@@ -1,0 +1,119 @@
+"""Parquet files, and what happens where pyarrow is missing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from magvit_runtime.errors import TrajectoryError
+from magvit_runtime.trajectories import ReadReport, read_trajectories
+
+pa = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow (the extra [data])")
+pq = pytest.importorskip("pyarrow.parquet")
+
+
+def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def test_numbers_and_categories_as_ids_and_labels(tmp_path: Path) -> None:
+    columns = {
+        "label": pa.array(["up", "up", "down", "down"]).dictionary_encode(),
+        "y": [0, 1, 2, 3],
+        "x": pa.array([0, 0.5, 1, 1.5], pa.float32()),
+        "id": [1, 1, 2, 2],
+        "other": [[1], [2], [3], [4]],
+    }
+    path = write(tmp_path / "gestures.parquet", columns)
+    first, second = read_trajectories(path, ReadReport())
+    assert (first.id, first.label, first.first_row) == ("1", "up", 1)
+    assert (second.id, second.label, second.first_row) == ("2", "down", 3)
+    assert second.xy.tolist() == [[1, 2], [1.5, 3]]
+
+
+def test_missing_values_drop_their_rows(tmp_path: Path) -> None:
+    columns = {
+        "id": ["a", "a", None, "a", "a"],
+        "x": [0.0, None, 1.0, 1.0, 2.0],
+        "y": [0.0, 1.0, 1.0, float("nan"), 2.0],
+        "label": pa.nulls(5),
+    }
+    report = ReadReport()
+    path = write(tmp_path / "gestures.parquet", columns)
+    (trajectory,) = read_trajectories(path, report)
+    assert trajectory.xy.tolist() == [[0, 0], [2, 2]]
+    assert trajectory.label is None
+    assert [
+        (found.row, found.problem) for found in sorted(report.problems, key=lambda p: p.row)
+    ] == [
+        (2, "not_a_number"),
+        (3, "missing_id"),
+        (4, "not_finite"),
+    ]
+
+
+def test_a_trajectory_may_cross_batches_and_row_groups(tmp_path: Path) -> None:
+    rows = 10_000
+    columns = {"id": ["a"] * rows, "x": list(range(rows)), "y": [0] * rows}
+    path = write(tmp_path / "gestures.parquet", columns, row_group_size=777)
+    (trajectory,) = read_trajectories(path, ReadReport())
+    assert trajectory.xy[:, 0].tolist() == list(range(rows))
+
+
+def test_times_of_day_are_refused(tmp_path: Path) -> None:
+    now = dt.datetime(2026, 1, 1)
+    path = write(
+        tmp_path / "gestures.parquet", {"id": ["a"] * 2, "x": [0, 1], "y": [0, 1], "t": [now, now]}
+    )
+    with pytest.raises(TrajectoryError, match=r"column t .* found timestamp\[us\]"):
+        read_trajectories(path, ReadReport())
+
+
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "gestures.parquet", {"id": ["a"], "px": [0]})
+    with pytest.raises(TrajectoryError, match="has no column x, y: found 'id', 'px'"):
+        read_trajectories(path, ReadReport())
+
+
+@pytest.mark.parametrize("kept", [0, 3, 200, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = write(tmp_path / "gestures.parquet", {"id": ["a"] * 2, "x": [0, 1], "y": [0, 1]})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(TrajectoryError, match="can't be read as Parquet"):
+        read_trajectories(path, ReadReport())
+
+
+def test_a_missing_pyarrow_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "gestures.parquet", {"id": ["a"] * 2, "x": [0, 1], "y": [0, 1]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(TrajectoryError, match=r"pip install 'magvit-runtime\[data\]'"):
+        read_trajectories(path, ReadReport())
+
+
+def test_memory_stays_small_for_a_large_row_group(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = 500_000
+    columns = {
+        "id": pa.array([str(row // 100) for row in range(rows)]),
+        "x": rng.random(rows),
+        "y": rng.random(rows),
+    }
+    path = write(tmp_path / "gestures.parquet", columns, row_group_size=rows, use_dictionary=False)
+    assert path.stat().st_size > 8e6
+    default = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(default)
+    pa.set_memory_pool(counted)
+    try:
+        count = sum(1 for _ in read_trajectories(path, ReadReport()))
+    finally:
+        pa.set_memory_pool(default)
+    assert count == rows // 100
+    assert 0 < counted.max_memory() < 8e6
