@@ -1,0 +1,147 @@
+"""The models this package knows: where their weights are published and what shape they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from magvit_export.config import TokenizerConfig
+from magvit_runtime.errors import InputError
+
+Family = Literal["magvit", "ibq", "autoregressive", "videomae", "clip"]
+
+
+@dataclass(frozen=True)
+class CatalogEntry:
+    """One model.
+
+    Attributes:
+        name: What commands call it.
+        family: Which architecture; "magvit" is what `magvit export` can export today.
+        summary: Input, output and size, in a few words.
+        config: Its architecture, where the family is "magvit".
+        repo: Repository on the Hugging Face hub; None for presets that have no published weights.
+        file: Checkpoint file in that repository; None where the repository is a whole model.
+        licence: What the publisher says of the weights.
+    """
+
+    name: str
+    family: Family
+    summary: str
+    config: TokenizerConfig | None = None
+    repo: str | None = None
+    file: str | None = None
+    licence: str = "none named: do not redistribute weights or engines"
+
+
+IMAGE_16X = (1, 1, 2, 2, 4)
+
+CATALOG: tuple[CatalogEntry, ...] = (
+    CatalogEntry(
+        "open-magvit2-video-128",
+        "magvit",
+        "17x128x128 clips, 18 bits, 5x16x16 tokens, 144.9 M encoder",
+        TokenizerConfig(),
+        "TencentARC/Open-MAGVIT2-Tokenizer-262144-Video",
+        "video_128_262144.ckpt",
+    ),
+    CatalogEntry(
+        "trajectory-small",
+        "magvit",
+        "17x128x128 clips, 18 bits, 5x16x16 tokens; small preset for seeded weights",
+        TokenizerConfig(ch=32, num_res_blocks=1),
+        licence="seeded weights: nobody's",
+    ),
+    CatalogEntry(
+        "open-magvit2-image-256",
+        "magvit",
+        "256x256 images, 18 bits, 16x16 tokens, 49.8 M encoder",
+        TokenizerConfig(ch_mult=IMAGE_16X, resolution=256, dims=2),
+        "TencentARC/Open-MAGVIT2-Tokenizer-256-resolution",
+        "imagenet_256_L.ckpt",
+    ),
+    CatalogEntry(
+        "open-magvit2-image-128",
+        "magvit",
+        "128x128 images, 18 bits, 16x16 tokens, 48.4 M encoder",
+        TokenizerConfig(dims=2),
+        "TencentARC/Open-MAGVIT2-Tokenizer-128-resolution",
+        "imagenet_128_L.ckpt",
+    ),
+    CatalogEntry(
+        "open-magvit2-pretrain-262144",
+        "magvit",
+        "256x256 images, 18 bits, 16x16 tokens",
+        TokenizerConfig(ch_mult=IMAGE_16X, resolution=256, dims=2),
+        "TencentARC/Open-MAGVIT2-Tokenizer-262144-Pretrain",
+        "pretrain256_262144.ckpt",
+    ),
+    CatalogEntry(
+        "open-magvit2-pretrain-16384",
+        "magvit",
+        "256x256 images, 14 bits, 16x16 tokens",
+        TokenizerConfig(ch_mult=IMAGE_16X, resolution=256, z_channels=14, dims=2),
+        "TencentARC/Open-MAGVIT2-Tokenizer-16384-Pretrain",
+        "pretrain256_16384.ckpt",
+    ),
+    *(
+        CatalogEntry(
+            f"ibq-{size}",
+            "ibq",
+            f"256x256 images, {size} codes, 16x16 tokens, 46.8 M encoder",
+            repo=f"TencentARC/IBQ-Tokenizer-{size}",
+            file=f"imagenet256_{size}.ckpt",
+        )
+        for size in (1024, 8192, 16384, 262144)
+    ),
+    *(
+        CatalogEntry(
+            f"ibq-pretrain-{size}",
+            "ibq",
+            f"256x256 images, {size} codes, 16x16 tokens, 46.8 M encoder",
+            repo=f"TencentARC/IBQ-Tokenizer-{size}-Pretrain",
+            file=f"IBQ_pretrain_{size}.ckpt",
+        )
+        for size in (16384, 262144)
+    ),
+    *(
+        CatalogEntry(
+            f"open-magvit2-ar-{size.lower()}",
+            "autoregressive",
+            f"256x256 images from classes, 256 tokens, {parameters}",
+            repo=f"TencentARC/Open-MAGVIT2-AR-{size}-256-resolution",
+            file=f"AR_256_{size}.ckpt",
+        )
+        for size, parameters in (("B", "343 M"), ("L", "804 M"), ("XL", "1.49 B"))
+    ),
+    CatalogEntry(
+        "videomae-base",
+        "videomae",
+        "16x224x224 clips, 1568x768 features, 86.2 M",
+        repo="MCG-NJU/videomae-base",
+        licence="CC-BY-NC-4.0: never ship its weights or engines",
+    ),
+    CatalogEntry(
+        "clip-vit-base-patch32",
+        "clip",
+        "224x224 images, 512 features, 87.8 M",
+        repo="openai/clip-vit-base-patch32",
+        licence="see the repository",
+    ),
+)
+
+
+def find_model(name: str) -> CatalogEntry:
+    """The catalog's entry of a model.
+
+    Raises:
+        InputError: No model has this name.
+    """
+    for entry in CATALOG:
+        if entry.name == name:
+            return entry
+    raise InputError(
+        f"no model is named {name!r}",
+        expected=", ".join(entry.name for entry in CATALOG),
+        mend="magvit models",
+    )
