@@ -1,0 +1,154 @@
+"""A bundle: a directory with a manifest, graphs and weights, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from magvit_runtime.errors import BundleError
+from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
+
+MANIFEST_NAME = "bundle.json"
+MANIFEST_LIMIT = 4 * 2**20
+EXPORT_AGAIN = "export it again with `magvit export`"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Its manifest has been validated; its files, as each is asked for.
+
+    Attributes:
+        path: The directory.
+        manifest: What bundle.json says.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the weights were generated rather than trained."""
+        return self.manifest.weights.source == "seeded"
+
+    def encoder(self, precision: Precision | None = None) -> tuple[Precision, GraphRecord]:
+        """The encoder graph of a precision; None takes the most precise one there is.
+
+        Raises:
+            BundleError: The bundle has no encoder of this precision.
+        """
+        graphs = self.manifest.encoder
+        order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
+        wanted = (precision,) if precision else order
+        for name in wanted:
+            if name in graphs:
+                return name, graphs[name]
+        raise BundleError(
+            f"{self.path} has no encoder of this precision",
+            found=", ".join(graphs) or "none",
+            expected=precision,
+            mend=f"magvit export {self.manifest.model} --precision {precision or 'fp32'}",
+        )
+
+    def verified_graph(self, graph: GraphRecord) -> Path:
+        """Path of a graph whose file and weights were just checked against their digests.
+
+        Raises:
+            BundleError: A file is missing, lies outside the bundle, or was changed.
+        """
+        for name in (graph.file, *graph.data):
+            self.verified_file(name)
+        return self.path / graph.file
+
+    def verified_file(self, name: str) -> Path:
+        """Path of one of the bundle's files, just checked against its recorded size and digest.
+
+        Raises:
+            BundleError: The file is missing, lies outside the bundle, or was changed.
+        """
+        record = self.manifest.files[name]
+        path = self.path / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing", mend=EXPORT_AGAIN)
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise BundleError(f"{path} is a link to outside the bundle", found=path.resolve())
+        size = path.stat().st_size
+        if size != record.size:
+            raise BundleError(
+                f"{path} has changed since export",
+                found=f"{size} bytes",
+                expected=f"{record.size} bytes",
+                mend=EXPORT_AGAIN,
+            )
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != record.sha256:
+            raise BundleError(
+                f"{path} has changed since export",
+                found=f"sha256 {digest}",
+                expected=record.sha256,
+                mend=EXPORT_AGAIN,
+            )
+        return path
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Opens a bundle directory and validates its manifest.
+
+    Raises:
+        BundleError: There is no bundle, its manifest is malformed or of another schema version,
+            or a file name in it is unsafe.
+    """
+    directory = Path(path)
+    manifest_path = directory / MANIFEST_NAME
+    if not manifest_path.is_file():
+        raise BundleError(
+            f"{directory} is no bundle: it has no {MANIFEST_NAME}",
+            mend=f"make one with `magvit export MODEL -o {directory}`",
+        )
+    if manifest_path.stat().st_size > MANIFEST_LIMIT:
+        raise BundleError(f"{manifest_path} is too large", expected=f"{MANIFEST_LIMIT} bytes")
+    try:
+        text = manifest_path.read_bytes()
+        _check_version(manifest_path, text)
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BundleError(
+            f"{manifest_path} is malformed", found=str(error), mend=EXPORT_AGAIN
+        ) from error
+    _check_names(manifest_path, manifest)
+    return Bundle(directory, manifest)
+
+
+def _check_version(path: Path, text: bytes) -> None:
+    class Versioned(msgspec.Struct):
+        schema_version: int
+
+    version = msgspec.json.decode(text, type=Versioned).schema_version
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has another schema version",
+            found=version,
+            expected=SCHEMA_VERSION,
+            mend="install the magvit-runtime that wrote it, or " + EXPORT_AGAIN,
+        )
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    for name in manifest.files:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not name:
+            raise BundleError(f"{path} names a file outside the bundle", found=repr(name))
+    for graph in _graphs(manifest):
+        for name in (graph.file, *graph.data):
+            if name not in manifest.files:
+                raise BundleError(f"{path} names a graph file without its digest", found=repr(name))
+
+
+def _graphs(manifest: Manifest) -> Iterable[GraphRecord]:
+    yield from manifest.encoder.values()
+    if manifest.classifier is not None:
+        yield manifest.classifier.graph

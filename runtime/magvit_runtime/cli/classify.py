@@ -1,0 +1,81 @@
+"""`magvit classify`: trajectories, frames, a video or tokens to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from magvit_runtime.classifier import Classification, Classifier
+from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.clip_sources import ClipBatch, read_clips
+from magvit_runtime.predictions import write_predictions
+from magvit_runtime.sessions import Backend
+from magvit_runtime.tokenizer import Tokenizer
+from magvit_runtime.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.weights_label import weights_label
+
+
+def classify(
+    bundle: Path,
+    source: Path,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    backend: Backend = "auto",
+    threads: int | None = None,
+    batch_size: int = 1,
+) -> Outcome:
+    """Turns trajectories, frames or a video into a table of classes and probabilities.
+
+    Args:
+        bundle: Directory of the exported model, with a trained classifier.
+        source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
+            video.
+        output: CSV file to write.
+        style: How trajectories are drawn; as for the clips that the classifier was trained on.
+        backend: What runs the models; auto takes the best of this machine.
+        threads: CPU threads; the backend's own choice by default.
+        batch_size: Clips that run at once.
+    """
+    report = ReadReport()
+    batches = read_clips(source, style, report, batch_size)
+    with (
+        Classifier.open(bundle, backend=backend, threads=threads) as classifier,
+        Tokenizer.open(
+            bundle, backend=backend, threads=threads, batch_size=batch_size
+        ) as tokenizer,
+        progress_bar("clips") as advance,
+    ):
+        counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
+    clips, known, right = counts
+    label = weights_label(tokenizer.bundle)
+    facts = {
+        "clips": clips,
+        "output": str(output),
+        "weights": label,
+        "labelled": known,
+        "right": right,
+        "problems": [asdict(problem) for problem in report.problems],
+    }
+    text = f"{clips} clips -> {output}\n{tokenizer.bundle.manifest.model}, {label}"
+    if known:
+        text += f"\n{right} of {known} labelled clips predicted right ({right / known:.1%})"
+    if report.counts:
+        text += "\n" + report.summary()
+    return Outcome(facts, text)
+
+
+def _classify(
+    batches: Iterator[ClipBatch],
+    tokenizer: Tokenizer,
+    classifier: Classifier,
+    advance: Callable[[int], None],
+) -> Iterator[tuple[tuple[str, ...], tuple[str | None, ...], Classification]]:
+    for batch in batches:
+        yield batch.ids, batch.labels, classifier(tokenizer(batch.frames))
+        advance(len(batch.ids))

@@ -1,0 +1,75 @@
+"""`magvit tokenize`: trajectories, frames or a video to token ids."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.clip_sources import read_clips
+from magvit_runtime.manifest import Precision
+from magvit_runtime.sessions import Backend
+from magvit_runtime.token_files import token_writer
+from magvit_runtime.tokenizer import Tokenizer
+from magvit_runtime.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.weights_label import weights_label
+
+
+def tokenize(
+    bundle: Path,
+    source: Path,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    backend: Backend = "auto",
+    precision: Precision | None = None,
+    threads: int | None = None,
+    batch_size: int = 1,
+) -> Outcome:
+    """Turns trajectories, frames or a video into token ids.
+
+    Args:
+        bundle: Directory of the exported model.
+        source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
+            video.
+        output: Token file to write: .parquet or .npz.
+        style: How trajectories are drawn.
+        backend: What runs the model; auto takes the best of this machine.
+        precision: Which of the bundle's encoders; the most precise by default.
+        threads: CPU threads; the backend's own choice by default.
+        batch_size: Clips that run at once.
+    """
+    report = ReadReport()
+    batches = read_clips(source, style, report, batch_size)
+    clips = 0
+    with Tokenizer.open(
+        bundle, backend=backend, precision=precision, threads=threads, batch_size=batch_size
+    ) as tokenizer:
+        with token_writer(output, tokenizer.bundle) as writer, progress_bar("clips") as advance:
+            for batch in batches:
+                writer.write(batch.ids, batch.labels, tokenizer(batch.frames))
+                clips += len(batch.ids)
+                advance(len(batch.ids))
+        capabilities = tokenizer.capabilities
+    label = weights_label(tokenizer.bundle)
+    facts = {
+        "clips": clips,
+        "output": str(output),
+        "weights": label,
+        "backend": capabilities.backend,
+        "precision": capabilities.precision,
+        "reason": capabilities.reason,
+        "problems": [asdict(problem) for problem in report.problems],
+    }
+    text = (
+        f"{clips} clips -> {output}\n"
+        f"{tokenizer.bundle.manifest.model}, {label}; {capabilities.backend} "
+        f"{capabilities.version} on {capabilities.device} ({capabilities.reason})"
+    )
+    if report.counts:
+        text += "\n" + report.summary()
+    return Outcome(facts, text)

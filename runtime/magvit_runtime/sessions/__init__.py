@@ -1,0 +1,6 @@
+"""Sessions: a bundle's graph in a backend, and the choice of the backend."""
+
+from magvit_runtime.sessions.protocol import Capabilities, Session
+from magvit_runtime.sessions.selection import Backend, open_session
+
+__all__ = ["Backend", "Capabilities", "Session", "open_session"]

@@ -1,0 +1,59 @@
+"""ONNX Runtime on the CPU: the default backend, which runs every bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from magvit_runtime.closing import Closing
+from magvit_runtime.errors import BackendError
+from magvit_runtime.sessions.protocol import Array, Capabilities
+
+
+class OnnxRuntimeSession(Closing):
+    """A graph in ONNX Runtime's CPU provider.
+
+    Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
+    session's own pool of threads. `close` must not overlap with a `run`.
+    """
+
+    def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        try:
+            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
+                str(graph), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own exceptions share no base of their own.
+            raise BackendError(
+                f"ONNX Runtime can't load {graph}", found=_first_line(error)
+            ) from error
+        self.capabilities = Capabilities(
+            backend="onnxruntime",
+            version=onnxruntime.__version__,
+            device="CPU",
+            precision=precision,
+            threads=threads or 0,
+            reason=reason,
+        )
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Runs the graph once; see `Session.run`."""
+        if self._session is None:
+            raise BackendError("this session is closed")
+        try:
+            results: list[Array] = self._session.run(list(outputs), dict(inputs))
+        except Exception as error:  # As above.
+            raise BackendError("ONNX Runtime failed", found=_first_line(error)) from error
+        return results
+
+    def close(self) -> None:
+        """Frees the graph and its threads."""
+        self._session = None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
