@@ -1,0 +1,68 @@
+"""`magvit export`: checkpoint to bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.manifest import Precision
+from magvit_runtime.weights_label import weights_label
+
+
+def export(
+    model: str,
+    *,
+    weights: str,
+    output: Annotated[Path, Parameter(alias="-o")],
+    variant: Literal["ema", "raw"] | None = None,
+    config: Path | None = None,
+    precision: Precision = "fp32",
+    residual: Literal["fp32"] | None = None,
+    batch: int | None = None,
+    frames: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Outcome:
+    """Exports a checkpoint's encoder and quantizer to an ONNX bundle.
+
+    Args:
+        model: Name of the model; `magvit models` lists them.
+        weights: Path of a checkpoint (.ckpt, .pt, .safetensors), `hub`, `seeded` or `seeded:N`.
+        output: Directory of the bundle. An existing bundle of the same weights gains this
+            precision.
+        variant: Which weights of the checkpoint; EMA where it has them.
+        config: JSON file with another architecture of the family, for fine-tuned variants.
+        precision: Precision of the graph. tf32 is the fp32 graph, where convs may round to TF32.
+        residual: fp32 keeps the residual stream of a half-precision graph in float32.
+        batch: Fixes the batch size; any by default.
+        frames: Fixes the number of frames; any by default.
+        height: Fixes the height in pixels; any by default.
+        width: Fixes the width in pixels; any by default.
+    """
+    from magvit_export.catalog import find_model
+    from magvit_export.config import read_config
+    from magvit_export.exporting import ClipSizes, export_tokenizer
+
+    bundle = export_tokenizer(
+        find_model(model),
+        output,
+        weights=weights,
+        variant=variant,
+        config=read_config(config) if config else None,
+        precision=precision,
+        residual=residual,
+        sizes=ClipSizes(batch, frames, height, width),
+    )
+    label = weights_label(bundle)
+    facts = {
+        "bundle": str(output),
+        "model": model,
+        "precision": precision,
+        "weights": label,
+        "files": {name: record.size for name, record in bundle.manifest.files.items()},
+    }
+    size = sum(record.size for record in bundle.manifest.files.values())
+    return Outcome(facts, f"{model} ({precision}), {label} -> {output} ({size / 1e6:.0f} MB)")
