@@ -1,0 +1,52 @@
+"""Checkpoint files as Open-MAGVIT2 publishes them, with weights that key names generate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from magvit_export.checkpoint_keys import ema_name
+from magvit_export.config import TokenizerConfig
+from magvit_export.models import empty_tokenizer
+from magvit_export.seeded import seeded_array
+
+SMALL = TokenizerConfig(ch=32, num_res_blocks=1)
+TINY = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
+
+
+def model_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in empty_tokenizer(config).state_dict().items()}
+
+
+def raw_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(seeded_array(key, shape)) for key, shape in shapes.items()}
+
+
+def ema_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Keys without dots, seeded by those names: unrelated to the raw weights."""
+    tensors: dict[str, Tensor] = {
+        "model_ema.decay": torch.tensor(0.999),
+        "model_ema.num_updates": torch.tensor(1, dtype=torch.int32),
+    }
+    for key, shape in shapes.items():
+        name = ema_name(key)
+        tensors[name] = torch.from_numpy(seeded_array(key, shape, name=name))
+    return tensors
+
+
+def published_tensors(config: TokenizerConfig) -> dict[str, Tensor]:
+    shapes = model_shapes(config)
+    return raw_tensors(shapes) | ema_tensors(shapes)
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> Path:
+    torch.save({"state_dict": dict(tensors)}, path)
+    return path
+
+
+def golden(name: str) -> Mapping[str, np.ndarray]:
+    return np.load(Path(__file__).parent / "golden" / f"{name}.npz")
