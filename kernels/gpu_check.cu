@@ -1,0 +1,300 @@
+// Checks the CUDA kernels against the CPU operators on the GPU of this machine, on fresh random
+// inputs of the real sizes, and measures their bandwidth against a device-to-device copy of the
+// same run.
+//
+//   cmake -B build && cmake --build build --target gpu_check && build/kernels/gpu_check
+//
+// Prints one JSON document. Exit code 0: all checks passed, or there is no GPU and nothing was run;
+// 1: a check failed; 2: CUDA failed.
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "group_norm_silu/group_norm_cuda.h"
+#include "lfq/lfq_cuda.h"
+#include "magvit/operators.h"
+#include "tensor/half.h"
+#include "tensor/shape.h"
+
+namespace {
+
+using magvit::Half;
+
+constexpr int kRepeats = 30;
+constexpr int64_t kVectorChannels = 8;
+
+// fp16 results may differ by a rounding of the last bit; fp32 ones by the GPU's faster exponential.
+constexpr float kHalfTolerance = 1e-3f;
+constexpr float kFloatTolerance = 5e-6f;
+
+// The error of a NaN or an infinity, which JSON can't write.
+constexpr double kNotFinite = 1e30;
+
+void Require(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  std::printf("{\"error\": \"%s: %s\"}\n", what, cudaGetErrorString(error));
+  std::exit(2);
+}
+
+class DeviceBuffer {
+ public:
+  explicit DeviceBuffer(size_t bytes) {
+    Require(cudaMalloc(&data_, std::max<size_t>(bytes, 16)), "allocate device memory");
+  }
+  ~DeviceBuffer() { cudaFree(data_); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+
+  void* get() const { return data_; }
+
+ private:
+  void* data_ = nullptr;
+};
+
+template <typename T>
+void Upload(const std::vector<T>& host, const DeviceBuffer& device) {
+  Require(cudaMemcpy(device.get(), host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice),
+          "copy to the device");
+}
+
+template <typename T>
+std::vector<T> Download(const DeviceBuffer& device, size_t size) {
+  std::vector<T> host(size);
+  Require(cudaMemcpy(host.data(), device.get(), size * sizeof(T), cudaMemcpyDeviceToHost),
+          "copy from the device");
+  return host;
+}
+
+// Captures what `launch` enqueues in a CUDA graph, which refuses allocations and synchronisation,
+// and returns the median time of one replay in microseconds.
+double MedianMicroseconds(const std::function<cudaError_t(cudaStream_t)>& launch) {
+  cudaStream_t stream;
+  cudaGraph_t graph;
+  cudaGraphExec_t replay;
+  cudaEvent_t start, stop;
+  Require(cudaStreamCreate(&stream), "create a stream");
+  Require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal), "begin the capture");
+  Require(launch(stream), "launch");
+  Require(cudaStreamEndCapture(stream, &graph), "end the capture");
+  Require(cudaGraphInstantiate(&replay, graph, 0), "instantiate the graph");
+  Require(cudaEventCreate(&start), "create an event");
+  Require(cudaEventCreate(&stop), "create an event");
+
+  std::vector<float> milliseconds(kRepeats);
+  Require(cudaGraphLaunch(replay, stream), "warm up");
+  for (float& time : milliseconds) {
+    Require(cudaEventRecord(start, stream), "record an event");
+    Require(cudaGraphLaunch(replay, stream), "replay the graph");
+    Require(cudaEventRecord(stop, stream), "record an event");
+    Require(cudaEventSynchronize(stop), "run the kernels");
+    Require(cudaEventElapsedTime(&time, start, stop), "read the time");
+  }
+
+  cudaEventDestroy(start);
+  cudaEventDestroy(stop);
+  cudaGraphExecDestroy(replay);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+  std::nth_element(milliseconds.begin(), milliseconds.begin() + kRepeats / 2, milliseconds.end());
+  return 1e3 * milliseconds[kRepeats / 2];
+}
+
+// Bytes per second of a device-to-device copy, reads and writes counted.
+double CopyBandwidth() {
+  constexpr size_t kBytes = size_t{256} << 20;
+  const DeviceBuffer source(kBytes), target(kBytes);
+  const double time = MedianMicroseconds([&](cudaStream_t stream) {
+    return cudaMemcpyAsync(target.get(), source.get(), kBytes, cudaMemcpyDeviceToDevice, stream);
+  });
+  return 2 * kBytes / time * 1e6;
+}
+
+// Feature maps of the video encoder at 17x128x128.
+struct Size {
+  int64_t channels, frames, height, width;
+};
+
+struct Case {
+  std::string operation;
+  Size size;
+  magvit_dtype dtype;
+  magvit_shape shape;
+
+  int64_t Elements() const {
+    const int64_t row =
+        shape.layout == MAGVIT_CHANNELS_LAST ? magvit::ChannelPitch(shape) : shape.channels;
+    return shape.batch * shape.positions * row;
+  }
+};
+
+struct Outcome {
+  double max_error = 0.0;
+  double tolerance = 0.0;
+  bool repeats = true;  // a second run gave the same bits
+  double microseconds = 0.0;
+  double bytes = 0.0;
+
+  bool Passed() const { return max_error <= tolerance && repeats; }
+};
+
+template <typename T>
+std::vector<T> RandomInput(size_t size, std::mt19937& generator) {
+  std::uniform_real_distribution<float> uniform(-1.0f, 2.0f);
+  std::vector<T> values(size);
+  for (T& value : values) value = magvit::FromFloat<T>(uniform(generator));
+  return values;
+}
+
+Outcome CheckLfq(const Case& test, const DeviceBuffer& latents, const void* host_latents) {
+  const size_t count = test.shape.batch * test.shape.positions;
+  const DeviceBuffer ids(count * sizeof(int32_t));
+  const auto launch = [&](cudaStream_t stream) {
+    return magvit::LaunchLfq(latents.get(), test.dtype, test.shape,
+                             static_cast<int32_t*>(ids.get()), nullptr, stream);
+  };
+
+  Outcome outcome;
+  outcome.microseconds = MedianMicroseconds(launch);
+  const std::vector<int32_t> found = Download<int32_t>(ids, count);
+  std::vector<int32_t> expected(count);
+  magvit_lfq(host_latents, test.dtype, test.shape, expected.data(), nullptr, 0);
+  for (size_t i = 0; i < count; ++i) outcome.max_error += found[i] != expected[i] ? 1.0 : 0.0;
+  const size_t element = test.dtype == MAGVIT_FLOAT16 ? sizeof(Half) : sizeof(float);
+  outcome.bytes = static_cast<double>(test.Elements() * element + count * sizeof(int32_t));
+  return outcome;
+}
+
+template <typename T>
+Outcome CheckGroupNorm(const Case& test, const DeviceBuffer& input,
+                       const std::vector<T>& host_input, std::mt19937& generator) {
+  const std::vector<float> weight = RandomInput<float>(test.shape.channels, generator);
+  const std::vector<float> bias = RandomInput<float>(test.shape.channels, generator);
+  const DeviceBuffer device_weight(weight.size() * sizeof(float));
+  const DeviceBuffer device_bias(bias.size() * sizeof(float));
+  Upload(weight, device_weight);
+  Upload(bias, device_bias);
+  const magvit_group_norm_options options = {32, 1e-6f, weight.data(), bias.data(), 0, MAGVIT_SILU};
+  magvit_group_norm_options device_options = options;
+  device_options.weight = static_cast<const float*>(device_weight.get());
+  device_options.bias = static_cast<const float*>(device_bias.get());
+
+  const DeviceBuffer output(host_input.size() * sizeof(T));
+  const DeviceBuffer workspace(magvit::GroupNormWorkspaceBytes(test.shape, options.num_groups));
+  const auto launch = [&](cudaStream_t stream) {
+    return magvit::LaunchGroupNorm(input.get(), test.dtype, test.shape, device_options,
+                                   output.get(), workspace.get(), stream);
+  };
+
+  Outcome outcome;
+  outcome.tolerance = test.dtype == MAGVIT_FLOAT16 ? kHalfTolerance : kFloatTolerance;
+  Require(launch(nullptr), "launch");
+  const std::vector<T> first = Download<T>(output, host_input.size());
+  outcome.microseconds = MedianMicroseconds(launch);
+  const std::vector<T> found = Download<T>(output, host_input.size());
+  outcome.repeats = std::memcmp(first.data(), found.data(), found.size() * sizeof(T)) == 0;
+
+  std::vector<T> expected(host_input.size());
+  magvit_group_norm(host_input.data(), test.dtype, test.shape, &options, expected.data(), 0);
+  for (size_t i = 0; i < found.size(); ++i) {
+    const double wanted = magvit::ToFloat(expected[i]);
+    const double error = std::fabs(magvit::ToFloat(found[i]) - wanted) / (1.0 + std::fabs(wanted));
+    outcome.max_error = std::max(outcome.max_error, std::isfinite(error) ? error : kNotFinite);
+  }
+  outcome.bytes = 3.0 * static_cast<double>(found.size() * sizeof(T));
+  return outcome;
+}
+
+template <typename T>
+Outcome Check(const Case& test, std::mt19937& generator) {
+  const std::vector<T> host_input = RandomInput<T>(test.Elements(), generator);
+  const DeviceBuffer input(host_input.size() * sizeof(T));
+  Upload(host_input, input);
+  if (test.operation == "LFQ") return CheckLfq(test, input, host_input.data());
+  return CheckGroupNorm(test, input, host_input, generator);
+}
+
+std::vector<Case> AllCases() {
+  const Size features[] = {{128, 17, 128, 128}, {256, 17, 64, 64}, {512, 5, 16, 16}};
+  const Size latents = {18, 5, 16, 16};
+  std::vector<Case> cases;
+  const auto add = [&](const char* operation, const Size& size) {
+    for (int64_t batch : {1, 4, 8}) {
+      for (magvit_dtype dtype : {MAGVIT_FLOAT16, MAGVIT_FLOAT32}) {
+        // TensorRT pads fp16 channels-last only: DHWC8 against DHWC.
+        const int64_t vector = dtype == MAGVIT_FLOAT16 ? kVectorChannels : 1;
+        const int64_t pitch = magvit::DivideUp(size.channels, vector) * vector;
+        const int64_t positions = size.frames * size.height * size.width;
+        for (magvit_layout layout : {MAGVIT_CHANNELS_FIRST, MAGVIT_CHANNELS_LAST}) {
+          cases.push_back(
+              {operation, size, dtype, {batch, size.channels, positions, layout, pitch}});
+        }
+      }
+    }
+  };
+  for (const Size& size : features) add("GroupNormSiLU", size);
+  add("LFQ", latents);
+  return cases;
+}
+
+void PrintCase(const Case& test, const Outcome& outcome, double copy_bandwidth, bool last) {
+  const double bandwidth = outcome.bytes / outcome.microseconds * 1e6;
+  std::printf(
+      "    {\"operator\": \"%s\", \"shape\": [%lld, %lld, %lld, %lld, %lld], \"dtype\": \"%s\", "
+      "\"layout\": \"%s\", \"passed\": %s, \"max_error\": %.3g, \"tolerance\": %.3g, "
+      "\"repeats\": %s, \"microseconds\": %.2f, \"gigabytes_per_second\": %.1f, "
+      "\"of_copy\": %.3f}%s\n",
+      test.operation.c_str(), static_cast<long long>(test.shape.batch),
+      static_cast<long long>(test.size.channels), static_cast<long long>(test.size.frames),
+      static_cast<long long>(test.size.height), static_cast<long long>(test.size.width),
+      test.dtype == MAGVIT_FLOAT16 ? "float16" : "float32",
+      test.shape.layout == MAGVIT_CHANNELS_FIRST ? "channels_first" : "channels_last",
+      outcome.Passed() ? "true" : "false", outcome.max_error, outcome.tolerance,
+      outcome.repeats ? "true" : "false", outcome.microseconds, bandwidth / 1e9,
+      bandwidth / copy_bandwidth, last ? "" : ",");
+}
+
+}  // namespace
+
+int main() {
+  int devices = 0;
+  const cudaError_t found = cudaGetDeviceCount(&devices);
+  if (found != cudaSuccess || devices == 0) {
+    std::printf("{\"gpu\": null, \"ran\": 0, \"why\": \"no GPU: %s\"}\n",
+                found != cudaSuccess ? cudaGetErrorString(found) : "none is visible");
+    return 0;
+  }
+
+  cudaDeviceProp properties;
+  int driver = 0;
+  Require(cudaGetDeviceProperties(&properties, 0), "read the device's properties");
+  Require(cudaDriverGetVersion(&driver), "read the driver's version");
+  const unsigned seed = std::random_device{}();
+  std::mt19937 generator(seed);
+  const double copy_bandwidth = CopyBandwidth();
+  std::printf(
+      "{\n  \"gpu\": \"%s\", \"sm\": \"%d.%d\", \"cuda_driver\": %d, \"cuda_compiler\": %d,\n"
+      "  \"seed\": %u, \"copy_gigabytes_per_second\": %.1f,\n  \"checks\": [\n",
+      properties.name, properties.major, properties.minor, driver, CUDART_VERSION, seed,
+      copy_bandwidth / 1e9);
+
+  const std::vector<Case> cases = AllCases();
+  bool passed = true;
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const Outcome outcome = cases[i].dtype == MAGVIT_FLOAT16 ? Check<Half>(cases[i], generator)
+                                                             : Check<float>(cases[i], generator);
+    PrintCase(cases[i], outcome, copy_bandwidth, i + 1 == cases.size());
+    std::fflush(stdout);
+    passed = passed && outcome.Passed();
+  }
+  std::printf("  ],\n  \"ran\": %zu, \"passed\": %s\n}\n", cases.size(), passed ? "true" : "false");
+  return passed ? 0 : 1;
+}

@@ -1,0 +1,120 @@
+// The CPU operators of magvit-runtime as a C interface: LFQ and GroupNorm (with or without SiLU).
+//
+// Thread safety: every function here is reentrant and keeps no state between calls. Any number of
+// threads may call any of them at once, as long as no output of one call overlaps an input or
+// output of another. `threads` is the number of threads that one call may use: 1 runs on the
+// calling thread only, 0 means one thread per CPU that this process may run on. Results do not
+// depend on the number of threads, bit for bit.
+//
+// Usage, for the latents of one 17x128x128 clip, [N=1, C=18, 5, 16, 16] float:
+//
+//   struct magvit_shape shape = {
+//       .batch = 1, .channels = 18, .positions = 5 * 16 * 16,
+//       .layout = MAGVIT_CHANNELS_FIRST};
+//   int32_t ids[5 * 16 * 16];
+//   enum magvit_status status = magvit_lfq(latents, MAGVIT_FLOAT32, shape, ids, NULL, 0);
+//   if (status != MAGVIT_OK) fprintf(stderr, "%s\n", magvit_status_message(status));
+//
+// and for GroupNorm(32) + SiLU of a feature map, [N=1, C=128, 17, 128, 128] half, in place:
+//
+//   struct magvit_shape shape = {
+//       .batch = 1, .channels = 128, .positions = 17 * 128 * 128,
+//       .layout = MAGVIT_CHANNELS_FIRST};
+//   struct magvit_group_norm_options options = {
+//       .num_groups = 32, .epsilon = 1e-6f, .weight = weight, .bias = bias,
+//       .activation = MAGVIT_SILU};
+//   status = magvit_group_norm(features, MAGVIT_FLOAT16, shape, &options, features, 0);
+#ifndef MAGVIT_OPERATORS_H_
+#define MAGVIT_OPERATORS_H_
+
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define MAGVIT_EXPORT __attribute__((visibility("default")))
+#else
+#define MAGVIT_EXPORT
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Raised whenever a struct or a signature below changes.
+#define MAGVIT_OPERATORS_ABI 1
+
+enum magvit_status {
+  MAGVIT_OK = 0,
+  MAGVIT_NULL_POINTER = 1,
+  MAGVIT_BAD_SHAPE = 2,
+  MAGVIT_BAD_CHANNELS = 3,
+  MAGVIT_BAD_GROUPS = 4,
+  MAGVIT_BAD_EPSILON = 5,
+  MAGVIT_BAD_ENUM = 6,
+  MAGVIT_OUT_OF_MEMORY = 7,
+};
+
+enum magvit_dtype {
+  MAGVIT_FLOAT32 = 0,  // IEEE binary32
+  MAGVIT_FLOAT16 = 1,  // IEEE binary16
+};
+
+enum magvit_layout {
+  MAGVIT_CHANNELS_FIRST = 0,  // [N, C, positions]: NCHW, NCDHW
+  MAGVIT_CHANNELS_LAST = 1,   // [N, positions, channel_pitch]: NHWC, NDHWC, TensorRT's HWC8, DHWC8
+};
+
+enum magvit_activation {
+  MAGVIT_NO_ACTIVATION = 0,
+  MAGVIT_SILU = 1,  // y * sigmoid(y)
+};
+
+// A tensor [N, C, ...] with all dimensions after C as one.
+struct magvit_shape {
+  int64_t batch;      // N
+  int64_t channels;   // C
+  int64_t positions;  // product of the dimensions after C
+  enum magvit_layout layout;
+  // Elements from one position to the next in MAGVIT_CHANNELS_LAST; 0 means `channels` (no
+  // padding). Padding channels are never read and come out as zero. Unused in CHANNELS_FIRST.
+  int64_t channel_pitch;
+};
+
+struct magvit_group_norm_options {
+  int64_t num_groups;         // divides C
+  float epsilon;              // added to the variance; finite, not negative
+  const float* weight;        // [C] or [N, C]; NULL with `bias` means no affine
+  const float* bias;          // as `weight`
+  int32_t affine_per_sample;  // 0: weight and bias are [C]; 1: [N, C]
+  enum magvit_activation activation;
+};
+
+// Look-up-free quantization: token ids from latents. Bit i of an id is 1 where channel i > 0,
+// channel 0 being the least significant; zero, -0 and NaN give 0.
+//
+//   latents  `shape`, 1 to 31 channels
+//   ids      int32 [N, positions]
+//   packed   optional (may be NULL): uint8 [N, positions, ceil(C / 8)], the ids' low bytes,
+//            least significant first
+MAGVIT_EXPORT enum magvit_status magvit_lfq(const void* latents, enum magvit_dtype dtype,
+                                            struct magvit_shape shape, int32_t* ids,
+                                            uint8_t* packed, int32_t threads);
+
+// GroupNorm over (C / num_groups, positions) of each sample, then the activation. Statistics are
+// hierarchical in fp32: the error against fp64 stays near 1e-7 for any number of positions.
+// `output` has the type and shape of `input` and may be the same memory.
+MAGVIT_EXPORT enum magvit_status magvit_group_norm(const void* input, enum magvit_dtype dtype,
+                                                   struct magvit_shape shape,
+                                                   const struct magvit_group_norm_options* options,
+                                                   void* output, int32_t threads);
+
+// One plain sentence; never NULL, never freed.
+MAGVIT_EXPORT const char* magvit_status_message(enum magvit_status status);
+
+// MAGVIT_OPERATORS_ABI of the library, for comparison with that of this header.
+MAGVIT_EXPORT int32_t magvit_operators_abi(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif  // MAGVIT_OPERATORS_H_

@@ -1,0 +1,15 @@
+// Error messages of the plugins, to the logger of the TensorRT that loaded them.
+#ifndef MAGVIT_PLUGINS_LOGGING_H_
+#define MAGVIT_PLUGINS_LOGGING_H_
+
+#include <string>
+
+namespace magvit {
+
+// To the standard error where TensorRT's finder has no logger: so it is for libraries that
+// `load_library` loads, with TensorRT 10.16 and 11.1 (dispatch) and TensorRT-RTX 1.7.
+void LogError(const std::string& message) noexcept;
+
+}  // namespace magvit
+
+#endif  // MAGVIT_PLUGINS_LOGGING_H_

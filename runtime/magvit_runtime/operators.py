@@ -1,0 +1,268 @@
+"""The CPU operators of libmagvit_operators.so for NumPy arrays, and where the native libraries lie.
+
+The arithmetic is that of the CUDA kernels (kernels/): LFQ, and GroupNorm with or without SiLU,
+whose fp32 statistics stay accurate over any number of positions. Every function is thread-safe and
+releases the GIL while it computes; results don't depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import magvit_runtime
+from magvit_runtime.errors import BackendError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+LIBRARY_DIR_VARIABLE = "MAGVIT_LIBRARY_DIR"
+
+_OPERATORS_ABI = 1
+_DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
+_CHANNELS_FIRST, _CHANNELS_LAST = 0, 1
+_NO_ACTIVATION, _SILU = 0, 1
+
+
+class _Shape(ctypes.Structure):
+    """`struct magvit_shape` of magvit/operators.h."""
+
+    _fields_ = (
+        ("batch", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("positions", ctypes.c_int64),
+        ("layout", ctypes.c_int),
+        ("channel_pitch", ctypes.c_int64),
+    )
+
+
+class _GroupNormOptions(ctypes.Structure):
+    """`struct magvit_group_norm_options` of magvit/operators.h."""
+
+    _fields_ = (
+        ("num_groups", ctypes.c_int64),
+        ("epsilon", ctypes.c_float),
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("affine_per_sample", ctypes.c_int32),
+        ("activation", ctypes.c_int),
+    )
+
+
+def lfq(latents: NDArray[Any], threads: int | None = None) -> NDArray[np.int32]:
+    """Token ids of latents: bit i is 1 where channel i is above zero, channel 0 lowest.
+
+    Args:
+        latents: float32 or float16 [N, C, ...] of rank 3 to 5, C from 1 to 31. Zero, -0 and NaN
+            count as not above zero.
+        threads: Threads to use; None means one for each CPU.
+
+    Returns:
+        int32 [N, ...].
+
+    Raises:
+        InputError: The array has another dtype, rank or number of channels.
+        BackendError: The library is missing or of another version.
+    """
+    array, shape = _as_feature_map(latents)
+    ids = np.empty((array.shape[0], *array.shape[2:]), np.int32)
+    _call(
+        "magvit_lfq",
+        array.ctypes.data,
+        _DTYPES[array.dtype],
+        shape,
+        ids.ctypes.data,
+        None,
+        threads or 0,
+    )
+    return ids
+
+
+def group_norm(
+    x: NDArray[Any],
+    weight: NDArray[Any] | None = None,
+    bias: NDArray[Any] | None = None,
+    num_groups: int = 32,
+    epsilon: float = 1e-6,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """GroupNorm over (C / num_groups, ...) of each sample.
+
+    Args:
+        x: float32 or float16 [N, C, ...] of rank 3 to 5. Channels-last memory (an array whose
+            `np.moveaxis(x, 1, -1)` is contiguous) is used as it lies; other strides are copied.
+        weight: [C], or [N, C] for an affine map of each sample's own; None for none.
+        bias: As `weight`; both or neither.
+        num_groups: Divides C.
+        epsilon: Added to the variance.
+        threads: Threads to use; None means one for each CPU.
+
+    Returns:
+        Dtype, shape and memory layout of `x`; computed in float32.
+
+    Raises:
+        InputError: An array or number doesn't fit.
+        BackendError: The library is missing or of another version.
+    """
+    return _group_norm(x, weight, bias, num_groups, epsilon, _NO_ACTIVATION, threads)
+
+
+def group_norm_silu(
+    x: NDArray[Any],
+    weight: NDArray[Any] | None = None,
+    bias: NDArray[Any] | None = None,
+    num_groups: int = 32,
+    epsilon: float = 1e-6,
+    threads: int | None = None,
+) -> NDArray[Any]:
+    """GroupNorm, then SiLU: y * sigmoid(y). Arguments and result are those of `group_norm`."""
+    return _group_norm(x, weight, bias, num_groups, epsilon, _SILU, threads)
+
+
+def operators_library() -> Path | None:
+    """The file of the CPU operators, or None where it was not built."""
+    return _find("libmagvit_operators.so")
+
+
+def plugin_library() -> Path | None:
+    """The file of the TensorRT plugins, or None where it was not built."""
+    return _find("libmagvit_plugins.so")
+
+
+def _group_norm(
+    x: NDArray[Any],
+    weight: NDArray[Any] | None,
+    bias: NDArray[Any] | None,
+    num_groups: int,
+    epsilon: float,
+    activation: int,
+    threads: int | None,
+) -> NDArray[Any]:
+    array, shape = _as_feature_map(x)
+    options = _GroupNormOptions(num_groups=num_groups, epsilon=epsilon, activation=activation)
+    if weight is not None and bias is not None:
+        weight = np.ascontiguousarray(weight, np.float32)
+        bias = np.ascontiguousarray(bias, np.float32)
+        if weight.shape != bias.shape or weight.shape not in (array.shape[1:2], array.shape[:2]):
+            raise InputError(
+                "weight and bias of a GroupNorm don't fit its input",
+                found=f"weight {weight.shape}, bias {bias.shape}",
+                expected=f"both {array.shape[1:2]} or both {array.shape[:2]}",
+            )
+        options.weight = weight.ctypes.data
+        options.bias = bias.ctypes.data
+        options.affine_per_sample = weight.ndim - 1
+    elif weight is not None or bias is not None:
+        raise InputError(
+            "weight and bias of a GroupNorm go together",
+            found="one of them",
+            expected="both or neither",
+        )
+
+    output = np.empty_like(array)
+    _call(
+        "magvit_group_norm",
+        array.ctypes.data,
+        _DTYPES[array.dtype],
+        shape,
+        ctypes.byref(options),
+        output.ctypes.data,
+        threads or 0,
+    )
+    return output
+
+
+def _as_feature_map(values: NDArray[Any]) -> tuple[NDArray[Any], _Shape]:
+    """The array, contiguous in one of the two layouts, and its description."""
+    if values.dtype not in _DTYPES or not 3 <= values.ndim <= 5:
+        raise InputError(
+            "the operators take feature maps [N, C, ...]",
+            found=f"{values.dtype} of rank {values.ndim}",
+            expected="float32 or float16 of rank 3 to 5",
+        )
+    if values.flags.c_contiguous or not np.moveaxis(values, 1, -1).flags.c_contiguous:
+        layout = _CHANNELS_FIRST
+        values = np.ascontiguousarray(values)
+    else:
+        layout = _CHANNELS_LAST
+    positions = int(np.prod(values.shape[2:], dtype=np.int64))
+    return values, _Shape(values.shape[0], values.shape[1], positions, layout, 0)
+
+
+def _call(name: str, *arguments: object) -> None:
+    library = _operators()
+    status = getattr(library, name)(*arguments)
+    if status != 0:
+        raise InputError(f"{name}: {library.magvit_status_message(status).decode()}")
+
+
+def _operators() -> ctypes.CDLL:
+    path = operators_library()
+    if path is None:
+        raise BackendError(
+            "the CPU operators (libmagvit_operators.so) are missing",
+            expected=f"the file in {' or '.join(str(folder) for folder in _folders())}",
+            mend="pip install magvit-runtime with a C++17 compiler at hand, or run "
+            f"'cmake -B build && cmake --build build' and set {LIBRARY_DIR_VARIABLE}=build/lib",
+        )
+    return _load(path)
+
+
+@cache
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise BackendError(
+            f"{path} can't be loaded", found=str(error), mend="build it on this machine"
+        ) from error
+    abi = library.magvit_operators_abi()
+    if abi != _OPERATORS_ABI:
+        raise BackendError(
+            f"{path} is of another version than this package",
+            found=f"ABI {abi}",
+            expected=f"ABI {_OPERATORS_ABI}",
+            mend="reinstall magvit-runtime, or build the library from the same sources",
+        )
+    pointer = ctypes.c_void_p
+    library.magvit_lfq.argtypes = (
+        pointer,
+        ctypes.c_int,
+        _Shape,
+        pointer,
+        pointer,
+        ctypes.c_int32,
+    )
+    library.magvit_group_norm.argtypes = (
+        pointer,
+        ctypes.c_int,
+        _Shape,
+        ctypes.POINTER(_GroupNormOptions),
+        pointer,
+        ctypes.c_int32,
+    )
+    library.magvit_status_message.argtypes = (ctypes.c_int,)
+    library.magvit_status_message.restype = ctypes.c_char_p
+    return library
+
+
+def _find(name: str) -> Path | None:
+    return next((folder / name for folder in _folders() if (folder / name).is_file()), None)
+
+
+def _folders() -> Iterator[Path]:
+    """Where the libraries may lie: where the variable says, else beside the package's modules."""
+    chosen = os.environ.get(LIBRARY_DIR_VARIABLE)
+    if chosen:
+        yield Path(chosen)
+        return
+    # An editable install has two such folders: the sources' and the built files'.
+    for folder in magvit_runtime.__path__:
+        yield Path(folder) / "lib"

@@ -1,0 +1,39 @@
+"""Finds the native libraries: the installed package's, or those of a build folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from magvit_runtime import operators
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOW_TO_BUILD = "build them by: cmake -B build && cmake --build build"
+
+
+def pytest_configure() -> None:
+    """Falls back on a build folder of this checkout where no library is installed."""
+    if operators.operators_library() is None:
+        for library in sorted(REPOSITORY.glob("build/**/lib/libmagvit_operators.so")):
+            os.environ.setdefault(operators.LIBRARY_DIR_VARIABLE, str(library.parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_library() -> Path:
+    path = operators.operators_library()
+    if path is None:
+        pytest.skip(f"libmagvit_operators.so is not there; {HOW_TO_BUILD}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def plugin_library() -> Path:
+    path = operators.plugin_library()
+    if path is None:
+        pytest.skip(
+            "libmagvit_plugins.so is not there; "
+            f"{HOW_TO_BUILD} (needs nvcc; -DMAGVIT_TENSORRT=ON says what else is missing)"
+        )
+    return path

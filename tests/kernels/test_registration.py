@@ -1,0 +1,93 @@
+"""The plugin library in genuine TensorRT registries, which need no GPU to load it.
+
+Each TensorRT runs in a process of its own, so that two of them never meet and a crash is one failed
+test. Tested are those that this interpreter can import and those in the folders named by
+MAGVIT_TENSORRT_SITES (separated as in PATH), which lets one run see several versions:
+
+    pip install --target trt-10 tensorrt-dispatch-cu13-{libs,bindings}==10.16.1.11
+    MAGVIT_TENSORRT_SITES=trt-10:trt-11 pytest tests/kernels/test_registration.py
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Import names of the flavours, and how to get them.
+PACKAGES = {
+    "tensorrt": "tensorrt",
+    "tensorrt_lean_bindings": "tensorrt-lean-cu13-bindings",
+    "tensorrt_dispatch_bindings": "tensorrt-dispatch-cu13-libs tensorrt-dispatch-cu13-bindings",
+    "tensorrt_rtx": "tensorrt-rtx-cu13",
+}
+SITES = list(filter(None, os.environ.get("MAGVIT_TENSORRT_SITES", "").split(os.pathsep)))
+CASES = [("", module) for module in PACKAGES] + [
+    (site, module) for site in SITES for module in PACKAGES if (Path(site) / module).is_dir()
+]
+
+PROBE = """
+import importlib, json, sys
+import numpy as np
+
+trt = importlib.import_module(sys.argv[1])
+registry = trt.get_plugin_registry()
+loaded = registry.load_library(sys.argv[2]) is not None
+creators = [[c.name, c.plugin_version, c.plugin_namespace] for c in registry.all_creators]
+
+def create(name, phase, **fields):
+    creator = registry.get_creator(name, "1", "magvit")
+    types = {"i": trt.PluginFieldType.INT32, "f": trt.PluginFieldType.FLOAT32}
+    made = creator.create_plugin("layer", trt.PluginFieldCollection([
+        trt.PluginField(key, value, types[value.dtype.kind]) for key, value in fields.items()
+    ]), phase)
+    return made is not None
+
+groups, epsilon = np.array([32], np.int32), np.array([1e-6], np.float32)
+print(json.dumps({
+    "version": trt.__version__,
+    "loaded": loaded,
+    "creators": [c for c in creators if c[2] == "magvit"],
+    "created": [
+        create(name, phase, num_groups=groups, epsilon=epsilon)
+        for name in ("GroupNorm", "GroupNormSiLU")
+        for phase in (trt.TensorRTPhase.BUILD, trt.TensorRTPhase.RUNTIME)
+    ] + [create("LFQ", trt.TensorRTPhase.RUNTIME)],
+    "misspelt": create("GroupNorm", trt.TensorRTPhase.BUILD, num_grups=groups),
+}))
+"""
+
+
+def test_named_folders_hold_tensorrt() -> None:
+    for site in SITES:
+        assert any(site == tested for tested, _ in CASES), f"none of {list(PACKAGES)} in {site}"
+
+
+@pytest.mark.parametrize(("site", "module"), CASES)
+def test_registry_takes_the_plugins(site: str, module: str, plugin_library: Path) -> None:
+    if not site and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: pip install {PACKAGES[module]}")
+    path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH", "")]))
+    probe = subprocess.run(
+        [sys.executable, "-c", PROBE, module, str(plugin_library)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert probe.returncode == 0, probe.stderr
+    found = json.loads(probe.stdout.splitlines()[-1])
+    assert found["loaded"]
+    assert sorted(found["creators"]) == [
+        ["GroupNorm", "1", "magvit"],
+        ["GroupNormSiLU", "1", "magvit"],
+        ["LFQ", "1", "magvit"],
+    ]
+    assert all(found["created"])
+    assert not found["misspelt"]
+    assert "field num_grups is not known" in probe.stderr + probe.stdout
