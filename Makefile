@@ -4,30 +4,43 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= build/demo
-# Where there is no GPU, torch's CPU build is enough, and hundreds of MB smaller.
-CONSTRAINTS := $(if $(shell command -v nvidia-smi),,--constraint constraints-cpu.txt)
+GPU_CHECK_DIR ?= build/gpu-check
 SOURCES := $(shell git ls-files export runtime kernels CMakeLists.txt pyproject.toml)
-NVCC := $(shell command -v nvcc)
+CPP := git ls-files '*.c' '*.cpp' '*.cu' '*.cuh' '*.h'
 
-.PHONY: demo test lint format clean
+# Where there is no GPU, torch's CPU build is enough, and GBs smaller.
+ifeq ($(shell command -v nvidia-smi),)
+PIP_FLAGS += --constraint constraints-cpu.txt
+endif
+# Where there is nvcc, the TensorRT plugins are built too; their headers come from a wheel.
+ifneq ($(shell command -v nvcc),)
+PIP_FLAGS += --config-settings=cmake.define.MAGVIT_DOWNLOAD_HEADERS=ON
+CMAKE_FLAGS += -DMAGVIT_DOWNLOAD_HEADERS=ON
+DISPATCH := build/dispatch-10.16.1.11 build/dispatch-11.1.0.106
+endif
+
+.PHONY: demo test lint format gpu-check clean
 
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
 
-test: $(VENV)/.test build/ctest/.built  ## All tests: Python, C++.
+test: $(VENV)/.dev build/ctest/.built $(DISPATCH)  ## All tests: C++ and Python.
 	$(BIN)/ctest --test-dir build/ctest --output-on-failure
-	$(BIN)/python -m pytest
+	MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) $(BIN)/python -m pytest
 
-lint: $(VENV)/.test  ## Style and types.
+lint: $(VENV)/.dev  ## Style and types.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	git ls-files '*.cpp' '*.cu' '*.cuh' '*.h' '*.c' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(CPP) | xargs $(BIN)/clang-format --dry-run --Werror
 
-format: $(VENV)/.test  ## Formats Python and C++.
+format: $(VENV)/.dev  ## Formats Python and C++.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	git ls-files '*.cpp' '*.cu' '*.cuh' '*.h' '*.c' | xargs $(BIN)/clang-format -i
+	$(CPP) | xargs $(BIN)/clang-format -i
+
+gpu-check:  ## Kernels and engines on this machine's GPU; without one it says so and does nothing.
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) kernels/gpu_check.py --output $(GPU_CHECK_DIR)
 
 clean:
 	rm -rf build $(VENV)
@@ -36,9 +49,20 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python constraints-cpu.txt $(SOURCES)
-	$(BIN)/pip install $(CONSTRAINTS) '.[export,cpu,data]'
+	$(BIN)/pip install $(PIP_FLAGS) '.[export,cpu,data]'
 	touch $@
 
-$(VENV)/.test: $(BIN)/python constraints-cpu.txt $(SOURCES)
-	$(BIN)/pip install $(CONSTRAINTS) '.[export,cpu,data,video,dev]'
+$(VENV)/.dev: $(BIN)/python constraints-cpu.txt $(SOURCES)
+	$(BIN)/pip install $(PIP_FLAGS) '.[export,cpu,data,video,dev]'
 	touch $@ $(VENV)/.demo
+
+build/ctest/.built: $(VENV)/.dev $(shell git ls-files tests/kernels)
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/ctest -G Ninja -DMAGVIT_WERROR=ON $(CMAKE_FLAGS)
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/ctest
+	touch $@
+
+# The genuine plugin registries of two TensorRT versions, which can't be installed side by side.
+# Where their wheels don't fit this Python, the tests that need them are skipped, and say so.
+build/dispatch-%: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target $@ \
+	    tensorrt-dispatch-cu13-libs==$* tensorrt-dispatch-cu13-bindings==$* || rm -rf $@

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from magvit_export.checkpoint import file_sha256
 from magvit_runtime.bundle import MANIFEST_NAME
+from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import FileRecord, Manifest
 

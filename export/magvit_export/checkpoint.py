@@ -6,7 +6,6 @@ the tensors in use occupy memory.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from magvit_export.checkpoint_keys import EMA_PREFIX, ema_name, is_training_only, spellings
+from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import MagvitError
 
 Variant = Literal["ema", "raw"]
@@ -119,12 +119,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
                 found=type(value).__name__,
             )
     return content
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpickle(path: Path) -> object:

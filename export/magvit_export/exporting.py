@@ -38,7 +38,6 @@ from magvit_runtime.manifest import (
     TokenSpec,
 )
 
-
 COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "tf32": torch.float32,

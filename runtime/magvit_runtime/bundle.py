@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
 
@@ -83,8 +83,7 @@ class Bundle:
                 expected=f"{record.size} bytes",
                 mend=EXPORT_AGAIN,
             )
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path)
         if digest != record.sha256:
             raise BundleError(
                 f"{path} has changed since export",

@@ -13,7 +13,7 @@ from magvit_runtime.bundle import Bundle, open_bundle
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import ClassifierRecord
-from magvit_runtime.sessions import Backend, Session, open_session
+from magvit_runtime.sessions import Backend, Session, open_graph
 from magvit_runtime.tensor_check import check_array
 
 
@@ -65,7 +65,7 @@ class Classifier(Closing):
                 mend=f"magvit train classifier {path} TOKENS.parquet",
             )
         graph = bundle.verified_graph(record.graph)
-        session = open_session(graph, precision="fp32", backend=backend, threads=threads)
+        session = open_graph(graph, precision="fp32", backend=backend, threads=threads)
         return cls(bundle, record, session)
 
     @property

@@ -13,7 +13,7 @@ from magvit_runtime.bundle import Bundle, open_bundle
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import GraphRecord, Precision
-from magvit_runtime.sessions import Backend, Capabilities, Session, open_session
+from magvit_runtime.sessions import Backend, Capabilities, Session, open_encoder
 from magvit_runtime.tensor_check import check_array
 
 
@@ -62,10 +62,7 @@ class Tokenizer(Closing):
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
         bundle = open_bundle(path)
-        chosen, graph = bundle.encoder(precision)
-        session = open_session(
-            bundle.verified_graph(graph), precision=chosen, backend=backend, threads=threads
-        )
+        graph, session = open_encoder(bundle, backend=backend, precision=precision, threads=threads)
         return cls(bundle, graph, session, batch_size)
 
     @property

@@ -57,8 +57,9 @@ class ExportedEncoder(nn.Module):
 def encode_frames(encoder: Encoder, frames: Tensor) -> Tensor:
     """Channel-last uint8 frames through normalisation (x / 127.5 - 1) and the encoder."""
     dtype = encoder.norm_out.weight.dtype  # float32 in half-precision models too
-    channels_first = frames.movedim(-1, 1).to(dtype)
-    latents: Tensor = encoder(channels_first / PIXEL_SCALE - 1)
+    # Cast first: TensorRT casts uint8 and does nothing else with it.
+    normalized = frames.to(dtype) / PIXEL_SCALE - 1
+    latents: Tensor = encoder(normalized.movedim(-1, 1))
     return latents
 
 

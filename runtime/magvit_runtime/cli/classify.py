@@ -38,14 +38,14 @@ def classify(
             video.
         output: CSV file to write.
         style: How trajectories are drawn; as for the clips that the classifier was trained on.
-        backend: What runs the models; auto takes the best of this machine.
+        backend: What runs the encoder; auto takes the best of this machine.
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
     report = ReadReport()
     batches = read_clips(source, style, report, batch_size)
     with (
-        Classifier.open(bundle, backend=backend, threads=threads) as classifier,
+        Classifier.open(bundle, threads=threads) as classifier,
         Tokenizer.open(
             bundle, backend=backend, threads=threads, batch_size=batch_size
         ) as tokenizer,

@@ -1,0 +1,65 @@
+"""`magvit build`: an engine into the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from magvit_export.engines.options import BuildOptions
+from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.progress import phase_progress
+
+DEFAULT_OPTIONS = BuildOptions()
+
+
+def build(
+    bundle: Path,
+    *,
+    options: Annotated[BuildOptions, Parameter(name="*")] = DEFAULT_OPTIONS,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+) -> Outcome:
+    """Builds a TensorRT engine of a bundle's encoder, and puts plan and sidecar into the bundle.
+
+    Args:
+        bundle: Directory of the exported model.
+        options: How it is built.
+        dry_run: Only say what would be built.
+    """
+    from magvit_export.engines.build import build_engine
+    from magvit_export.engines.planning import plan_build
+    from magvit_runtime.bundle import open_bundle
+    from magvit_runtime.engines.finding import this_machine
+
+    opened = open_bundle(bundle)
+    plan = plan_build(opened, options, this_machine())
+    key = plan.key
+    facts = {"plan": str(plan.plan), "key": msgspec.to_builtins(key), "reason": plan.reason}
+    text = (
+        f"{key.flavour} {key.version} ({plan.reason})\n"
+        f"{key.precision}, compute capability {', '.join(key.sms)}, batch "
+        f"{key.profile.minimum}/{key.profile.optimum}/{key.profile.maximum} of "
+        f"{list(key.profile.clip)}\n{plan.plan}"
+    )
+    if dry_run:
+        return Outcome(facts | {"dry_run": True}, text + "\nnothing was built (--dry-run)")
+    with phase_progress() as show:
+        result = build_engine(opened, plan, lambda p: show(p.phase, p.step, p.steps))
+    record = result.engine.record
+    facts |= {
+        "was_there": result.was_there,
+        "seconds": record.build_seconds,
+        "bytes": record.plan.size,
+        "plugin_layers": record.plugin_layers,
+        "layers": len(record.layers),
+    }
+    plugins = ", ".join(f"{count} {name}" for name, count in record.plugin_layers.items())
+    text += f"\n{len(record.layers)} layers, of them our plugins: {plugins}"
+    text += (
+        "\nalready there: nothing was built"
+        if result.was_there
+        else f"\nbuilt in {record.build_seconds:.1f} s, {record.plan.size / 1e6:.0f} MB"
+    )
+    return Outcome(facts, text)

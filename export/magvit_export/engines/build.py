@@ -1,0 +1,165 @@
+"""Plan and sidecar into the bundle: the whole of `magvit build`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from filelock import FileLock
+
+from magvit_export.bundle_writer import timestamp
+from magvit_export.engines.failures import build_error
+from magvit_export.engines.planning import BuildPlan
+from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, Progress
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.digests import file_sha256
+from magvit_runtime.engines import EngineRecord
+from magvit_runtime.engines.finding import Engine, check_plan, read_sidecar
+from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
+from magvit_runtime.errors import BundleError
+from magvit_runtime.manifest import FileRecord
+from magvit_runtime.operators import plugin_library
+
+RTX_LIBRARY = "libtensorrt_rtx.so"
+SECONDS_TO_STOP = 60
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build left in the bundle.
+
+    Attributes:
+        engine: Plan and sidecar.
+        was_there: Whether an engine of the same key was already there, so nothing was built.
+    """
+
+    engine: Engine
+    was_there: bool
+
+
+def build_engine(
+    bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], None] = lambda _: None
+) -> BuildResult:
+    """Builds an engine, or finds that it is there.
+
+    One build at a time in a bundle; the plan appears whole, and its sidecar last.
+
+    Args:
+        bundle: The bundle.
+        plan: What to build, from `plan_build`.
+        on_progress: Called with every step that TensorRT reports.
+
+    Raises:
+        BuildError: TensorRT refused or failed, or Ctrl-C stopped it; nothing is left behind.
+        BundleError: The graph was changed since export.
+    """
+    folder = plan.plan.parent
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if (found := _existing(plan)) is not None:
+            return BuildResult(found, was_there=True)
+        onnx = bundle.verified_graph(plan.graph)
+        with TemporaryDirectory(dir=folder, prefix=".build.") as staging:
+            staged = Path(staging) / plan.plan.name
+            request = BuildRequest(
+                key=plan.key,
+                onnx=str(onnx.resolve()),
+                plugins=str(plugin_library()),
+                plan=str(staged.resolve()),
+                timing_cache=str(plan.timing_cache.resolve()) if plan.timing_cache else None,
+            )
+            built = _run_worker(request, Path(staging), on_progress)
+            record = EngineRecord(
+                schema_version=ENGINE_SCHEMA_VERSION,
+                key=plan.key,
+                plan=FileRecord(staged.stat().st_size, file_sha256(staged)),
+                layers=built.layers,
+                plugin_layers=built.plugin_layers,
+                build_seconds=built.seconds,
+                machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+                created=timestamp(),
+            )
+            sidecar = staged.with_suffix(".json")
+            sidecar.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+            staged.replace(plan.plan)
+            sidecar.replace(plan.sidecar)
+    return BuildResult(Engine(plan.plan, record), was_there=False)
+
+
+def _existing(plan: BuildPlan) -> Engine | None:
+    """The engine of this key, if it is there and sound; a damaged one is built again."""
+    if not plan.sidecar.is_file():
+        return None
+    try:
+        engine = Engine(plan.plan, read_sidecar(plan.sidecar))
+        check_plan(engine)
+    except BundleError:
+        return None
+    return engine if engine.record.key == plan.key else None
+
+
+def _run_worker(
+    request: BuildRequest, folder: Path, on_progress: Callable[[Progress], None]
+) -> Built:
+    request_file = folder / "request.json"
+    request_file.write_bytes(msgspec.json.encode(request))
+    command = [sys.executable, "-m", "magvit_export.engines.worker", str(request_file)]
+    last: Event = Failed("starting", "its process ended without a word")
+    errors_file = folder / "stderr.txt"
+    with (
+        errors_file.open("wb") as errors,
+        # A session of its own: the terminal's Ctrl-C comes to us, and we pass it on.
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=_worker_environment(folder),
+            start_new_session=True,
+        ) as worker,
+    ):
+        assert worker.stdout is not None
+        try:
+            for line in worker.stdout:
+                last = msgspec.json.decode(line, type=Event)
+                if isinstance(last, Progress):
+                    on_progress(last)
+        except KeyboardInterrupt:
+            worker.send_signal(signal.SIGINT)
+            try:
+                worker.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+            last = Failed("building", "interrupted", interrupted=True)
+    if isinstance(last, Built):
+        return last
+    if not isinstance(last, Failed):
+        tail = errors_file.read_text(errors="replace").strip().splitlines()[-1:]
+        last = Failed("building", f"its process died (exit {worker.returncode}) {' '.join(tail)}")
+    raise build_error(last)
+
+
+def _worker_environment(folder: Path) -> dict[str, str]:
+    """The environment of the worker.
+
+    TensorRT-RTX's parser opens `libtensorrt_rtx.so`, while its package brings only the file with a
+    version in its name; without a link of that name on the library path the process aborts.
+    """
+    environment = dict(os.environ)
+    spec = find_spec("tensorrt_rtx_libs")
+    if spec is not None and spec.submodule_search_locations:
+        libraries = Path(next(iter(spec.submodule_search_locations)))
+        library = next(iter(sorted(libraries.glob(f"{RTX_LIBRARY}.*"))), None)
+        if library is not None:
+            (folder / RTX_LIBRARY).symlink_to(library)
+            paths = [str(folder.resolve()), environment.get("LD_LIBRARY_PATH", "")]
+            environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
+    return environment

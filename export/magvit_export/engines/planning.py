@@ -1,0 +1,165 @@
+"""Decides what will be built, before anything is: flavour, targets, key, file names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from magvit_export.engines.options import BuildOptions, HardwareCompatibility
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.engines.finding import ENGINES_FOLDER, Machine, graph_sha256
+from magvit_runtime.engines.flavours import INSTALL, RTX_PORTABLE, Flavour, rtx_refusal
+from magvit_runtime.engines.gpus import Gpu
+from magvit_runtime.engines.records import EngineKey
+from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.manifest import GraphRecord
+
+AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """What a build will do.
+
+    Attributes:
+        key: All that the engine depends on.
+        plan: The plan file that it will write; its sidecar has the suffix .json.
+        graph: The graph that it will read.
+        reason: Why this flavour.
+        timing_cache: File of kernel timings; None where none is kept.
+    """
+
+    key: EngineKey
+    plan: Path
+    graph: GraphRecord
+    reason: str
+    timing_cache: Path | None
+
+    @property
+    def sidecar(self) -> Path:
+        """The JSON file beside the plan."""
+        return self.plan.with_suffix(".json")
+
+
+def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> BuildPlan:
+    """Plans the build of a bundle's encoder; reads no graph and needs no TensorRT to run.
+
+    Raises:
+        InputError: The options contradict each other, the flavour or the bundle.
+        BackendError: No installed flavour, or no plugin library, can do it on this machine.
+    """
+    flavour, reason = choose_flavour(options, machine)
+    if options.precision == "bf16":
+        raise InputError(
+            "our TensorRT plugins take float16 and float32, not bfloat16",
+            mend="use --precision fp16",
+        )
+    sms, gpu_name = _targets(flavour, options, machine.gpu)
+    precision, graph = bundle.encoder(options.precision)
+    if machine.plugin_sha256 is None:
+        raise BackendError(
+            "libmagvit_plugins.so is missing, so the engine would not have our kernels",
+            mend="install magvit-runtime where nvcc and TensorRT's headers are "
+            "(docs/engines.md, 'The plugin library')",
+        )
+    installed = machine.flavours[flavour]
+    keeps_timings = options.timing_cache is not False and flavour == "tensorrt"
+    key = EngineKey(
+        flavour=flavour,
+        version=installed.version,
+        cuda=installed.cuda,
+        sms=sms,
+        gpu=gpu_name,
+        precision=precision,
+        profile=options.batch_profile(video=bundle.manifest.task == "video-tokenization"),
+        onnx_sha256=graph_sha256(bundle, graph),
+        plugin_sha256=machine.plugin_sha256,
+        options={
+            "hardware_compat": options.hardware_compat,
+            "version_compatible": options.version_compatible,
+            "strip_weights": options.strip_weights,
+            "refit": options.refit,
+            "workspace": options.workspace,
+            "opt_level": options.opt_level,
+            "tf32": precision == "tf32",
+        },
+    )
+    folder = bundle.path / ENGINES_FOLDER
+    return BuildPlan(
+        key=key,
+        plan=folder / f"{key.name}.plan",
+        graph=graph,
+        reason=reason,
+        timing_cache=folder / "timing.cache" if keeps_timings else None,
+    )
+
+
+def choose_flavour(options: BuildOptions, machine: Machine) -> tuple[Flavour, str]:
+    """The flavour for this machine, and why.
+
+    Raises:
+        InputError: The options fit no flavour.
+        BackendError: The flavour isn't installed, or can't build here.
+    """
+    sm = options.sm or (machine.gpu.sm if machine.gpu else None)
+    refusal = None if sm is None else rtx_refusal(sm)
+    if options.flavour == "auto":
+        flavour, reason = _suitable_flavour(machine, options.sm, refusal)
+    else:
+        flavour, reason = options.flavour, "asked for"
+    if flavour == "tensorrt-rtx" and refusal is not None:
+        raise InputError(refusal, mend="use --flavour tensorrt on that GPU")
+    if flavour not in machine.flavours:
+        raise BackendError(f"{flavour} isn't installed", mend=INSTALL[flavour])
+    if flavour == "tensorrt":
+        if machine.gpu is None:
+            raise BackendError(
+                "tensorrt builds on the GPU that the engine is for, and there is none here",
+                mend="build on that machine, or use --flavour tensorrt-rtx",
+            )
+        if options.sm not in (None, machine.gpu.sm):
+            raise InputError(
+                "tensorrt builds for the GPU that is here",
+                found=f"--sm {options.sm}",
+                expected=machine.gpu.sm,
+            )
+    elif options.hardware_compat != "none" or options.version_compatible or options.timing_cache:
+        raise InputError(
+            "--hardware-compat, --version-compatible and --timing-cache are options of tensorrt; "
+            "tensorrt-rtx engines are portable as they are",
+            mend="leave them out, or use --flavour tensorrt",
+        )
+    elif machine.gpu is None and (options.strip_weights or options.refit):
+        raise BackendError(
+            "tensorrt-rtx needs a GPU to build an engine that can be refitted, "
+            "and there is none here",
+            mend="leave --refit and --strip-weights out, or build on the GPU",
+        )
+    return flavour, reason
+
+
+def _suitable_flavour(machine: Machine, sm: str | None, refusal: str | None) -> tuple[Flavour, str]:
+    if refusal is not None:
+        return "tensorrt", refusal
+    if sm is not None and (machine.gpu is None or machine.gpu.sm != sm):
+        return "tensorrt-rtx", f"it builds for compute capability {sm} without such a GPU"
+    if machine.gpu is None:
+        return "tensorrt-rtx", "there is no GPU here, and it builds without one"
+    if "tensorrt" in machine.flavours:
+        return "tensorrt", f"it tunes for the {machine.gpu.name} that is here"
+    return "tensorrt-rtx", f"tensorrt isn't installed, and it supports the {machine.gpu.name}"
+
+
+def _targets(
+    flavour: Flavour, options: BuildOptions, gpu: Gpu | None
+) -> tuple[tuple[str, ...], str | None]:
+    """Compute capabilities, and the name of the GPU where the engine is tuned for one model."""
+    if flavour == "tensorrt-rtx":
+        return (RTX_PORTABLE if options.sm is None else (options.sm,)), None
+    assert gpu is not None  # `choose_flavour` has seen to it.
+    by_compatibility: dict[HardwareCompatibility, tuple[tuple[str, ...], str | None]] = {
+        "none": ((gpu.sm,), gpu.name),
+        "same-sm": ((gpu.sm,), None),
+        "ampere-plus": (AMPERE_AND_LATER, None),
+    }
+    return by_compatibility[options.hardware_compat]

@@ -1,0 +1,53 @@
+"""What passes between `magvit build` and the process that holds TensorRT."""
+
+from __future__ import annotations
+
+import msgspec
+
+from magvit_runtime.engines import EngineKey
+from magvit_runtime.engines.records import LayerRecord
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """What to build. Paths are absolute.
+
+    Attributes:
+        key: What the engine shall depend on.
+        onnx: The graph.
+        plugins: The plugin library.
+        plan: Where to write the plan.
+        timing_cache: File of kernel timings, read and written; None for none.
+    """
+
+    key: EngineKey
+    onnx: str
+    plugins: str
+    plan: str
+    timing_cache: str | None
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """A step of a phase is done."""
+
+    phase: str
+    step: int
+    steps: int
+
+
+class Built(msgspec.Struct, frozen=True, tag=True):
+    """The plan is written."""
+
+    layers: tuple[LayerRecord, ...]
+    plugin_layers: dict[str, int]
+    seconds: float
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """TensorRT refused, failed, or was interrupted; `message` is its own last word."""
+
+    during: str
+    message: str
+    interrupted: bool = False
+
+
+Event = Progress | Built | Failed

@@ -1,0 +1,172 @@
+"""Finds the engines of a bundle, and says of each whether it runs here, and if not why."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.digests import file_sha256
+from magvit_runtime.engines.flavours import Flavour, InstalledFlavour, installed_flavours
+from magvit_runtime.engines.gpus import Gpu, list_gpus
+from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION, EngineRecord
+from magvit_runtime.errors import BundleError
+from magvit_runtime.manifest import GraphRecord
+from magvit_runtime.operators import plugin_library
+
+ENGINES_FOLDER = "engines"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides whether an engine runs here.
+
+    Attributes:
+        flavours: Installed flavours.
+        gpu: The GPU that sessions use; None where there is none.
+        plugin_sha256: Digest of the plugin library; None where there is none.
+    """
+
+    flavours: dict[Flavour, InstalledFlavour]
+    gpu: Gpu | None
+    plugin_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine of a bundle.
+
+    Attributes:
+        plan: The plan file.
+        record: Its sidecar.
+    """
+
+    plan: Path
+    record: EngineRecord
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first thing that an engine needs and this machine or bundle hasn't.
+
+    Attributes:
+        what: Its name.
+        engine: What the engine was built with or for.
+        here: What is here.
+    """
+
+    what: str
+    engine: str
+    here: str
+
+
+def this_machine() -> Machine:
+    """Looks at the installed packages, the driver and the plugin library."""
+    gpus = list_gpus()
+    library = plugin_library()
+    digest = None if library is None else file_sha256(library)
+    return Machine(installed_flavours(), gpus[0] if gpus else None, digest)
+
+
+def find_engines(bundle: Bundle) -> Iterator[Engine]:
+    """Engines of a bundle that have a readable sidecar, by name.
+
+    Raises:
+        BundleError: A sidecar is malformed.
+    """
+    for sidecar in sorted((bundle.path / ENGINES_FOLDER).glob("*.json")):
+        yield Engine(sidecar.with_suffix(".plan"), read_sidecar(sidecar))
+
+
+def read_sidecar(path: Path) -> EngineRecord:
+    """Reads the sidecar of a plan.
+
+    Raises:
+        BundleError: It can't be read, is malformed, or of another schema version.
+    """
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=EngineRecord)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BundleError(
+            f"{path} is no sidecar of an engine", found=str(error), mend="remove it and build again"
+        ) from error
+    if record.schema_version != ENGINE_SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has another schema version",
+            found=record.schema_version,
+            expected=ENGINE_SCHEMA_VERSION,
+            mend="remove it and build again",
+        )
+    return record
+
+
+def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch | None:
+    """The first reason why an engine can't run here, in the order of what is cheapest to mend.
+
+    The plan's own bytes are not read; `check_plan` does that.
+    """
+    key = engine.record.key
+    graph = bundle.manifest.encoder.get(key.precision)
+    onnx = None if graph is None else graph_sha256(bundle, graph)
+    if onnx != key.onnx_sha256:
+        return Mismatch("the bundle's ONNX graph", key.onnx_sha256[:12], (onnx or "none")[:12])
+    installed = machine.flavours.get(key.flavour)
+    if installed is None:
+        return Mismatch(key.flavour, key.version, "not installed")
+    if installed.version != key.version and not key.options.get("version_compatible"):
+        return Mismatch(f"version of {key.flavour}", key.version, installed.version)
+    if machine.plugin_sha256 != key.plugin_sha256:
+        here = machine.plugin_sha256 or "none"
+        return Mismatch("plugin library", key.plugin_sha256[:12], here[:12])
+    if machine.gpu is None:
+        return Mismatch("GPU", key.gpu or f"compute capability {', '.join(key.sms)}", "none")
+    if not _runs_on(key.sms, machine.gpu.sm, portable=key.flavour == "tensorrt-rtx"):
+        return Mismatch("compute capability", ", ".join(key.sms), machine.gpu.sm)
+    if key.gpu is not None and key.gpu != machine.gpu.name:
+        return Mismatch("GPU", key.gpu, machine.gpu.name)
+    return None
+
+
+def check_plan(engine: Engine) -> None:
+    """Compares a plan's bytes with its sidecar, before TensorRT sees them.
+
+    Raises:
+        BundleError: The plan is missing, stale or damaged.
+    """
+    if not engine.plan.is_file():
+        raise BundleError(f"{engine.plan} is missing", mend=rebuild_command(engine))
+    recorded = engine.record.plan
+    size, digest = engine.plan.stat().st_size, file_sha256(engine.plan)
+    if (size, digest) != (recorded.size, recorded.sha256):
+        raise BundleError(
+            f"{engine.plan} is damaged",
+            found=f"{size} bytes, sha256 {digest[:12]}",
+            expected=f"{recorded.size} bytes, sha256 {recorded.sha256[:12]}",
+            mend=rebuild_command(engine),
+        )
+
+
+def rebuild_command(engine: Engine) -> str:
+    """The command that builds an engine anew for the machine it is run on."""
+    key = engine.record.key
+    profile = key.profile
+    return (
+        f"magvit build {engine.plan.parents[1]} --precision {key.precision} "
+        f"--profile {profile.minimum}/{profile.optimum}/{profile.maximum}"
+    )
+
+
+def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
+    """Digest of a graph with its weights, of the digests in the manifest."""
+    files = bundle.manifest.files
+    parts = [files[name].sha256 for name in (graph.file, *graph.data)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _runs_on(sms: tuple[str, ...], sm: str, *, portable: bool) -> bool:
+    # A portable engine also runs on GPUs that came after it.
+    return sm in sms or (portable and "12.1" in sms and int(sm.split(".")[0]) > 12)
