@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from magvit_export.libras import load_libras, write_libras_csv
 
 ROOT = Path(__file__).parents[1]

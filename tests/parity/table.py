@@ -1,7 +1,7 @@
 """Prints docs/parity.md's table: our latents and ids against the golden values, case by case.
 
-    python tests/parity/table.py            # the small video model
-    python tests/parity/table.py --full     # the released size too: 1 GB of disk, two minutes
+python tests/parity/table.py            # the small video model
+python tests/parity/table.py --full     # the released size too: 1 GB of disk, two minutes
 """
 
 import sys
@@ -12,13 +12,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
+from seeded_checkpoints import ema_tensors, golden, model_shapes, write_checkpoint
+
 from magvit_export.catalog import find_model
 from magvit_export.checkpoint import load_weights
 from magvit_export.exporting import export_tokenizer
 from magvit_export.models import MagvitTokenizer, empty_tokenizer
 from magvit_runtime import Tokenizer
 from magvit_runtime.manifest import Precision
-from seeded_checkpoints import ema_tensors, golden, model_shapes, write_checkpoint
 
 SMALL_CASES = ("t1_64x64", "t5_64x64", "t17_40x72", "t17_64x64")
 

@@ -77,7 +77,7 @@ def build_engine(
                 plan=str(staged.resolve()),
                 timing_cache=str(plan.timing_cache.resolve()) if plan.timing_cache else None,
             )
-            built = _run_worker(request, Path(staging), on_progress)
+            built = run_worker(request, Path(staging), on_progress)
             record = EngineRecord(
                 schema_version=ENGINE_SCHEMA_VERSION,
                 key=plan.key,
@@ -107,9 +107,14 @@ def _existing(plan: BuildPlan) -> Engine | None:
     return engine if engine.record.key == plan.key else None
 
 
-def _run_worker(
+def run_worker(
     request: BuildRequest, folder: Path, on_progress: Callable[[Progress], None]
 ) -> Built:
+    """Builds in a process of its own; `folder` takes its files.
+
+    Raises:
+        BuildError: TensorRT refused, failed or died, or Ctrl-C came.
+    """
     request_file = folder / "request.json"
     request_file.write_bytes(msgspec.json.encode(request))
     command = [sys.executable, "-m", "magvit_export.engines.worker", str(request_file)]

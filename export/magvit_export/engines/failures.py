@@ -31,12 +31,18 @@ def build_error(failure: Failed) -> BuildError:
             mend="free GPU memory, lower --profile or raise --workspace; "
             "if memory is plenty, use another --precision",
         )
+    if "workspace limit" in lowered:
+        return BuildError(
+            "a layer needs more scratch memory than --workspace allows",
+            found=message,
+            mend="raise --workspace, or leave it out",
+        )
     if "out of memory" in lowered or "outofmemory" in lowered:
         return BuildError(
             "out of memory while building",
             found=f"{message} ({free_memory()})",
             mend="lower --profile, close other programs on the GPU, "
-            "or raise --workspace if it was given",
+            "or raise --workspace where it was given",
         )
     return BuildError(f"TensorRT failed while {failure.during}", found=message)
 

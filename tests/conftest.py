@@ -1,0 +1,40 @@
+"""Bundles and a checkpoint that many tests read. Whoever changes one works on a copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two levels, seeded: [N, T, H, W, 3] -> [N, T, H/2, W/2]."""
+    from seeded_checkpoints import TINY
+
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_tokenizer
+
+    path = tmp_path_factory.mktemp("tiny") / "bundle"
+    export_tokenizer(find_model("trajectory-small"), path, weights="seeded", config=TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The preset `trajectory-small`, seeded with the golden fixtures' raw weights."""
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_tokenizer
+
+    path = tmp_path_factory.mktemp("small") / "bundle"
+    export_tokenizer(find_model("trajectory-small"), path, weights="seeded")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw and EMA weights of `trajectory-small`, in a file as Open-MAGVIT2 publishes its own."""
+    from seeded_checkpoints import SMALL, published_tensors, write_checkpoint
+
+    path = tmp_path_factory.mktemp("checkpoint") / "small.ckpt"
+    return write_checkpoint(path, published_tensors(SMALL))

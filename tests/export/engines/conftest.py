@@ -1,0 +1,27 @@
+"""A bundle to build engines of."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from seeded_checkpoints import TINY
+
+from magvit_export.catalog import find_model
+from magvit_export.exporting import export_tokenizer
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("engines") / "bundle"
+    for precision in ("fp32", "fp16"):
+        entry = find_model("trajectory-small")
+        export_tokenizer(entry, path, weights="seeded", config=TINY, precision=precision)
+    return path
+
+
+@pytest.fixture
+def engine_bundle(exported: Path, tmp_path: Path) -> Path:
+    """A copy of its own for each test: engines are written into bundles."""
+    return shutil.copytree(exported, tmp_path / "bundle")

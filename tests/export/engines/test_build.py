@@ -1,0 +1,244 @@
+"""Real TensorRT-RTX builds, which need no GPU; and what becomes of damaged or foreign engines."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+
+from magvit_export.engines import BuildOptions, BuildPlan, BuildResult, build_engine, plan_build
+from magvit_export.engines.build import run_worker
+from magvit_export.engines.failures import BuildError, BuildInterruptedError
+from magvit_export.engines.protocol import BuildRequest
+from magvit_runtime import BundleError, open_bundle
+from magvit_runtime.engines import EngineRecord, Gpu
+from magvit_runtime.engines.finding import (
+    Engine,
+    Machine,
+    check_plan,
+    find_engines,
+    first_mismatch,
+    this_machine,
+)
+from magvit_runtime.operators import plugin_library
+
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("tensorrt_rtx") is None,
+        reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13",
+    ),
+    pytest.mark.skipif(
+        plugin_library() is None,
+        reason="libmagvit_plugins.so was not built: it needs nvcc and TensorRT's headers",
+    ),
+]
+
+OPTIONS = BuildOptions(flavour="tensorrt-rtx", profile="1/2/4", frames=5, height=32, width=32)
+
+
+def plan_of(bundle: Path, options: BuildOptions = OPTIONS) -> BuildPlan:
+    return plan_build(open_bundle(bundle), options, this_machine())
+
+
+def build_here(bundle: Path, options: BuildOptions = OPTIONS) -> BuildResult:
+    return build_engine(open_bundle(bundle), plan_of(bundle, options))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_plan_and_sidecar(engine_bundle: Path, precision: str) -> None:
+    steps = []
+    bundle = open_bundle(engine_bundle)
+    options = BuildOptions(
+        flavour="tensorrt-rtx", precision=precision, profile="1/2/4", frames=5, height=32, width=32
+    )
+    built = build_engine(bundle, plan_of(engine_bundle, options), steps.append)
+    record = built.engine.record
+    assert not built.was_there
+    assert steps
+    # Two levels, one block each, and one in the middle: two norms a block, and the last one.
+    assert record.plugin_layers == {"GroupNormSiLU": 7, "LFQ": 1}
+    types = {layer.name: (layer.type, layer.precision) for layer in record.layers}
+    half = "HALF" if precision == "fp16" else "FLOAT"
+    assert types["encoder.down.0.block.0.norm1/GroupNormSiLU"] == ("PLUGIN_V3", half)
+    assert types["encoder.down.0.block.0.conv1.conv_1/Conv"] == ("CONVOLUTION", half)
+    assert types["encoder.conv_out.conv_1/Conv"] == ("CONVOLUTION", "FLOAT")
+    assert types["LFQ"] == ("PLUGIN_V3", "INT32")
+    check_plan(built.engine)
+    assert [engine.record for engine in find_engines(bundle)] == [record]
+    left = {path.name for path in (engine_bundle / "engines").iterdir()}
+    assert left == {".lock", built.engine.plan.name, built.engine.plan.with_suffix(".json").name}
+
+
+def test_nothing_is_built_twice(engine_bundle: Path) -> None:
+    first = build_here(engine_bundle)
+    written = first.engine.plan.stat().st_mtime_ns
+    again = build_here(engine_bundle)
+    assert again.was_there
+    assert again.engine.record == first.engine.record
+    assert first.engine.plan.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
+def test_a_damaged_plan_is_found_and_built_again(engine_bundle: Path, damage: str) -> None:
+    engine = build_here(engine_bundle).engine
+    content = bytearray(engine.plan.read_bytes())
+    if damage == "truncated":
+        engine.plan.write_bytes(content[:-1])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+        engine.plan.write_bytes(content)
+    else:
+        engine.plan.unlink()
+    message = "is missing" if damage == "missing" else "is damaged: found .* bytes, sha256"
+    with pytest.raises(BundleError, match=f"{message}.*magvit build .* --precision fp16"):
+        check_plan(engine)
+    assert not build_here(engine_bundle).was_there
+    check_plan(engine)
+
+
+def sidecar_with(engine: Engine, **changes: object) -> Engine:
+    key = msgspec.structs.replace(engine.record.key, **changes)
+    return Engine(engine.plan, msgspec.structs.replace(engine.record, key=key))
+
+
+def test_the_first_mismatch_is_named(engine_bundle: Path) -> None:
+    engine = build_here(engine_bundle).engine
+    bundle = open_bundle(engine_bundle)
+    here = this_machine()
+    l4 = Machine(here.flavours, Gpu("L4", "8.9", "580.1", 23000, 22000), here.plugin_sha256)
+
+    def what(engine: Engine, machine: Machine) -> str | None:
+        mismatch = first_mismatch(engine, bundle, machine)
+        return mismatch and mismatch.what
+
+    assert what(engine, l4) is None
+    assert what(engine, Machine(l4.flavours, None, l4.plugin_sha256)) == "GPU"
+    assert what(engine, Machine({}, l4.gpu, l4.plugin_sha256)) == "tensorrt-rtx"
+    assert what(engine, Machine(l4.flavours, l4.gpu, "c" * 64)) == "plugin library"
+    assert what(sidecar_with(engine, version="1.2.0"), l4) == "version of tensorrt-rtx"
+    assert what(sidecar_with(engine, onnx_sha256="d" * 64), l4) == "the bundle's ONNX graph"
+    assert what(sidecar_with(engine, sms=("8.6",)), l4) == "compute capability"
+    assert what(sidecar_with(engine, gpu="L40S"), l4) == "GPU"
+    later = Machine(l4.flavours, Gpu("R1", "13.0", "700", 23000, 22000), l4.plugin_sha256)
+    assert what(engine, later) is None
+    h100 = Machine(l4.flavours, Gpu("H100", "9.0", "580", 80000, 80000), l4.plugin_sha256)
+    mismatch = first_mismatch(engine, bundle, h100)
+    assert (mismatch.what, mismatch.here) == ("compute capability", "9.0")
+
+
+def test_a_malformed_sidecar_is_named(engine_bundle: Path) -> None:
+    sidecar = build_here(engine_bundle).engine.plan.with_suffix(".json")
+    sidecar.write_text(sidecar.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    with pytest.raises(BundleError, match="another schema version: found 2, expected 1"):
+        list(find_engines(open_bundle(engine_bundle)))
+    sidecar.write_text("{")
+    with pytest.raises(BundleError, match=r"is no sidecar of an engine.*build again"):
+        list(find_engines(open_bundle(engine_bundle)))
+    assert not build_here(engine_bundle).was_there
+
+
+def test_a_changed_graph_is_refused_before_it_is_parsed(engine_bundle: Path) -> None:
+    graph = engine_bundle / "encoder.fp16.onnx.data"
+    content = bytearray(graph.read_bytes())
+    content[100] ^= 1
+    graph.write_bytes(content)
+    with pytest.raises(BundleError, match="has changed since export"):
+        build_here(engine_bundle)
+
+
+def test_interruption_leaves_nothing_behind(engine_bundle: Path) -> None:
+    def press_ctrl_c(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(BuildInterruptedError, match="interrupted; nothing was written"):
+        build_engine(open_bundle(engine_bundle), plan_of(engine_bundle), press_ctrl_c)
+    assert [path.name for path in (engine_bundle / "engines").iterdir()] == [".lock"]
+
+
+def test_ctrl_c_stops_the_command(engine_bundle: Path) -> None:
+    command = "from magvit_runtime.cli.main import main; main()"
+    arguments = ["build", str(engine_bundle), "--flavour", "tensorrt-rtx"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(engine_bundle.glob("engines/.build.*/request.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == "magvit: the build was interrupted; nothing was written\n"
+    assert [path.name for path in (engine_bundle / "engines").iterdir()] == [".lock"]
+
+
+def test_tensorrts_refusal_is_one_sentence(engine_bundle: Path) -> None:
+    with pytest.raises(BuildError, match="scratch memory than --workspace allows") as error:
+        build_here(
+            engine_bundle,
+            BuildOptions(flavour="tensorrt-rtx", workspace=1, profile="64/64/64"),
+        )
+    assert "\n" not in str(error.value)
+    assert not list(engine_bundle.glob("engines/*.plan"))
+
+
+def test_a_graph_whose_nodes_became_no_plugins_is_refused(
+    engine_bundle: Path, tmp_path: Path
+) -> None:
+    """Nodes that ask for a plugin version we don't have: the parser takes their functions."""
+    graph = engine_bundle / "encoder.fp16.onnx"
+    model = onnx.load(graph, load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "plugin_version":
+                attribute.s = b"2"
+    onnx.save(model, graph)
+    plan = plan_of(engine_bundle)
+    plugins, written = str(plugin_library()), str(tmp_path / "plan")
+    request = BuildRequest(plan.key, str(graph), plugins, written, None)
+    with pytest.raises(BuildError, match=r"failed while parsing.*not PLUGIN_V3"):
+        run_worker(request, tmp_path, lambda _: None)
+    assert not Path(written).exists()
+
+
+def test_a_library_without_our_plugins_is_refused(
+    engine_bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "libmagvit_plugins.so").write_bytes(b"no library")
+    monkeypatch.setenv("MAGVIT_LIBRARY_DIR", str(tmp_path))
+    with pytest.raises(BuildError, match="failed while loading the plugin library"):
+        build_here(engine_bundle)
+
+
+def test_the_command_and_its_dry_run(engine_bundle: Path) -> None:
+    def magvit(*arguments: str) -> dict[str, object]:
+        code = "from magvit_runtime.cli.main import main; main()"
+        sizes = ["--frames", "5", "--height", "32", "--width", "32", "--profile", "1/2/4"]
+        result = subprocess.run(
+            [sys.executable, "-c", code, "--json", "build", str(engine_bundle), *sizes, *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert result.stderr == ""
+        return json.loads(result.stdout)
+
+    dry = magvit("--dry-run")
+    assert dry["dry_run"] is True
+    assert not (engine_bundle / "engines").exists()
+    built = magvit()
+    assert (built["plan"], built["key"]) == (dry["plan"], dry["key"])
+    assert built["plugin_layers"] == {"GroupNormSiLU": 7, "LFQ": 1}
+    record = msgspec.json.decode(
+        Path(str(built["plan"])).with_suffix(".json").read_bytes(), type=EngineRecord
+    )
+    assert record.plan.size == built["bytes"]

@@ -1,0 +1,113 @@
+"""Architectures read from the reference's own `ddconfig`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from seeded_checkpoints import model_shapes
+
+from magvit_export.config import TokenizerConfig, read_config
+from magvit_runtime.errors import InputError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+DDCONFIG = {
+    "double_z": False,
+    "z_channels": 14,
+    "resolution": 256,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 64,
+    "ch_mult": [1, 1, 2],
+    "num_res_blocks": 2,
+}
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_ddconfig_is_read(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path / "config.json", DDCONFIG))
+    assert config == TokenizerConfig(
+        ch=64, ch_mult=(1, 1, 2), num_res_blocks=2, z_channels=14, resolution=256
+    )
+    assert config.dims == 3
+
+
+def test_keys_that_are_left_out_are_the_released_models(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path / "config.json", {})) == TokenizerConfig()
+
+
+@pytest.mark.parametrize(
+    ("ch_mult", "dims", "strides"),
+    [
+        ((1, 2, 2, 4), 3, (4, 8)),
+        ((1, 1, 2, 2, 4), 3, (4, 16)),
+        ((1, 2), 3, (1, 2)),
+        ((2, 2), 3, (2, 2)),
+        ((1,), 3, (1, 1)),
+        ((1, 1, 2, 2, 4), 2, (1, 16)),
+    ],
+)
+def test_strides_follow_from_the_multipliers(
+    ch_mult: tuple[int, ...], dims: int, strides: tuple[int, int]
+) -> None:
+    config = TokenizerConfig(ch_mult=ch_mult, dims=dims)
+    assert (config.temporal_stride, config.spatial_stride) == strides
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"attn_resolutions": [16]}, "unknown field `attn_resolutions`"),
+        ({"ch": 0}, "Expected `int` >= 1 - at `$.ch`"),
+        ({"ch": 100}, "`ch` must be a multiple of 32"),
+        ({"ch": "128"}, "Expected `int`, got `str` - at `$.ch`"),
+        ({"ch_mult": []}, "`ch_mult` needs at least one level"),
+        ({"ch_mult": [1, 0]}, "Expected `int` >= 1 - at `$.ch_mult["),
+        ({"z_channels": 32}, "Expected `int` <= 31 - at `$.z_channels`"),
+        ({"in_channels": 1}, "Invalid enum value 1 - at `$.in_channels`"),
+        ({"double_z": True}, "double_z"),
+        ({"dims": 4}, "Invalid enum value 4 - at `$.dims`"),
+        ({"num_res_blocks": 1.5}, "Expected `int`, got `float` - at `$.num_res_blocks`"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    path = write(tmp_path / "config.json", DDCONFIG | change)
+    with pytest.raises(InputError) as error:
+        read_config(path)
+    message = str(error.value)
+    assert message.startswith(f"config {path} is no tokenizer config: found ")
+    assert words in message
+    assert "expected JSON with keys of ch, ch_mult, num_res_blocks, z_channels" in message
+
+
+@pytest.mark.parametrize("text", ["", "[]", "ch: 128", '{"ch": 128'])
+def test_a_file_that_is_no_json_object(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="is no tokenizer config"):
+        read_config(write(tmp_path / "config.json", text))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    with pytest.raises(InputError) as error:
+        read_config(path)
+    assert str(error.value) == f"can't read config {path}: found No such file or directory"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("keys_*.json")), ids=lambda path: path.stem)
+def test_keys_and_shapes_are_those_of_the_published_checkpoints(path: Path) -> None:
+    published = json.loads(path.read_text())
+    config = TokenizerConfig(
+        **published["config"] | {"ch_mult": tuple(published["config"]["ch_mult"])},
+        dims=3 if "video" in path.stem else 2,
+    )
+    raw = {key: tuple(shape) for key, shape, _ in published["keys"][: published["n_raw"]]}
+    assert model_shapes(config) == raw
+    # The EMA half: bookkeeping, then the raw keys' copies, in order.
+    names = [key for key, _, _ in published["keys"][published["n_raw"] :]]
+    assert names[:2] == ["model_ema.decay", "model_ema.num_updates"]
+    assert names[2:] == ["model_ema." + key.replace(".", "") for key in raw]

@@ -1,0 +1,89 @@
+"""The closed-form fit against the long way: as many fits as there are clips."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from magvit_export.ridge import STRENGTHS, fit_linear
+
+
+def problem(clips: int, features: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Classes that overlap, so that some clips are predicted wrong."""
+    random = torch.Generator().manual_seed(0)
+    truth = torch.arange(clips) % classes
+    centers = torch.randn(classes, features, generator=random, dtype=torch.float64)
+    noise = torch.randn(clips, features, generator=random, dtype=torch.float64)
+    return 0.5 * centers[truth] + noise, truth
+
+
+def ridge(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
+    return torch.linalg.solve(x.T @ x + penalty * torch.eye(x.shape[1]).double(), x.T @ y)
+
+
+def leave_one_out_accuracy(features: Tensor, truth: Tensor, classes: int, strength: float) -> float:
+    """By refitting without each clip: neither its features nor its class play a part."""
+    centered = features - features.mean(dim=0)
+    penalty = strength * (centered @ centered.T).diagonal().mean()
+    targets = torch.nn.functional.one_hot(truth, classes).double()
+    right = 0
+    for i in range(len(features)):
+        others = torch.arange(len(features)) != i
+        center, prior = features[others].mean(dim=0), targets[others].mean(dim=0)
+        layer = ridge(features[others] - center, targets[others] - prior, penalty)
+        right += int(((features[i] - center) @ layer + prior).argmax() == truth[i])
+    return right / len(features)
+
+
+@pytest.mark.parametrize(("clips", "features", "classes"), [(30, 5, 3), (24, 60, 4), (40, 12, 2)])
+def test_leave_one_out_accuracy_and_the_choice_by_it(
+    clips: int, features: int, classes: int
+) -> None:
+    x, truth = problem(clips, features, classes)
+    fit = fit_linear(x, truth, classes)
+    by_strength = {
+        strength: leave_one_out_accuracy(x, truth, classes, strength) for strength in STRENGTHS
+    }
+    assert 1 / classes < fit.leave_one_out_accuracy < 1
+    assert fit.leave_one_out_accuracy == pytest.approx(by_strength[fit.strength])
+    assert fit.leave_one_out_accuracy == pytest.approx(max(by_strength.values()))
+
+
+def test_the_layer_is_ridge_regression_onto_the_classes() -> None:
+    """But for one factor, the temperature, and the constant of each class."""
+    x, truth = problem(40, 12, 3)
+    fit = fit_linear(x.float(), truth, 3)
+    centered = x.float().double() - x.float().double().mean(dim=0)
+    targets = torch.nn.functional.one_hot(truth, 3).double()
+    penalty = fit.strength * (centered @ centered.T).diagonal().mean()
+    expected = ridge(centered, targets - targets.mean(dim=0), penalty).T
+    temperature = (fit.weight / expected).median()
+    assert temperature.item() == pytest.approx(2.0 ** round(temperature.log2().item()))
+    torch.testing.assert_close(fit.weight, temperature * expected)
+    scores = x.float().double() @ fit.weight.T + fit.bias
+    torch.testing.assert_close(
+        scores, temperature * (centered @ expected.T + targets.mean(dim=0)), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_labels_of_chance_are_not_called_predictable() -> None:
+    """With more features than clips every label can be fitted, and none predicted."""
+    random = torch.Generator().manual_seed(2)
+    x = torch.randn(60, 500, generator=random)
+    truth = torch.randint(3, (60,), generator=random)
+    fit = fit_linear(x, truth, 3)
+    assert fit.leave_one_out_accuracy < 0.6
+    probabilities = (torch.randn(200, 500, generator=random).double() @ fit.weight.T).softmax(dim=1)
+    assert probabilities.max(dim=1).values.median() < 0.7
+
+
+def test_well_separated_classes_are_learnt_and_sure() -> None:
+    random = torch.Generator().manual_seed(1)
+    truth = torch.arange(60) % 3
+    x = 10 * torch.eye(3)[truth].repeat(1, 4) + torch.randn(60, 12, generator=random)
+    fit = fit_linear(x, truth, 3)
+    probabilities = (x.double() @ fit.weight.T + fit.bias).softmax(dim=1)
+    assert fit.leave_one_out_accuracy == 1
+    assert (probabilities.argmax(dim=1) == truth).all()
+    assert probabilities.max(dim=1).values.min() > 0.9

@@ -1,0 +1,44 @@
+"""`magvit doctor`: facts of this machine, and the state of each engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from magvit_runtime.diagnosis import cuda_targets
+from magvit_runtime.operators import plugin_library
+
+MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
+
+
+def test_facts_and_text() -> None:
+    text = subprocess.run([*MAGVIT, "doctor"], capture_output=True, text=True, check=True).stdout
+    for line in ("python", "onnxruntime", "ORT providers", "GPU", "tensorrt", "plugins"):
+        assert line in text
+    run = subprocess.run([*MAGVIT, "--json", "doctor"], capture_output=True, text=True, check=True)
+    facts = json.loads(run.stdout)
+    assert facts["packages"]["magvit-runtime"]
+    assert "CPUExecutionProvider" in facts["onnxruntime_providers"]
+    assert set(facts["flavours"]) == {"tensorrt", "tensorrt-rtx"}
+
+
+def test_a_gpu_that_rtx_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 9.0, 580.159, 81559, 81000'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    text = subprocess.run([*MAGVIT, "doctor"], capture_output=True, text=True, check=True).stdout
+    assert "NVIDIA H100 80GB HBM3, compute capability 9.0" in text
+    assert "TensorRT-RTX does not support compute capability 9.0" in text
+
+
+def test_architectures_inside_the_plugin_library() -> None:
+    library = plugin_library()
+    if library is None:
+        pytest.skip("libmagvit_plugins.so was not built: it needs nvcc and TensorRT's headers")
+    targets = cuda_targets(library)
+    assert {"sm_75", "sm_80", "sm_86", "sm_89", "sm_90"} <= set(targets)

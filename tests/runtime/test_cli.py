@@ -1,0 +1,338 @@
+"""Every command as a user runs it: a process, its output, its exit code and what it leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from magvit_runtime import open_bundle
+from magvit_runtime.token_files import read_tokens
+
+SEEDED = "seeded weights (generated, never trained)"
+# A clip of 5 frames of 32 x 32 pixels: 5x16x16 tokens of the tiny model.
+STYLE = ("--frames", "5", "--height", "32", "--width", "32")
+MAIN = "from magvit_runtime.cli.main import main; main()"
+
+
+def magvit(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def done(*arguments: object, cwd: Path | None = None) -> str:
+    """Standard output of a command that must succeed, and say nothing else in a pipe."""
+    process = magvit(*arguments, cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    assert "\x1b" not in process.stdout
+    assert "\r" not in process.stdout
+    return process.stdout
+
+
+def done_json(*arguments: object, cwd: Path | None = None) -> Any:
+    output = done(*arguments, "--json", cwd=cwd)
+    assert len(output.splitlines()) == 1
+    return json.loads(output)
+
+
+def failed(code: int, *arguments: object, cwd: Path | None = None) -> str:
+    """The one line that a failing command says."""
+    process = magvit(*arguments, cwd=cwd)
+    assert process.returncode == code, process.stderr
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("magvit: ")
+    return line.removeprefix("magvit: ")
+
+
+def gestures(path: Path, count: int = 12) -> Path:
+    """Horizontal and vertical lines, and two trajectories with bad rows."""
+    rows = ["id,x,y,label"]
+    random = np.random.default_rng(0)
+    for i in range(count):
+        along = np.linspace(0, 1, 8)
+        across = random.uniform(-0.1, 0.1, 8)
+        x, y = (along, across) if i % 2 else (across, along)
+        label = "horizontal" if i % 2 else "vertical"
+        rows += [f"{label[0]}{i},{a:.4f},{b:.4f},{label}" for a, b in zip(x, y, strict=True)]
+    rows += ["hole,0,0,vertical", "hole,0,nan,vertical", "hole,0,1,vertical", "point,1,1,vertical"]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def chain(
+    tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, subprocess.CompletedProcess[str] | Path]:
+    """tokenize, train and classify, each in its own process, once for the tests below."""
+    folder = tmp_path_factory.mktemp("chain")
+    bundle = Path(shutil.copytree(tiny_bundle, folder / "bundle"))
+    source = gestures(folder / "gestures.csv")
+    tokens, table = folder / "tokens.parquet", folder / "predictions.csv"
+    return {
+        "folder": folder,
+        "tokenize": magvit("tokenize", bundle, source, "-o", tokens, *STYLE),
+        "train": magvit("train", "classifier", bundle, tokens, "--json"),
+        "classify": magvit("classify", bundle, source, "-o", table, *STYLE, "--json"),
+    }
+
+
+def test_the_chain_leaves_its_outputs_and_nothing_else(chain) -> None:
+    for command in ("tokenize", "train", "classify"):
+        assert chain[command].returncode == 0, chain[command].stderr
+        assert chain[command].stderr == ""
+    names = ["bundle", "gestures.csv", "predictions.csv", "tokens.parquet"]
+    assert sorted(path.name for path in chain["folder"].iterdir()) == names
+
+
+def test_tokenize_says_what_it_did_and_with_which_weights(chain) -> None:
+    first, second, third = chain["tokenize"].stdout.splitlines()
+    assert first == f"13 clips -> {chain['folder'] / 'tokens.parquet'}"
+    assert second.startswith(f"trajectory-small, {SEEDED}; ")
+    assert third == "13 trajectories read; 1 dropped (not_finite); 1 refused (too_few_points)"
+    table = read_tokens(chain["folder"] / "tokens.parquet")
+    assert table.tokens.shape == (13, 5, 16, 16)
+    assert table.ids[:2] == ("v0", "h1")
+    assert table.labels[:2] == ("vertical", "horizontal")
+    assert table.ids[-1] == "hole"
+
+
+def test_train_exports_a_classifier_and_says_how_good_it_is(chain) -> None:
+    facts = json.loads(chain["train"].stdout)
+    assert facts["classes"] == ["horizontal", "vertical"]
+    assert (facts["clips"], facts["held_out_clips"]) == (9, 4)
+    assert facts["weights"] == SEEDED
+    assert facts["train_accuracy"] == 1
+    assert 0 <= facts["held_out_accuracy"] <= 1
+    assert open_bundle(chain["folder"] / "bundle").manifest.classifier is not None
+
+
+def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
+    facts = json.loads(chain["classify"].stdout)
+    assert (facts["clips"], facts["labelled"]) == (13, 13)
+    assert facts["weights"] == SEEDED
+    with (chain["folder"] / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows][-1] == "hole"
+    assert sum(row["label"] == row["predicted"] for row in rows) == facts["right"] >= 9
+    for row in rows:
+        assert float(row["p_horizontal"]) + float(row["p_vertical"]) == pytest.approx(1, abs=1e-5)
+    # By row: the line of the file, so that the user finds it.
+    assert [(item["row"], item["trajectory"], item["action"]) for item in facts["problems"]] == [
+        (99, "hole", "dropped"),
+        (101, "point", "refused"),
+    ]
+
+
+def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"ch": 32, "ch_mult": [1], "num_res_blocks": 1}))
+    output = tmp_path / "bundle"
+    arguments = ("trajectory-small", "--weights", "seeded:7", "--config", config, "-o", output)
+    facts = done_json("export", *arguments, "--frames", 3)
+    assert facts["weights"] == "seeded:7 weights (generated, never trained)"
+    assert (facts["bundle"], facts["model"]) == (str(output), "trajectory-small")
+    assert facts["files"].keys() == {"encoder.fp32.onnx", "encoder.fp32.onnx.data"}
+    bundle = open_bundle(output)
+    assert bundle.manifest.encoder["fp32"].inputs[0].shape[1] == 3
+
+
+def test_render_writes_frames_and_a_table(tmp_path: Path) -> None:
+    source = gestures(tmp_path / "gestures.csv", count=2)
+    facts = done_json("render", source, "-o", tmp_path / "clips.npy", *STYLE)
+    assert (facts["clips"], facts["shape"]) == (3, [3, 5, 32, 32, 3])
+    assert [problem["row"] for problem in facts["problems"]] == [19, 21]
+    frames = np.load(tmp_path / "clips.npy")
+    assert frames.dtype == np.uint8
+    assert frames.shape == (3, 5, 32, 32, 3)
+    with (tmp_path / "clips.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["row", "id", "label"],
+            ["0", "v0", "vertical"],
+            ["1", "h1", "horizontal"],
+            ["2", "hole", "vertical"],
+        ]
+
+
+def test_frames_give_the_tokens_of_their_trajectories(bundle: Path, tmp_path: Path) -> None:
+    source = gestures(tmp_path / "gestures.csv", count=2)
+    done("render", source, "-o", tmp_path / "clips.npy", *STYLE)
+    done("tokenize", bundle, source, "-o", tmp_path / "a.npz", *STYLE)
+    batch = ("--batch-size", 2, "--threads", 1)
+    facts = done_json("tokenize", bundle, tmp_path / "clips.npy", "-o", tmp_path / "b.npz", *batch)
+    assert (facts["clips"], facts["weights"], facts["problems"]) == (3, SEEDED, [])
+    first, second = (read_tokens(tmp_path / name) for name in ("a.npz", "b.npz"))
+    np.testing.assert_array_equal(first.tokens, second.tokens)
+    assert second.ids == ("0", "1", "2")
+
+
+def test_models_lists_what_there_is(tmp_path: Path) -> None:
+    lines = done("models", cwd=tmp_path).splitlines()
+    assert lines[0].split() == ["model", "what", "it", "is", "weights", "export"]
+    (video,) = [line for line in lines if line.startswith("open-magvit2-video-128")]
+    assert "TencentARC/Open-MAGVIT2-Tokenizer-262144-Video/video_128_262144.ckpt" in video
+    facts = done_json("models", cwd=tmp_path)
+    assert len(facts["models"]) == len(lines) - 1
+
+
+@pytest.mark.parametrize("arguments", [("tokenize", "--help"), ("train", "--help"), ("train",)])
+def test_help_of_a_command(arguments: tuple[str, ...]) -> None:
+    assert done(*arguments).startswith(f"Usage: magvit {arguments[0]} ")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ()], ids=["asked for", "no command"])
+def test_help_lists_every_command(arguments: tuple[str, ...]) -> None:
+    output = done(*arguments)
+    assert output.startswith("Usage: magvit COMMAND")
+    for point in entry_points(group="magvit.commands"):
+        assert f"│ {point.name} " in output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nope",),
+        ("tokenize",),
+        ("tokenize", "a", "b"),
+        ("tokenize", "a", "b", "-o", "c.npz", "--batch-size", "many"),
+        ("tokenize", "a", "b", "-o", "c.npz", "--backend", "abacus"),
+        ("render", "a.csv", "-o", "b.npy", "--colour", "red"),
+        ("train", "nope"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_code_2_and_no_traceback(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    process = magvit(*arguments, cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.startswith("╭─ Error ")
+    assert "Traceback" not in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("export ibq-1024 --weights seeded -o out", "models of the family 'ibq' can't be"),
+        ("render gestures.csv -o out.mp4", "out.mp4 is of an unknown kind: expected .npy"),
+        ("render none.csv -o out.npy", "none.csv can't be opened or read: found No such file"),
+        ("render gestures.csv -o out.npy --height 5", "margin leaves no room for the path"),
+        ("tokenize BUNDLE gestures.csv -o out.txt", "out.txt is of an unknown kind"),
+        ("tokenize BUNDLE gestures.gif -o out.npz", "gestures.gif is of an unknown kind"),
+        ("tokenize BUNDLE bad.csv -o out.npz", "bad.csv"),
+        ("tokenize BUNDLE gestures.csv -o out.npz --batch-size 0", "`batch_size` must be"),
+        ("tokenize BUNDLE gestures.csv -o out.npz --threads 0", "`threads` must be positive"),
+        ("tokenize BUNDLE gestures.csv -o gestures.csv/out.npz", "can't write gestures.csv/out"),
+        ("train classifier BUNDLE junk.parquet", "junk.parquet is no token file: found "),
+    ],
+    ids=lambda value: value if " -o " in value or value.startswith("train") else "",
+)
+def test_input_that_cant_be_used_is_code_2(
+    tiny_bundle: Path, tmp_path: Path, arguments: str, message: str
+) -> None:
+    gestures(tmp_path / "gestures.csv", count=2)
+    (tmp_path / "bad.csv").write_text("id,x\na,0\n")
+    (tmp_path / "junk.parquet").write_bytes(b"junk")
+    before = sorted(tmp_path.iterdir())
+    words = [str(tiny_bundle) if word == "BUNDLE" else word for word in arguments.split()]
+    assert failed(2, *words, cwd=tmp_path).startswith(message)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "tokenize none gestures.csv -o out.npz",
+            "none is no bundle: it has no bundle.json. "
+            "To mend it: make one with `magvit export MODEL -o none`",
+        ),
+        (
+            "classify BUNDLE gestures.csv -o out.csv",
+            "BUNDLE has no classifier. To mend it: magvit train classifier BUNDLE TOKENS.parquet",
+        ),
+        (
+            "tokenize BUNDLE gestures.csv -o out.npz --precision bf16",
+            "BUNDLE has no encoder of this precision: found fp32, expected bf16. "
+            "To mend it: magvit export trajectory-small --precision bf16",
+        ),
+        (
+            "export trajectory-small --weights none.ckpt -o out",
+            "checkpoint none.ckpt is no file",
+        ),
+    ],
+    ids=["no bundle", "no classifier", "no such precision", "no checkpoint"],
+)
+def test_work_that_fails_is_code_1_and_leaves_nothing(
+    tiny_bundle: Path, tmp_path: Path, arguments: str, message: str
+) -> None:
+    gestures(tmp_path / "gestures.csv", count=2)
+    words = [str(tiny_bundle) if word == "BUNDLE" else word for word in arguments.split()]
+    line = failed(1, *words, cwd=tmp_path)
+    assert line == message.replace("BUNDLE", str(tiny_bundle))
+    assert [path.name for path in tmp_path.iterdir()] == ["gestures.csv"]
+
+
+def test_damage_in_the_middle_of_a_file_leaves_no_output(bundle: Path, tmp_path: Path) -> None:
+    """The damage shows only behind the first clips; they aren't left as half a file."""
+    rows = ["id,x,y", "a,0,0", "a,1,1", "b,0,0", "b,1,1"]
+    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\xff\nc,1,1\n")
+    line = failed(2, "tokenize", bundle, "late.csv", "-o", "out.parquet", *STYLE, cwd=tmp_path)
+    assert line.startswith("late.csv, line 6, isn't UTF-8 text")
+    assert line.endswith("To mend it: save the file as UTF-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "late.csv"]
+
+
+def test_an_existing_output_survives_a_failure(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.npz").write_bytes(b"precious")
+    failed(2, "tokenize", bundle, "none.csv", "-o", "out.npz", cwd=tmp_path)
+    assert (tmp_path / "out.npz").read_bytes() == b"precious"
+
+
+def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -c '{MAIN}' models | head -n 0"
+    process = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert process.stderr == ""
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path: Path) -> None:
+    script = f"import sys; sys.modules['torch'] = None; {MAIN}"
+    command = [sys.executable, "-c", script, "export", "trajectory-small"]
+    process = subprocess.run(
+        [*command, "--weights", "seeded", "-o", "out"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr == (
+        "magvit: this command needs the package 'torch', which isn't installed. "
+        "To mend it: pip install 'magvit-runtime[export]'\n"
+    )
+
+
+def test_the_installed_script_is_the_same_command() -> None:
+    script = shutil.which("magvit", path=str(Path(sys.executable).parent)) or shutil.which("magvit")
+    if script is None:
+        pytest.skip("the script `magvit` isn't on the path: the package isn't installed")
+    process = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert process.stdout == done("--version")

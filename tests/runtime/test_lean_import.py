@@ -1,0 +1,88 @@
+"""The runtime starts fast and without the export side, each time in a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import magvit_runtime
+
+SOURCES = Path(magvit_runtime.__file__).parent
+HEAVY = {
+    *("torch", "onnx", "onnxruntime", "pandas", "pyarrow", "PIL", "av", "scipy"),
+    *("huggingface_hub", "safetensors", "tensorrt", "cyclopts", "rich", "magvit_export"),
+}
+
+IMPORT = """
+import json, sys, time
+start = time.perf_counter()
+import magvit_runtime
+seconds = time.perf_counter() - start
+packages = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps({"seconds": seconds, "packages": packages}))
+"""
+
+
+def run(script: str, *arguments: str) -> str:
+    process = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_the_import_takes_no_heavy_package_and_little_time() -> None:
+    runs = [json.loads(run(IMPORT)) for _ in range(5)]
+    assert HEAVY.isdisjoint(runs[0]["packages"])
+    assert min(item["seconds"] for item in runs) < 0.3
+
+
+def test_the_runtimes_sources_dont_name_the_export_side() -> None:
+    sources = list(SOURCES.rglob("*.py"))
+    assert len(sources) > 20
+    naming = [path for path in sources if "magvit_export" in path.read_text(encoding="utf-8")]
+    assert naming == []
+
+
+HIDE_PACKAGES = """
+import sys
+from importlib.machinery import PathFinder
+
+class Without:
+    \"\"\"Finds what is installed but for these packages, as if they weren't.\"\"\"
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return None if name.split(".")[0] in HIDDEN else PathFinder.find_spec(name, path, target)
+
+HIDDEN = set(sys.argv[1].split(","))
+sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+
+def test_without_a_backend_it_says_what_to_install(tiny_bundle: Path) -> None:
+    script = """
+from magvit_runtime import BackendError, Tokenizer
+try:
+    Tokenizer.open(sys.argv[2])
+except BackendError as error:
+    print(error)
+"""
+    message = run(HIDE_PACKAGES + script, "onnxruntime", str(tiny_bundle))
+    assert message.strip() == (
+        "no backend is installed. To mend it: pip install 'magvit-runtime[cpu]' "
+        "(or [cuda] on a machine with an NVIDIA GPU)"
+    )
+
+
+def test_tokens_need_no_package_of_the_export_side(tiny_bundle: Path) -> None:
+    script = """
+import numpy as np
+from magvit_runtime import Tokenizer
+with Tokenizer.open(sys.argv[2]) as tokenizer:
+    print(tokenizer(np.zeros((1, 1, 8, 8, 3), np.uint8)).shape)
+"""
+    hidden = "torch,onnx,onnxscript,onnx_ir,huggingface_hub,safetensors,magvit_export"
+    assert run(HIDE_PACKAGES + script, hidden, str(tiny_bundle)).strip() == "(1, 1, 4, 4)"

@@ -1,0 +1,65 @@
+"""Which backend runs a graph here, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from magvit_runtime import BackendError, InputError, Tokenizer
+from magvit_runtime.sessions import open_graph
+
+
+@pytest.fixture
+def graph(tiny_bundle: Path) -> Path:
+    return tiny_bundle / "encoder.fp32.onnx"
+
+
+def test_the_choice_is_recorded_with_its_reason(tiny_bundle: Path) -> None:
+    with Tokenizer.open(tiny_bundle, backend="onnxruntime", threads=1) as tokenizer:
+        asked_for = tokenizer.capabilities
+    assert (asked_for.backend, asked_for.version) == ("onnxruntime", onnxruntime.__version__)
+    assert (asked_for.device, asked_for.precision, asked_for.threads) == ("CPU", "fp32", 1)
+    assert asked_for.reason == "asked for"
+    with Tokenizer.open(tiny_bundle) as tokenizer:
+        assert tokenizer.capabilities.reason not in ("", "asked for")
+
+
+def test_a_session_gives_the_outputs_that_were_asked_for_in_order(graph: Path) -> None:
+    session = open_graph(graph, precision="fp32")
+    frames = np.zeros((1, 1, 8, 8, 3), np.uint8)
+    latents, ids = session.run({"frames": frames}, ["latents", "ids"])
+    assert (latents.dtype, ids.dtype) == (np.float32, np.int32)
+    (only,) = session.run({"frames": frames}, ["ids"])
+    np.testing.assert_array_equal(only, ids)
+    session.close()
+
+
+def test_an_unknown_backend_lists_those_there_are(graph: Path) -> None:
+    with pytest.raises(InputError) as error:
+        open_graph(graph, precision="fp32", backend="abacus")
+    assert str(error.value).startswith("no backend is named 'abacus': expected auto, onnxruntime")
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_threads_must_be_positive(graph: Path, threads: int) -> None:
+    with pytest.raises(InputError) as error:
+        open_graph(graph, precision="fp32", threads=threads)
+    assert str(error.value) == f"`threads` must be positive: found {threads}"
+
+
+def test_a_graph_that_cant_be_loaded(tmp_path: Path) -> None:
+    graph = tmp_path / "junk.onnx"
+    graph.write_bytes(b"junk")
+    with pytest.raises(BackendError) as error:
+        open_graph(graph, precision="fp32", backend="onnxruntime")
+    assert str(error.value).startswith(f"ONNX Runtime can't load {graph}: found ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_failing_run_is_a_backend_error(graph: Path) -> None:
+    session = open_graph(graph, precision="fp32", backend="onnxruntime")
+    with pytest.raises(BackendError, match="ONNX Runtime failed: found "):
+        session.run({"frames": np.zeros((1, 1, 8, 8, 3), np.float32)}, ["ids"])
