@@ -47,7 +47,7 @@ class Libras:
     labels: tuple[str, ...]
 
     def spread(self, count: int | None) -> Libras:
-        """About `count` of the movements, evenly spaced, so that all classes take part."""
+        """About `count` of the movements, evenly spaced, so that the classes share them."""
         step = 1 if count is None else max(1, len(self.labels) // count)
         return Libras(self.xy[::step], self.labels[::step])
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
 from onnx import TensorProto
 from seeded_checkpoints import golden
 
+from magvit_export.catalog import find_model
+from magvit_export.exporting import export_tokenizer
 from magvit_runtime import BackendError, Tokenizer
 from magvit_runtime.manifest import Precision
 from magvit_runtime.parity import compare_latents

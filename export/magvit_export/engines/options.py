@@ -25,7 +25,8 @@ class BuildOptions:
             that is here). None builds a portable engine.
         hardware_compat: Which other GPUs a tensorrt engine runs on, at some cost in speed.
         version_compatible: Whether later TensorRT versions, and the lean runtime, may run it.
-        strip_weights: Leaves the weights out of the plan; the session puts them back.
+        strip_weights: Leaves the weights out of the plan, for tools of your own that refit it:
+            our session runs whole plans only.
         refit: Lets weights be replaced without a new build.
         workspace: Scratch memory that kernels may use, in MiB; None leaves it to TensorRT.
         opt_level: 0 (quick build) to 5; None is TensorRT's default.

@@ -12,7 +12,7 @@ from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.diagnosis import EngineHealth, Health, examine, examine_engines
 
-PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-core", "torch")
+PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "torch")
 
 
 def doctor(bundle: Path | None = None) -> Outcome:

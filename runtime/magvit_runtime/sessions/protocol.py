@@ -22,6 +22,8 @@ class Capabilities:
         precision: Precision of the graph.
         threads: CPU threads of one run; 0 is the library's own choice.
         reason: Why this backend: asked for, or the best of what is here.
+        workers: Runs that it does at once on a GPU; others wait. 0 where it sets no limit.
+        launches: How runs reach the GPU: by CUDA graphs, or why not. "" without a GPU.
     """
 
     backend: str
@@ -30,6 +32,8 @@ class Capabilities:
     precision: str
     threads: int
     reason: str
+    workers: int = 0
+    launches: str = ""
 
 
 class Session(Protocol):

@@ -1,0 +1,347 @@
+"""A GPU, its CUDA runtime and a TensorRT made of host memory, for tests on machines without one.
+
+They keep the rules that can break a session: memory must be allocated while it is used, a context
+needs shapes, addresses and activation memory, the first run after new shapes can't be captured,
+and an address given to TensorRT is a multiple of 256. The "engine" adds up the colours of a pixel.
+"""
+
+# Names and signatures are those of CUDA and TensorRT.
+# ruff: noqa: ARG002, ARG005, E731, N802, N815
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import json
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+INPUT, IDS, LATENTS = "clips", "ids", "latents"
+
+
+class CudaError(enum.IntEnum):
+    cudaSuccess = 0
+    cudaErrorInvalidValue = 1
+    cudaErrorMemoryAllocation = 2
+    cudaErrorInsufficientDriver = 35
+    cudaErrorStreamCaptureInvalidated = 901
+
+
+OK = CudaError.cudaSuccess
+
+
+class Cuda(ModuleType):
+    """`cuda.bindings.runtime`; streams are done at once, unless they are being captured."""
+
+    cudaError_t = CudaError
+    cudaStreamNonBlocking = 1
+    cudaEventDisableTiming = 2
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+    cudaMemAllocationType = SimpleNamespace(cudaMemAllocationTypePinned=1)
+    cudaMemLocationType = SimpleNamespace(cudaMemLocationTypeDevice=1)
+    cudaMemPoolAttr = SimpleNamespace(cudaMemPoolAttrReleaseThreshold=4)
+
+    def __init__(self) -> None:
+        super().__init__("cuda.bindings.runtime")
+        self.blocks: dict[int, Any] = {}
+        self.live: dict[str, set[int]] = {"stream": set(), "graph": set(), "executable": set()}
+        self.captured: dict[int, list[Callable[[], None]]] = {}
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.calls: list[str] = []
+        self.allocations = 0
+        self.memory = 2**30
+        self.capture_fails = False
+        self._next = 100
+        self._lock = threading.Lock()
+
+    def handle(self) -> int:
+        with self._lock:
+            self._next += 1
+            return self._next
+
+    def submit(self, stream: int, work: Callable[[], None]) -> None:
+        if stream in self.captured:
+            self.captured[stream].append(work)
+        else:
+            work()
+
+    def owns(self, address: int, size: int) -> bool:
+        return any(start <= address < start + len(b) - size + 1 for start, b in self.blocks.items())
+
+    def allocate(self, size: int) -> tuple[CudaError, int | None]:
+        if size > self.memory:
+            return CudaError.cudaErrorMemoryAllocation, None
+        buffer = (ctypes.c_uint8 * (size + 256))()
+        start = -(-ctypes.addressof(buffer) // 256) * 256
+        block = (ctypes.c_uint8 * size).from_buffer(buffer, start - ctypes.addressof(buffer))
+        with self._lock:
+            self.blocks[start] = block
+            self.allocations += 1
+        return OK, start
+
+    def release(self, address: int) -> tuple[CudaError]:
+        with self._lock:
+            return (OK if self.blocks.pop(address, None) else CudaError.cudaErrorInvalidValue,)
+
+    cudaMalloc = cudaMallocHost = lambda self, size: self.allocate(size)
+    cudaFree = cudaFreeHost = lambda self, address: self.release(address)
+    cudaGetDeviceCount = lambda self: (OK, 1)
+    cudaDriverGetVersion = lambda self: (OK, 13000)
+    cudaRuntimeGetVersion = lambda self: (OK, 13000)
+    cudaGetErrorString = lambda self, status: (OK, b"as the stand-in says")
+    cudaGetDevice = lambda self: (OK, 0)
+    cudaSetDevice = lambda self, ordinal: (OK,)
+    cudaGetLastError = lambda self: (OK,)
+    cudaStreamSynchronize = lambda self, stream: (OK,)
+    cudaMemPoolCreate = lambda self, properties: (OK, self.handle())
+    cudaMemPoolSetAttribute = lambda self, pool, attribute, value: (OK,)
+    cudaMemPoolDestroy = lambda self, pool: (OK,)
+    cudaMallocFromPoolAsync = lambda self, size, pool, stream: self.allocate(size)
+    cudaFreeAsync = lambda self, address, stream: self.release(address)
+    cudaEventCreateWithFlags = lambda self, flags: (OK, self.handle())
+    cudaEventDestroy = lambda self, event: (OK,)
+
+    def cudaMemPoolProps(self) -> SimpleNamespace:
+        return SimpleNamespace(location=SimpleNamespace())
+
+    def cudaGetDeviceProperties(self, ordinal: int) -> tuple[CudaError, SimpleNamespace]:
+        return OK, SimpleNamespace(name=b"Stand-in GPU", major=8, minor=9)
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[CudaError]:
+        self.calls.append(f"record {stream}")
+        return (OK,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[CudaError]:
+        self.calls.append(f"wait {stream}")
+        return (OK,)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[CudaError, int]:
+        return OK, self._new("stream")
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[CudaError]:
+        return self._gone("stream", stream)
+
+    def cudaMemcpyAsync(
+        self, to: int, source: int, size: int, kind: int, stream: int
+    ) -> tuple[CudaError]:
+        if not self.owns(to, size) or not self.owns(source, size):
+            return (CudaError.cudaErrorInvalidValue,)
+        self.submit(stream, lambda: ctypes.memmove(to, source, size))
+        return (OK,)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[CudaError]:
+        self.captured[stream] = []
+        return (OK,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[CudaError, int | None]:
+        work = self.captured.pop(stream)
+        if self.capture_fails:
+            return CudaError.cudaErrorStreamCaptureInvalidated, None
+        graph = self._new("graph")
+        self.graphs[graph] = work
+        return OK, graph
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[CudaError, int]:
+        executable = self._new("executable")
+        self.graphs[executable] = self.graphs[graph]
+        return OK, executable
+
+    def cudaGraphLaunch(self, executable: int, stream: int) -> tuple[CudaError]:
+        self.calls.append("replay")
+        for work in self.graphs[executable]:
+            work()
+        return (OK,)
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[CudaError]:
+        return self._gone("graph", graph)
+
+    def cudaGraphExecDestroy(self, executable: int) -> tuple[CudaError]:
+        return self._gone("executable", executable)
+
+    def _new(self, kind: str) -> int:
+        handle = self.handle()
+        self.live[kind].add(handle)
+        return handle
+
+    def _gone(self, kind: str, handle: int) -> tuple[CudaError]:
+        self.live[kind].remove(handle)
+        return (OK,)
+
+
+class TensorRt(ModuleType):
+    """`tensorrt` or `tensorrt_rtx`; a plan is JSON: the input's smallest and largest shape."""
+
+    TensorLocation = enum.Enum("TensorLocation", "DEVICE HOST")
+    TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
+    CudaGraphStrategy = enum.Enum("CudaGraphStrategy", "DISABLED WHOLE_GRAPH_CAPTURE")
+    ExecutionContextAllocationStrategy = enum.Enum("Strategy", "STATIC USER_MANAGED")
+    DynamicShapesKernelSpecializationStrategy = enum.Enum("Kernels", "LAZY EAGER NONE")
+    ILogger = type("ILogger", (), {"__init__": lambda self: None})
+
+    def __init__(self, name: str, version: str, cuda: Cuda) -> None:
+        super().__init__(name)
+        self.__version__ = version
+        self.cuda = cuda
+        self.contexts: list[Context] = []
+        self.libraries: list[str] = []
+        self.fails = ""
+
+    def nptype(self, kind: Any) -> Any:
+        return kind
+
+    def get_plugin_registry(self) -> SimpleNamespace:
+        def load(path: str) -> object:
+            self.libraries.append(path)
+            return object()
+
+        return SimpleNamespace(all_creators=[], load_library=load)
+
+    def Runtime(self, logger: Any) -> SimpleNamespace:
+        self.logger = logger
+        return SimpleNamespace(deserialize_cuda_engine=self._deserialize)
+
+    def error(self, message: str) -> None:
+        self.logger.log(SimpleNamespace(name="ERROR"), message)
+
+    def _deserialize(self, plan: bytes) -> Engine | None:
+        if not plan.startswith(b"{"):
+            self.error("magic tag")
+            self.error("something else after it")
+            return None
+        return Engine(self, **json.loads(plan))
+
+
+class Engine:
+    device_memory_size_v2 = 4096
+
+    def __init__(self, trt: TensorRt, minimum: list[int], maximum: list[int]) -> None:
+        self.trt = trt
+        self.limits = minimum, maximum
+        self.names = [INPUT, IDS, LATENTS]
+        self.num_io_tensors = len(self.names)
+
+    def get_tensor_name(self, index: int) -> str:
+        return self.names[index]
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return {INPUT: np.uint8, IDS: np.int32, LATENTS: np.float32}[name]
+
+    def get_tensor_location(self, name: str) -> Any:
+        return self.trt.TensorLocation.DEVICE
+
+    def get_tensor_mode(self, name: str) -> Any:
+        mode = self.trt.TensorIOMode
+        return mode.INPUT if name == INPUT else mode.OUTPUT
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[Any]:
+        minimum, maximum = self.limits
+        return [minimum, maximum, maximum]
+
+    def create_execution_context(self, config: Any) -> Context:
+        if isinstance(config, SimpleNamespace):
+            assert config.strategy == self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            graphs = config.cuda_graph_strategy.name
+            config.cache.entries.append(graphs)
+        else:
+            assert config == self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            graphs = ""
+        context = Context(self.trt, graphs)
+        self.trt.contexts.append(context)
+        return context
+
+    def create_runtime_config(self) -> SimpleNamespace:
+        config = SimpleNamespace()
+        config.create_runtime_cache = RuntimeCache
+        config.set_runtime_cache = lambda cache: setattr(config, "cache", cache)
+        config.set_execution_context_allocation_strategy = lambda strategy: setattr(
+            config, "strategy", strategy
+        )
+        return config
+
+
+class RuntimeCache:
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    def serialize(self) -> bytes:
+        return json.dumps(self.entries).encode()
+
+    def deserialize(self, content: bytes) -> bool:
+        if not content.startswith(b"["):
+            return False
+        self.entries = json.loads(content)
+        return True
+
+
+class Context:
+    def __init__(self, trt: TensorRt, graphs: str) -> None:
+        self.trt = trt
+        self.graphs = graphs
+        self.shape: tuple[int, ...] = ()
+        self.addresses: dict[str, int] = {}
+        self.activations = (0, 0)
+        self.is_flushed = False
+        self.enqueued = 0
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.activations = address, size
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.is_flushed = self.is_flushed and shape == self.shape
+        self.shape = shape
+        return True
+
+    def get_tensor_shape(self, name: str) -> list[int]:
+        return list({IDS: self.shape[:-1], LATENTS: (*self.shape[:-1], 2)}[name])
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        assert address % 256 == 0
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        cuda = self.trt.cuda
+        assert stream in cuda.live["stream"]
+        assert cuda.owns(*self.activations)
+        if self.trt.fails:
+            self.trt.error(self.trt.fails)
+            return False
+        if stream in cuda.captured and not self.is_flushed:
+            self.trt.error("shapes are new")
+            return False
+        self.is_flushed = True
+        self.enqueued += 1
+        addresses, shape = dict(self.addresses), self.shape
+        cuda.submit(stream, lambda: self._compute(addresses, shape))
+        return True
+
+    def _compute(self, addresses: dict[str, int], shape: tuple[int, ...]) -> None:
+        def at(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            assert self.trt.cuda.owns(addresses[name], size), name
+            memory = (ctypes.c_uint8 * size).from_address(addresses[name])
+            return np.frombuffer(memory, dtype).reshape(shape)
+
+        clips = at(INPUT, shape, np.uint8)
+        ids = at(IDS, shape[:-1], np.int32)
+        ids[:] = clips.sum(-1)
+        at(LATENTS, (*shape[:-1], 2), np.float32)[:] = ids[..., None] * 0.5
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> tuple[Cuda, TensorRt, TensorRt]:
+    """Puts stand-ins in the place of CUDA's bindings and of both flavours."""
+    cuda = Cuda()
+    driver = ModuleType("cuda.bindings.driver")
+    driver.cuuint64_t = int  # type: ignore[attr-defined]
+    trt = TensorRt("tensorrt", "10.14.1", cuda)
+    rtx = TensorRt("tensorrt_rtx", "1.7.1", cuda)
+    for module in (cuda, driver, trt, rtx):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return cuda, trt, rtx

@@ -1,0 +1,683 @@
+"""TensorRT sessions: on stand-ins for GPU and TensorRT everywhere, and on a GPU where there is one.
+
+`stand_in_gpu` says what it stands in for. The tests at the end build an engine of the bundle of the
+other tests for the GPU that is here.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import stand_in_gpu
+from stand_in_gpu import Cuda, TensorRt
+
+from magvit_runtime.bundle import open_bundle
+from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord, Flavour, list_gpus
+from magvit_runtime.engines.finding import Engine
+from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
+from magvit_runtime.errors import BackendError, BundleError, InputError
+from magvit_runtime.manifest import FileRecord
+from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
+from magvit_runtime.sessions.device_arrays import view_device_array
+from magvit_runtime.sessions.device_memory import tensor_bytes
+from magvit_runtime.sessions.engine_tensors import EngineTensors, InputTensor
+from magvit_runtime.sessions.execution_contexts import runtime_cache_file
+from magvit_runtime.sessions.execution_worker import SHAPES_KEPT
+from magvit_runtime.sessions.tensorrt import TensorRtSession
+
+CLIP = (2, 3, 4, 3)
+PROFILE = BatchProfile(1, 4, 16, CLIP)
+
+Gpu = tuple[Cuda, TensorRt, TensorRt]
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    return stand_in_gpu.install(monkeypatch)
+
+
+def write_engine(
+    folder: Path, flavour: Flavour = "tensorrt", content: bytes | None = None, **options: bool
+) -> Engine:
+    """A plan of the stand-in, or of any bytes, with a sidecar that says what it should be."""
+    plan = folder / "bundle" / "engines" / "engine.plan"
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    shapes = {"minimum": [1, *CLIP], "maximum": [16, *CLIP]}
+    plan.write_bytes(json.dumps(shapes).encode() if content is None else content)
+    key = EngineKey(
+        flavour=flavour,
+        version="1",
+        cuda="13",
+        sms=("8.9",),
+        gpu=None,
+        precision="fp16",
+        profile=PROFILE,
+        onnx_sha256="",
+        plugin_sha256="",
+        options=dict(options),
+    )
+    digest = hashlib.sha256(plan.read_bytes()).hexdigest()
+    record = EngineRecord(
+        schema_version=ENGINE_SCHEMA_VERSION,
+        key=key,
+        plan=FileRecord(plan.stat().st_size, digest),
+        layers=(),
+        plugin_layers={},
+        build_seconds=1.0,
+        machine="",
+        created="",
+    )
+    return Engine(plan, record)
+
+
+def open_session(engine: Engine, workers: int = 1) -> TensorRtSession:
+    return TensorRtSession(engine, precision="fp16", workers=workers, reason="asked for")
+
+
+def clips_of(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(seed).integers(0, 256, (count, *CLIP), np.uint8)
+
+
+def ids_of(clips: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return clips.sum(-1, dtype=np.int32)
+
+
+# Refused before TensorRT sees it.
+
+
+def test_missing_plan(tmp_path: Path) -> None:
+    engine = write_engine(tmp_path)
+    engine.plan.unlink()
+    with pytest.raises(BundleError, match=r"engine.plan is missing. .*magvit build"):
+        open_session(engine)
+
+
+def test_damaged_plan(tmp_path: Path, gpu: Gpu) -> None:
+    engine = write_engine(tmp_path)
+    engine.plan.write_bytes(b"x" + engine.plan.read_bytes()[1:])
+    with pytest.raises(BundleError, match=r"engine.plan is damaged.*magvit build"):
+        open_session(engine)
+    assert not hasattr(gpu[1], "logger")
+
+
+def test_workers_must_be_positive(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`workers`"):
+        open_session(write_engine(tmp_path), workers=0)
+
+
+@pytest.mark.skipif(bool(list_gpus()), reason="this machine has a GPU")
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+def test_without_a_gpu_it_says_so_in_a_sentence(tmp_path: Path, flavour: Flavour) -> None:
+    module = flavour.replace("-", "_")
+    for needed in (module, "cuda"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed: pip install tensorrt-rtx-cu13 cuda-bindings")
+    pytest.importorskip("cuda.bindings", reason="pip install cuda-bindings")
+    engine = write_engine(tmp_path, flavour)
+    script = """
+import sys, msgspec
+from pathlib import Path
+from magvit_runtime.engines import EngineRecord
+from magvit_runtime.engines.finding import Engine
+from magvit_runtime.errors import BackendError
+from magvit_runtime.sessions.tensorrt import TensorRtSession
+record = msgspec.json.decode(sys.argv[2], type=EngineRecord)
+try:
+    TensorRtSession(Engine(Path(sys.argv[1]), record), precision="fp16", reason="")
+except BackendError as error:
+    print(error)
+"""
+    record = msgspec.json.encode(engine.record).decode()
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(engine.plan), record],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(
+        "a TensorRT session needs an NVIDIA GPU and its driver: found no NVIDIA driver. To mend it:"
+    )
+    assert "onnxruntime" in run.stdout
+    assert run.stderr == ""
+
+
+def test_old_driver_is_named(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = stand_in_gpu.CudaError.cudaErrorInsufficientDriver
+    monkeypatch.setattr(gpu[0], "cudaGetDeviceCount", lambda: (status, 0))
+    monkeypatch.setattr(gpu[0], "cudaDriverGetVersion", lambda: (stand_in_gpu.OK, 12040))
+    with pytest.raises(BackendError, match=r"CUDA 12.4, expected CUDA 13.*cuda-bindings==12"):
+        open_device()
+
+
+def test_importing_the_runtime_imports_no_gpu_library() -> None:
+    script = """
+import sys, magvit_runtime, magvit_runtime.sessions.tensorrt
+print([n for n in sys.modules if n.split(".")[0] in ("tensorrt", "tensorrt_rtx", "cuda", "torch")])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+# Which arrays fit.
+
+
+def tensors() -> EngineTensors:
+    clips = InputTensor("clips", np.dtype(np.uint8), (1, *CLIP), (16, *CLIP))
+    return EngineTensors({"clips": clips}, {"ids": np.dtype(np.int32)})
+
+
+@pytest.mark.parametrize("shape", [(1, *CLIP), (16, *CLIP)])
+def test_arrays_within_the_profile_fit(shape: tuple[int, ...]) -> None:
+    tensors().check({"clips": shape}, {"clips": np.dtype(np.uint8)}, ["ids"])
+
+
+@pytest.mark.parametrize("shape", [(0, *CLIP), (17, *CLIP), CLIP, (1, 2, 3, 5, 3), (1, *CLIP, 1)])
+def test_arrays_outside_the_profile_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"expected uint8 \[1 to 16, 2, 3, 4, 3\].*batch_size"):
+        tensors().check({"clips": shape}, {"clips": np.dtype(np.uint8)}, ["ids"])
+
+
+def test_wrong_type_and_names_are_refused() -> None:
+    shapes, dtypes = {"clips": (1, *CLIP)}, {"clips": np.dtype(np.float32)}
+    with pytest.raises(InputError, match="found float32"):
+        tensors().check(shapes, dtypes, ["ids"])
+    with pytest.raises(InputError, match="found frames, expected clips"):
+        tensors().check({"frames": (1, *CLIP)}, dtypes, ["ids"])
+    with pytest.raises(InputError, match="no such output: found labels, expected ids"):
+        tensors().check(shapes, {"clips": np.dtype(np.uint8)}, ["labels"])
+
+
+def test_a_profile_belongs_to_an_engine_or_not() -> None:
+    assert tensors().takes(PROFILE)
+    assert not tensors().takes(BatchProfile(1, 4, 8, CLIP))
+
+
+def test_tensor_bytes() -> None:
+    assert tensor_bytes((16, 17, 128, 128, 3), np.dtype(np.uint8)) == 13_369_344
+    assert tensor_bytes((2, 18, 5), np.dtype(np.float16)) == 360
+
+
+def test_each_gpu_has_its_own_runtime_cache() -> None:
+    plan = Path("engines/tensorrt-rtx-fp16-portable-0123.plan")
+    assert runtime_cache_file(plan, "NVIDIA L4").name == (
+        "tensorrt-rtx-fp16-portable-0123.nvidia-l4.runtime-cache"
+    )
+
+
+# Runs, on the stand-in.
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.usefixtures("gpu")
+def test_results_are_those_of_the_engine(tmp_path: Path, flavour: Flavour) -> None:
+    with open_session(write_engine(tmp_path, flavour)) as session:
+        for count in (16, 3, 1, 3):
+            clips = clips_of(count, seed=count)
+            ids, latents = session.run({"clips": clips}, ["ids", "latents"])
+            assert ids.dtype == np.int32
+            assert latents.dtype == np.float32
+            np.testing.assert_array_equal(ids, ids_of(clips))
+            np.testing.assert_array_equal(latents[..., 1], ids_of(clips) * np.float32(0.5))
+        (latents,) = session.run({"clips": clips}, ["latents"])
+        assert latents.shape == (3, 2, 3, 4, 2)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_results_belong_to_the_caller(tmp_path: Path) -> None:
+    with open_session(write_engine(tmp_path)) as session:
+        (first,) = session.run({"clips": clips_of(2, seed=1)}, ["ids"])
+        session.run({"clips": clips_of(2, seed=2)}, ["ids"])
+    np.testing.assert_array_equal(first, ids_of(clips_of(2, seed=1)))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_strided_clips_are_taken(tmp_path: Path) -> None:
+    clips = clips_of(8)[::2, :, :, ::-1]
+    with open_session(write_engine(tmp_path)) as session:
+        np.testing.assert_array_equal(session.run({"clips": clips}, ["ids"])[0], ids_of(clips))
+
+
+def test_third_run_of_a_shape_replays_a_graph(tmp_path: Path, gpu: Gpu) -> None:
+    cuda, trt, _ = gpu
+    with open_session(write_engine(tmp_path)) as session:
+        for seed in range(4):
+            for count in (5, 16):
+                clips = clips_of(count, seed)
+                (ids,) = session.run({"clips": clips}, ["ids"])
+                np.testing.assert_array_equal(ids, ids_of(clips))
+        # Each shape: one plain launch, one capture; the capture and the rest are replayed.
+        assert [context.enqueued for context in trt.contexts] == [2, 2]
+        assert cuda.calls.count("replay") == 6
+        assert session.capabilities.launches == "CUDA graphs, captured for each shape"
+
+
+def test_a_shape_seen_before_allocates_nothing(tmp_path: Path, gpu: Gpu) -> None:
+    cuda, trt, _ = gpu
+    with open_session(write_engine(tmp_path)) as session:
+        session.warm_up((2, *CLIP))
+        before = cuda.allocations, len(trt.contexts)
+        for seed in range(3):
+            session.run({"clips": clips_of(2, seed)}, ["ids"])
+        assert (cuda.allocations, len(trt.contexts)) == before
+
+
+def test_rtx_captures_its_own_graphs(tmp_path: Path, gpu: Gpu) -> None:
+    cuda, _, rtx = gpu
+    with open_session(write_engine(tmp_path, "tensorrt-rtx")) as session:
+        session.warm_up((2, *CLIP))
+        session.run_device({"clips": DlpackArray(cuda, clips_of(2))}, ["ids"])
+        assert session.capabilities.launches == "CUDA graphs, captured by TensorRT-RTX"
+    assert "replay" not in cuda.calls
+    assert [c.graphs for c in rtx.contexts] == ["WHOLE_GRAPH_CAPTURE"] * 2 + ["DISABLED"]
+
+
+def test_failed_capture_is_recorded_and_runs_go_on(
+    tmp_path: Path, gpu: Gpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu[0].capture_fails = True
+    with open_session(write_engine(tmp_path)) as session:
+        for seed in range(3):
+            for count in (1, 2):
+                clips = clips_of(count, seed)
+                (ids,) = session.run({"clips": clips}, ["ids"])
+                np.testing.assert_array_equal(ids, ids_of(clips))
+        launches = session.capabilities.launches
+    assert launches.startswith("plain launches: capture into a CUDA graph failed: cudaErrorStream")
+    assert [record.getMessage() for record in caplog.records] == [launches]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_more_shapes_than_are_kept(tmp_path: Path) -> None:
+    with open_session(write_engine(tmp_path)) as session:
+        for _ in range(3):
+            for count in range(1, SHAPES_KEPT + 4):
+                clips = clips_of(count)
+                (ids,) = session.run({"clips": clips}, ["ids"])
+                np.testing.assert_array_equal(ids, ids_of(clips))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_threads_share_the_workers(tmp_path: Path) -> None:
+    with (
+        open_session(write_engine(tmp_path), workers=2) as session,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        assert session.capabilities.workers == 2
+        batches = [clips_of(1 + seed % 16, seed) for seed in range(200)]
+        session.warm_up((1, *CLIP))
+        results = threads.map(lambda clips: session.run({"clips": clips}, ["ids"])[0], batches)
+        for clips, ids in zip(batches, results, strict=True):
+            np.testing.assert_array_equal(ids, ids_of(clips))
+
+
+def test_a_run_waits_for_a_free_worker(
+    tmp_path: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, go_on, running = threading.Semaphore(0), threading.Event(), []
+
+    def synchronize(_: int) -> tuple[object]:
+        running.append(threading.get_ident())
+        inside.release()
+        assert go_on.wait(30)
+        return (stand_in_gpu.OK,)
+
+    with open_session(write_engine(tmp_path), workers=2) as session:
+        monkeypatch.setattr(gpu[0], "cudaStreamSynchronize", synchronize)
+        with ThreadPoolExecutor(3) as threads:
+            for _ in range(3):
+                threads.submit(session.run, {"clips": clips_of(1)}, ["ids"])
+            inside.acquire()
+            inside.acquire()
+            assert not inside.acquire(timeout=0.1)
+            assert len(set(running)) == 2
+            go_on.set()
+            assert inside.acquire(timeout=30)
+
+
+def test_closing_frees_everything(tmp_path: Path, gpu: Gpu) -> None:
+    cuda = gpu[0]
+    session = open_session(write_engine(tmp_path), workers=2)
+    session.warm_up((3, *CLIP))
+    assert cuda.blocks
+    session.close()
+    session.close()
+    assert not cuda.blocks
+    assert not any(cuda.live.values())
+    with pytest.raises(BackendError, match="closed"):
+        session.run({"clips": clips_of(1)}, ["ids"])
+
+
+def test_no_room_for_the_second_worker(tmp_path: Path, gpu: Gpu) -> None:
+    cuda = gpu[0]
+    allocate = cuda.allocate
+    failed = stand_in_gpu.CudaError.cudaErrorMemoryAllocation
+    cuda.allocate = lambda size: (failed, None) if cuda.allocations > 9 else allocate(size)  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match=r"cudaErrorMemoryAllocation .*fewer workers"):
+        open_session(write_engine(tmp_path), workers=2)
+    assert not cuda.blocks
+    assert not any(cuda.live.values())
+
+
+def test_what_tensorrt_says_is_in_the_message(tmp_path: Path, gpu: Gpu) -> None:
+    trt = gpu[1]
+    with open_session(write_engine(tmp_path)) as session:
+        trt.fails = "cuDNN is upset"
+        with pytest.raises(BackendError, match="can't run the engine: found cuDNN is upset"):
+            session.run({"clips": clips_of(1)}, ["ids"])
+        trt.fails = ""
+        (ids,) = session.run({"clips": clips_of(1)}, ["ids"])
+        np.testing.assert_array_equal(ids, ids_of(clips_of(1)))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_plan_that_tensorrt_refuses(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"can't load .*: found magic tag. .*magvit build"):
+        open_session(write_engine(tmp_path, content=b"of another version"))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_plan_that_is_not_what_the_sidecar_says(tmp_path: Path) -> None:
+    shapes = {"minimum": [1, *CLIP], "maximum": [8, *CLIP]}
+    with pytest.raises(BundleError, match="isn't what its sidecar says"):
+        open_session(write_engine(tmp_path, content=json.dumps(shapes).encode()))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_plan_without_weights(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="has no weights in it"):
+        open_session(write_engine(tmp_path, strip_weights=True))
+
+
+def test_missing_plugins_are_named(
+    tmp_path: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGVIT_LIBRARY_DIR", str(tmp_path))
+    engine = write_engine(tmp_path)
+    needy = replace(engine, record=msgspec.structs.replace(engine.record, plugin_layers={"LFQ": 1}))
+    with pytest.raises(BackendError, match="needs the plugin library"):
+        open_session(needy)
+    library = tmp_path / "libmagvit_plugins.so"
+    library.touch()
+    open_session(needy).close()
+    assert gpu[1].libraries == [str(library)]
+
+
+# The runtime cache of TensorRT-RTX.
+
+
+@pytest.mark.usefixtures("gpu")
+def test_runtime_cache_is_kept_beside_the_plan(tmp_path: Path) -> None:
+    engine = write_engine(tmp_path, "tensorrt-rtx")
+    file = runtime_cache_file(engine.plan, "Stand-in GPU")
+    open_session(engine).close()
+    assert json.loads(file.read_text()) == ["WHOLE_GRAPH_CAPTURE"]
+    open_session(engine).close()
+    assert len(json.loads(file.read_text())) == 2
+    assert sorted(path.name for path in file.parent.iterdir()) == ["engine.plan", file.name]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_runtime_cache_of_another_environment_is_replaced(tmp_path: Path) -> None:
+    engine = write_engine(tmp_path, "tensorrt-rtx")
+    file = runtime_cache_file(engine.plan, "Stand-in GPU")
+    file.write_bytes(b"of another driver")
+    open_session(engine).close()
+    assert json.loads(file.read_text()) == ["WHOLE_GRAPH_CAPTURE"]
+
+
+def test_runtime_cache_that_cannot_be_written_is_logged(
+    tmp_path: Path, gpu: Gpu, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = write_engine(tmp_path, "tensorrt-rtx")
+    runtime_cache_file(engine.plan, "Stand-in GPU").mkdir()
+    open_session(engine).close()
+    assert "the runtime cache is not kept" in caplog.text
+    assert not gpu[0].blocks
+
+
+# Arrays on the device.
+
+
+class DlpackArray:
+    """An array in the stand-in's memory, as another library would hand it over."""
+
+    device = (2, 0)
+
+    def __init__(self, cuda: Cuda, array: np.ndarray[Any, Any], shift: int = 0) -> None:
+        _, address = cuda.allocate(array.nbytes + shift)
+        memory = np.frombuffer(cuda.blocks[address], np.uint8)  # type: ignore[index]
+        view = memory[shift:].view(array.dtype).reshape(array.shape)
+        view[:] = array
+        self.array = view
+        self.streams: list[int] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+    def __dlpack__(self, *, stream: int) -> object:
+        self.streams.append(stream)
+        return self.array.__dlpack__()
+
+
+class CaiArray(DlpackArray):
+    """The same by `__cuda_array_interface__` alone."""
+
+    __dlpack__ = __dlpack_device__ = None  # type: ignore[assignment]
+    stream: int | None = None
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("__dlpack"):
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self.array.__array_interface__, "version": 3, "stream": self.stream}
+
+
+@pytest.fixture
+def device(gpu: Gpu) -> CudaDevice:  # noqa: ARG001 - it is the stand-in's
+    return open_device()
+
+
+@pytest.mark.parametrize("kind", [DlpackArray, CaiArray])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.float16, np.float32])
+def test_other_libraries_arrays_are_found(
+    gpu: Gpu, device: CudaDevice, kind: type[DlpackArray], dtype: Any
+) -> None:
+    array = kind(gpu[0], np.arange(12).reshape(2, 2, 3).astype(dtype))
+    view = view_device_array("clips", array, device, 77)
+    assert view.pointer == array.array.ctypes.data
+    assert (view.shape, view.dtype) == ((2, 2, 3), np.dtype(dtype))
+
+
+def test_producers_are_waited_for(gpu: Gpu, device: CudaDevice) -> None:
+    dlpack = DlpackArray(gpu[0], clips_of(1))
+    view_device_array("clips", dlpack, device, 77)
+    assert dlpack.streams == [77]
+    cai = CaiArray(gpu[0], clips_of(1))
+    cai.stream = 5
+    view_device_array("clips", cai, device, 77)
+    assert gpu[0].calls == ["record 5", "wait 77"]
+
+
+def test_a_view_keeps_the_memory(gpu: Gpu, device: CudaDevice) -> None:
+    array = DlpackArray(gpu[0], clips_of(1))
+    before = sys.getrefcount(array.array)
+    view = view_device_array("clips", array, device, 77)
+    held = sys.getrefcount(array.array)
+    del view
+    after = sys.getrefcount(array.array)
+    assert (held, after) == (before + 1, before)
+
+
+@pytest.mark.parametrize("kind", [DlpackArray, CaiArray])
+def test_arrays_that_are_not_contiguous_or_aligned(
+    gpu: Gpu, device: CudaDevice, kind: type[DlpackArray]
+) -> None:
+    strided = kind(gpu[0], clips_of(2))
+    strided.array = strided.array.swapaxes(1, 2)
+    with pytest.raises(InputError, match=r"'clips' isn't contiguous.*contiguous copy"):
+        view_device_array("clips", strided, device, 77)
+    shifted = kind(gpu[0], clips_of(2), shift=16)
+    with pytest.raises(InputError, match="16 bytes past a multiple of 256"):
+        view_device_array("clips", shifted, device, 77)
+
+
+def test_arrays_that_are_not_on_this_gpu(gpu: Gpu, device: CudaDevice) -> None:
+    with pytest.raises(InputError, match=r"DLPack device \(1, 0\), expected \(2, 0\).*`run`"):
+        view_device_array("clips", clips_of(1), device, 77)
+    with pytest.raises(InputError, match="isn't an array on the GPU: found list"):
+        view_device_array("clips", [1], device, 77)
+    other = DlpackArray(gpu[0], clips_of(1))
+    other.device = (2, 1)
+    with pytest.raises(InputError, match=r"\(2, 1\)"):
+        view_device_array("clips", other, device, 77)
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+def test_device_runs_read_and_give_device_memory(
+    tmp_path: Path, gpu: Gpu, flavour: Flavour
+) -> None:
+    cuda = gpu[0]
+    clips = clips_of(3)
+    with open_session(write_engine(tmp_path, flavour)) as session:
+        array = DlpackArray(cuda, clips)
+        latents, ids = session.run_device({"clips": array}, ["latents", "ids"])
+        session.run_device({"clips": CaiArray(cuda, clips_of(5))}, ["ids"])
+        assert (ids.shape, ids.dtype) == ((3, 2, 3, 4), np.dtype(np.int32))
+        assert latents.shape == (3, 2, 3, 4, 2)
+        with pytest.raises(InputError, match="expected uint8"):
+            session.run_device({"clips": DlpackArray(cuda, clips_of(17))}, ["ids"])
+        again = view_device_array("ids", ids, open_device(), 77)
+        assert cuda.owns(again.pointer, clips.size // 3 * 4)
+        interface = ids.__cuda_array_interface__
+        assert interface["data"] == (again.pointer, False)
+        assert interface["stream"] is None
+    # The results outlive their session, and their memory the results while somebody reads it.
+    del ids, latents
+    gc.collect()
+    assert again.pointer in cuda.blocks
+    values = np.frombuffer(cuda.blocks[again.pointer], np.int32).reshape(again.shape)
+    np.testing.assert_array_equal(values, ids_of(clips))
+    pointer = again.pointer
+    del again, values, interface
+    gc.collect()
+    assert pointer not in cuda.blocks
+
+
+def test_results_refuse_what_would_need_a_copy(tmp_path: Path, gpu: Gpu) -> None:
+    with open_session(write_engine(tmp_path)) as session:
+        (ids,) = session.run_device({"clips": DlpackArray(gpu[0], clips_of(1))}, ["ids"])
+    assert ids.__dlpack_device__() == (2, 0)
+    assert ids.__dlpack__(stream=1, max_version=(1, 1), dl_device=(2, 0), copy=False)
+    with pytest.raises(BufferError):
+        ids.__dlpack__(copy=True)
+    with pytest.raises(BufferError):
+        ids.__dlpack__(dl_device=(1, 0))
+
+
+# On a GPU.
+
+
+@pytest.fixture(scope="module")
+def built(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Engine]:
+    """A copy of the tiny bundle with an engine for the GPU that is here."""
+    if not list_gpus():
+        pytest.skip("no NVIDIA GPU here (nvidia-smi lists none)")
+    from magvit_export.engines.build import build_engine
+    from magvit_export.engines.options import BuildOptions
+    from magvit_export.engines.planning import plan_build
+    from magvit_runtime.engines.finding import this_machine
+
+    machine = this_machine()
+    if not machine.flavours:
+        pytest.skip("no TensorRT here: pip install 'magvit-runtime[tensorrt]' or [rtx]")
+    pytest.importorskip("cuda.bindings", reason="pip install cuda-bindings")
+    tiny_bundle = request.getfixturevalue("tiny_bundle")
+    path = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("gpu") / "bundle"))
+    bundle = open_bundle(path)
+    options = BuildOptions(precision="fp32", profile="1/2/4", frames=5, height=32, width=32)
+    try:
+        plan = plan_build(bundle, options, machine)
+    except (BackendError, InputError) as error:
+        pytest.skip(f"no engine can be built here: {error}")
+    return path, build_engine(bundle, plan).engine
+
+
+def gpu_clips(count: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Noise on a flat background."""
+    clips = np.zeros((count, 5, 32, 32, 3), np.uint8)
+    clips[:, :, 8:20, 8:20] = np.random.default_rng(seed).integers(
+        0, 256, clips[:, :, 8:20, 8:20].shape
+    )
+    return clips
+
+
+def assert_agrees(path: Path, clips: np.ndarray[Any, Any], latents: Any, ids: Any) -> None:
+    """The parity rule of docs/parity.md, with the bound for TF32, which kernels may use."""
+    from magvit_runtime import Tokenizer
+
+    with Tokenizer.open(path, backend="onnxruntime") as tokenizer:
+        reference = tokenizer.latents(clips)
+    rms = float(np.sqrt(np.mean((latents - reference) ** 2)))
+    assert rms <= 4e-3 * float(reference.std())
+    bits = (ids[:, None] >> np.arange(reference.shape[1]).reshape(-1, 1, 1, 1)) & 1
+    assert (bits == (reference > 0))[np.abs(reference) > 10 * rms].all()
+
+
+def test_gpu_agrees_with_onnx_runtime_also_in_replays(built: tuple[Path, Engine]) -> None:
+    path, engine = built
+    with open_session(engine) as session:
+        for seed in range(4):
+            for count in (4, 1):
+                clips = gpu_clips(count, seed)
+                latents, ids = session.run({"frames": clips}, ["latents", "ids"])
+                assert_agrees(path, clips, latents, ids)
+        assert "failed" not in session.capabilities.launches
+
+
+def test_gpu_threads_get_their_own_results(built: tuple[Path, Engine]) -> None:
+    batches = [gpu_clips(1 + seed % 4, seed) for seed in range(32)]
+    with open_session(built[1]) as session:
+        expected = [session.run({"frames": clips}, ["ids"])[0] for clips in batches]
+    with open_session(built[1], workers=2) as session, ThreadPoolExecutor(4) as threads:
+        session.warm_up((4, 5, 32, 32, 3))
+        results = threads.map(lambda clips: session.run({"frames": clips}, ["ids"])[0], batches)
+        for wanted, ids in zip(expected, results, strict=True):
+            np.testing.assert_array_equal(ids, wanted)
+
+
+def test_gpu_takes_and_gives_tensors_of_torch(built: tuple[Path, Engine]) -> None:
+    torch = pytest.importorskip("torch", reason="pip install torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    clips = gpu_clips(4, 0)
+    with open_session(built[1]) as session:
+        (expected,) = session.run({"frames": clips}, ["ids"])
+        for stream in (torch.cuda.default_stream(), torch.cuda.Stream()):
+            with torch.cuda.stream(stream):
+                on_gpu = torch.from_numpy(clips).cuda(non_blocking=True)
+                (ids,) = session.run_device({"frames": on_gpu}, ["ids"])
+                ours = torch.from_dlpack(ids)
+                assert ours.data_ptr() == ids.__cuda_array_interface__["data"][0]
+                np.testing.assert_array_equal(ours.cpu().numpy(), expected)
+                other = torch.as_tensor(ids, device="cuda")
+                np.testing.assert_array_equal(other.cpu().numpy(), expected)
