@@ -117,6 +117,7 @@ def export_tokenizer(
     with staging_directory(output) as staging:
         graph_path = staging / f"encoder.{GRAPH_PRECISION.get(precision, precision)}.onnx"
         files, graph = _export_encoder(encoder, config, graph_path, sizes or ClipSizes())
+        graph = msgspec.structs.replace(graph, residual=residual)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             model=entry.name,

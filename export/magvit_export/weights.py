@@ -50,7 +50,9 @@ def find_weights(
         if variant is not None:
             raise InputError("seeded weights have no EMA", mend="leave --variant out")
         seed = None if seeded[1] is None else int(seeded[1])
-        return Weights(seeded_state(shapes, seed), WeightsRecord("seeded", source))
+        # Only encoders are exported; a decoder's weights would be made for nothing.
+        encoder = {key: shape for key, shape in shapes.items() if key.startswith("encoder.")}
+        return Weights(seeded_state(encoder, seed), WeightsRecord("seeded", source))
     if source == "hub":
         loaded = load_weights(fetch_checkpoint(entry), shapes, variant)
         record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)

@@ -44,12 +44,14 @@ class GraphRecord(_Record, frozen=True):
         file: The ONNX file, a key of `Manifest.files`.
         data: Files with its weights beside it, keys of `Manifest.files`.
         inputs, outputs: In the graph's order.
+        residual: "fp32" where a half-precision graph keeps its residual stream in float32.
     """
 
     file: str
     data: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    residual: Literal["fp32"] | None = None
 
 
 class TokenSpec(_Record, frozen=True):

@@ -13,7 +13,7 @@ from seeded_checkpoints import golden
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_tokenizer
-from magvit_runtime import BackendError, Tokenizer
+from magvit_runtime import BackendError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Precision
 from magvit_runtime.parity import compare_latents
 
@@ -59,6 +59,7 @@ def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None
     export_tokenizer(
         find_model("trajectory-small"), path, weights="seeded", precision="fp16", residual="fp32"
     )
+    assert open_bundle(path).manifest.encoder["fp16"].residual == "fp32"
     model = load(path / "encoder.fp16.onnx")
     around_convs = 2 * (RESIDUAL_BLOCKS + DOWNSAMPLES + SHORTCUTS)
     # And: uint8 to float32; to half before, and back behind, the first conv.

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the default backend, which runs every bundle."""
+"""ONNX Runtime: the default backend, which runs every bundle; on CUDA where its build has it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BackendError
 from magvit_runtime.sessions.protocol import Array, Capabilities
 
+# Where no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
+_DEVICES = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
+
 
 class OnnxRuntimeSession(Closing):
-    """A graph in ONNX Runtime's CPU provider.
+    """A graph in ONNX Runtime's CPU provider, or its CUDA provider where that can be used.
 
     Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
     session's own pool of threads. `close` must not overlap with a `run`.
@@ -25,7 +28,7 @@ class OnnxRuntimeSession(Closing):
         options.log_severity_level = 3
         try:
             self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"]
+                str(graph), options, providers=_providers(precision)
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base of their own.
             raise BackendError(
@@ -34,7 +37,7 @@ class OnnxRuntimeSession(Closing):
         self.capabilities = Capabilities(
             backend="onnxruntime",
             version=onnxruntime.__version__,
-            device="CPU",
+            device=_DEVICES[self._session.get_providers()[0]],
             precision=precision,
             threads=threads or 0,
             reason=reason,
@@ -53,6 +56,16 @@ class OnnxRuntimeSession(Closing):
     def close(self) -> None:
         """Frees the graph and its threads."""
         self._session = None
+
+
+def _providers(precision: str) -> list[tuple[str, dict[str, str]]]:
+    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return [cpu]
+    # TF32 rounds the convs' inputs; float32 means float32 here unless TF32 was asked for.
+    use_tf32 = "1" if precision == "tf32" else "0"
+    cuda = {"use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
+    return [("CUDAExecutionProvider", cuda), cpu]
 
 
 def _first_line(error: BaseException) -> str:
