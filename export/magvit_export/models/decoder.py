@@ -12,9 +12,9 @@ from magvit_export.models import custom_ops
 from magvit_export.models.layers import (
     NORM_EPSILON,
     GroupNormSiLU,
-    ResidualBlock,
     conv,
     group_norm,
+    residual_blocks,
 )
 
 STATISTICS_EPSILON = 1e-6
@@ -84,10 +84,7 @@ class UpLevel(nn.Module):
         self, config: TokenizerConfig, c_in: int, c_out: int, block: tuple[int, ...] | None
     ) -> None:
         super().__init__()
-        self.block = nn.ModuleList(
-            ResidualBlock(config.dims, c_in if i == 0 else c_out, c_out)
-            for i in range(config.num_res_blocks)
-        )
+        self.block = residual_blocks(config, c_in, c_out)
         self.upsample = None if block is None else Upsampler(config, c_out, block)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,9 +103,7 @@ class Decoder(nn.Module):
         dims = config.dims
         widths = [config.ch * mult for mult in config.ch_mult]
         self.conv_in = conv(dims, config.z_channels, widths[-1], bias=True)
-        self.mid_block = nn.ModuleList(
-            ResidualBlock(dims, widths[-1], widths[-1]) for _ in range(config.num_res_blocks)
-        )
+        self.mid_block = residual_blocks(config, widths[-1], widths[-1])
         entering = [*widths[1:], widths[-1]]
         self.up = nn.ModuleList(
             UpLevel(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from magvit_export.config import TokenizerConfig
-from magvit_export.models.layers import GroupNormSiLU, ResidualBlock, conv
+from magvit_export.models.layers import GroupNormSiLU, conv, residual_blocks
 
 
 class Level(nn.Module):
@@ -19,10 +19,7 @@ class Level(nn.Module):
         self, config: TokenizerConfig, c_in: int, c_out: int, stride: tuple[int, ...] | None
     ) -> None:
         super().__init__()
-        self.block = nn.ModuleList(
-            ResidualBlock(config.dims, c_in if i == 0 else c_out, c_out)
-            for i in range(config.num_res_blocks)
-        )
+        self.block = residual_blocks(config, c_in, c_out)
         self.downsample = (
             None if stride is None else conv(config.dims, c_out, c_out, stride=stride, bias=True)
         )
@@ -56,9 +53,7 @@ class Encoder(nn.Module):
             )
             for i in range(last + 1)
         )
-        self.mid_block = nn.ModuleList(
-            ResidualBlock(dims, widths[-1], widths[-1]) for _ in range(config.num_res_blocks)
-        )
+        self.mid_block = residual_blocks(config, widths[-1], widths[-1])
         self.norm_out = GroupNormSiLU(widths[-1])
         self.conv_out = conv(dims, widths[-1], config.z_channels, kernel=1, bias=True)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from magvit_export.config import NORM_GROUPS
+from magvit_export.config import NORM_GROUPS, TokenizerConfig
 from magvit_export.models import custom_ops
 
 NORM_EPSILON = 1e-6
@@ -116,3 +116,11 @@ class ResidualBlock(nn.Module):
         """[N, c_in, ...] -> [N, c_out, ...]."""
         hidden: Tensor = self.conv2(self.norm2(self.conv1(self.norm1(x))))
         return hidden + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+
+
+def residual_blocks(config: TokenizerConfig, c_in: int, c_out: int) -> nn.ModuleList:
+    """The blocks of one level, or of the middle; the first changes the channels."""
+    return nn.ModuleList(
+        ResidualBlock(config.dims, c_in if i == 0 else c_out, c_out)
+        for i in range(config.num_res_blocks)
+    )
