@@ -9,6 +9,8 @@ import msgspec
 
 from magvit_runtime.errors import InputError
 
+NORM_GROUPS = 32
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -62,9 +64,6 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.dims == 2:
             return (2, 2)
         return (1 if self.ch_mult[level] == 1 else 2, 2, 2)
-
-
-NORM_GROUPS = 32
 
 
 def read_config(path: Path) -> TokenizerConfig:

@@ -62,6 +62,13 @@ def build_engine(
         BuildError: TensorRT refused or failed, or Ctrl-C stopped it; nothing is left behind.
         BundleError: The graph was changed since export.
     """
+    try:
+        return _build(bundle, plan, on_progress)
+    except KeyboardInterrupt:
+        raise build_error(Failed("building", "interrupted", interrupted=True)) from None
+
+
+def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], None]) -> BuildResult:
     folder = plan.plan.parent
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
@@ -113,7 +120,7 @@ def run_worker(
     """Builds in a process of its own; `folder` takes its files.
 
     Raises:
-        BuildError: TensorRT refused, failed or died, or Ctrl-C came.
+        BuildError: TensorRT refused, failed or died.
     """
     request_file = folder / "request.json"
     request_file.write_bytes(msgspec.json.encode(request))
@@ -143,7 +150,7 @@ def run_worker(
                 worker.wait(SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
                 worker.kill()
-            last = Failed("building", "interrupted", interrupted=True)
+            raise
     if isinstance(last, Built):
         return last
     if not isinstance(last, Failed):

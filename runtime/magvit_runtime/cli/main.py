@@ -28,6 +28,7 @@ def build_app(arguments: Sequence[str]) -> App:
         help="Tokens and classes for trajectory videos, from PyTorch checkpoints, without torch.",
         version=lambda: version("magvit-runtime"),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # `main` reports it as it does all else.
         console=Console(),
         error_console=Console(stderr=True),
     )

@@ -151,12 +151,15 @@ def check_plan(engine: Engine) -> None:
 
 
 def rebuild_command(engine: Engine) -> str:
-    """The command that builds an engine anew for the machine it is run on."""
+    """The command that builds an engine of the same shapes for the machine it is run on."""
     key = engine.record.key
     profile = key.profile
+    *frames, height, width, _ = profile.clip
     return (
         f"magvit build {engine.plan.parents[1]} --precision {key.precision} "
-        f"--profile {profile.minimum}/{profile.optimum}/{profile.maximum}"
+        f"--profile {profile.minimum}/{profile.optimum}/{profile.maximum} "
+        + "".join(f"--frames {count} " for count in frames)
+        + f"--height {height} --width {width}"
     )
 
 
