@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.engines.finding import Engine, find_engines, first_mismatch, this_machine
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.sessions.protocol import Session
+
+if TYPE_CHECKING:
+    from magvit_runtime.engines.finding import Engine
 
 Backend = Literal["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
@@ -98,6 +100,9 @@ def _usable_engine(
     bundle: Bundle, backend: Backend, precision: Precision | None
 ) -> tuple[Engine | None, str]:
     """The first engine that runs here and why it is taken, or None and why there is none."""
+    # Imported here: what it needs to look into packages would double the import of the runtime.
+    from magvit_runtime.engines.finding import find_engines, first_mismatch, this_machine
+
     engines = [
         engine
         for engine in find_engines(bundle)
