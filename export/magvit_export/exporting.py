@@ -135,7 +135,7 @@ def export_tokenizer(
                 temporal_stride=config.temporal_stride,
                 spatial_stride=config.spatial_stride,
             ),
-            encoder={**(existing.encoder if existing else {}), precision: graph},
+            encoder={**_kept_encoders(existing, graph), precision: graph},
             files={**(existing.files if existing else {}), **file_records(files)},
             made_by=software_versions(),
             created=timestamp(),
@@ -143,6 +143,12 @@ def export_tokenizer(
         )
         publish(output, files, manifest)
     return open_bundle(output)
+
+
+def _kept_encoders(existing: Manifest | None, new: GraphRecord) -> dict[Precision, GraphRecord]:
+    """The encoders that a bundle has already; one that shares the new one's file becomes it."""
+    encoders = existing.encoder if existing else {}
+    return {name: new if old.file == new.file else old for name, old in encoders.items()}
 
 
 def _config_facts(config: TokenizerConfig) -> dict[str, int | bool | list[int]]:

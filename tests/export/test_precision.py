@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from seeded_checkpoints import golden
+from seeded_checkpoints import TINY, golden
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_runtime import BackendError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Precision
 from magvit_runtime.parity import compare_latents
@@ -71,6 +71,16 @@ def test_tf32_is_the_float32_graph(precisions: Path) -> None:
         assert tokenizer.capabilities.precision == "tf32"
     graphs = tokenizer.bundle.manifest.encoder
     assert graphs["tf32"] == graphs["fp32"]
+
+
+def test_precisions_of_one_file_keep_describing_it(tmp_path: Path) -> None:
+    entry, path = find_model("trajectory-small"), tmp_path / "bundle"
+    export_tokenizer(entry, path, weights="seeded", config=TINY)
+    fixed = ClipSizes(frames=5, height=32, width=32)
+    export_tokenizer(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
+    graphs = open_bundle(path).manifest.encoder
+    assert graphs["fp32"] == graphs["tf32"]
+    assert graphs["fp32"].inputs[0].shape == ("batch", 5, 32, 32, 3)
 
 
 @pytest.mark.parametrize("case", ["t1_64x64", "t5_64x64", "t17_40x72", "t17_64x64"])
