@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from magvit_runtime.bundle_files import check_file, decode_json, read_json
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
 
 MANIFEST_NAME = "bundle.json"
-MANIFEST_LIMIT = 4 * 2**20
 EXPORT_AGAIN = "export it again with `magvit export`"
 
 
@@ -71,10 +72,7 @@ class Bundle:
         """
         record = self.manifest.files[name]
         path = self.path / name
-        if not path.is_file():
-            raise BundleError(f"{path} is missing", mend=EXPORT_AGAIN)
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise BundleError(f"{path} is a link to outside the bundle", found=path.resolve())
+        check_file(path, self.path, mend=EXPORT_AGAIN)
         size = path.stat().st_size
         if size != record.size:
             raise BundleError(
@@ -103,21 +101,15 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     directory = Path(path)
     manifest_path = directory / MANIFEST_NAME
-    if not manifest_path.is_file():
+    if not os.path.isfile(manifest_path):  # noqa: PTH113 - as in `check_file`
         raise BundleError(
             f"{directory} is no bundle: it has no {MANIFEST_NAME}",
             mend=f"make one with `magvit export MODEL -o {directory}`",
         )
-    if manifest_path.stat().st_size > MANIFEST_LIMIT:
-        raise BundleError(f"{manifest_path} is too large", expected=f"{MANIFEST_LIMIT} bytes")
-    try:
-        text = manifest_path.read_bytes()
-        _check_version(manifest_path, text)
-        manifest = msgspec.json.decode(text, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise BundleError(
-            f"{manifest_path} is malformed", found=str(error), mend=EXPORT_AGAIN
-        ) from error
+    check_file(manifest_path, directory)
+    text = read_json(manifest_path)
+    _check_version(manifest_path, text)
+    manifest = decode_json(manifest_path, text, Manifest, mend=EXPORT_AGAIN)
     _check_names(manifest_path, manifest)
     return Bundle(directory, manifest)
 
@@ -126,7 +118,7 @@ def _check_version(path: Path, text: bytes) -> None:
     class Versioned(msgspec.Struct):
         schema_version: int
 
-    version = msgspec.json.decode(text, type=Versioned).schema_version
+    version = decode_json(path, text, Versioned, mend=EXPORT_AGAIN).schema_version
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{path} has another schema version",

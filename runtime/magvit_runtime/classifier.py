@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from magvit_runtime.bundle import Bundle, open_bundle
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BundleError
-from magvit_runtime.manifest import ClassifierRecord
+from magvit_runtime.manifest import ClassifierRecord, TensorSpec
 from magvit_runtime.sessions import Backend, Session, open_graph
-from magvit_runtime.tensor_check import check_array
+from magvit_runtime.tensor_check import check_array, check_result
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Classifier(Closing):
         self.bundle = bundle
         self._record = record
         self._session = session
+        self._probabilities = TensorSpec(
+            "probabilities", "float32", ("batch", len(record.labels)), "of each class"
+        )
 
     @classmethod
     def open(
@@ -82,10 +85,12 @@ class Classifier(Closing):
         Raises:
             InputError: The array's type or shape isn't what the classifier takes.
             BackendError: The backend failed.
+            BundleError: The graph gives something else than its manifest says.
         """
         spec = self._record.graph.inputs[0]
         check_array("ids", ids, spec)
         (probabilities,) = self._session.run({spec.name: ids}, ["probabilities"])
+        check_result(probabilities, self._probabilities, len(ids))
         best = probabilities.argmax(axis=1)
         return Classification(tuple(self.classes[i] for i in best), probabilities, self.classes)
 

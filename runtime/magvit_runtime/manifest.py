@@ -49,8 +49,8 @@ class GraphRecord(_Record, frozen=True):
 
     file: str
     data: tuple[str, ...]
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     residual: Literal["fp32"] | None = None
 
 

@@ -1,4 +1,4 @@
-"""Refuses an array that a graph doesn't take, before work starts."""
+"""Refuses an array that a graph doesn't take, and a result that isn't what its bundle says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.errors import InputError
+from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.manifest import TensorSpec
 
 
@@ -34,3 +34,35 @@ def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
             found=f"{array.dtype} {list(array.shape)}",
             expected=f"{spec.dtype} [{', '.join(map(str, spec.shape))}] ({spec.meaning})",
         )
+
+
+def check_result(result: object, spec: TensorSpec, count: int) -> None:
+    """Checks what a graph gave for `count` clips against what the manifest says it gives.
+
+    Args:
+        result: What came out.
+        spec: What the manifest says; its first size is the batch.
+        count: Clips that went in.
+
+    Raises:
+        BundleError: The graph isn't the one that the manifest describes.
+    """
+    found = type(result).__name__
+    if isinstance(result, np.ndarray):
+        found = f"{result.dtype} {list(result.shape)}"
+        if (
+            result.dtype == np.dtype(spec.dtype)
+            and result.ndim == len(spec.shape)
+            and result.shape[:1] == (count,)
+            and all(
+                isinstance(expected, str) or size == expected
+                for size, expected in zip(result.shape[1:], spec.shape[1:], strict=True)
+            )
+        ):
+            return
+    raise BundleError(
+        f"the graph's output {spec.name!r} isn't what bundle.json says",
+        found=found,
+        expected=f"{spec.dtype} [{', '.join(map(str, (count, *spec.shape[1:])))}]",
+        mend="export it again with `magvit export`",
+    )

@@ -9,12 +9,12 @@ from typing import Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.bundle import Bundle, open_bundle
+from magvit_runtime.bundle import EXPORT_AGAIN, Bundle, open_bundle
 from magvit_runtime.closing import Closing
-from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import GraphRecord, Precision
+from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.manifest import GraphRecord, Precision, TensorSpec
 from magvit_runtime.sessions import Backend, Capabilities, Session, open_encoder
-from magvit_runtime.tensor_check import check_array
+from magvit_runtime.tensor_check import check_array, check_result
 
 
 class Tokenizer(Closing):
@@ -88,6 +88,7 @@ class Tokenizer(Closing):
         Raises:
             InputError: The array's type or shape isn't what the model takes.
             BackendError: The backend failed.
+            BundleError: The graph gives something else than its manifest says.
         """
         return cast(NDArray[np.int32], self._encode(clips, "ids"))
 
@@ -107,9 +108,21 @@ class Tokenizer(Closing):
     def _encode(self, clips: NDArray[np.uint8], output: str) -> NDArray[np.generic]:
         frames = self._graph.inputs[0]
         check_array("clips", clips, frames)
-        step = self._batch_size
-        parts = [
-            self._session.run({frames.name: np.ascontiguousarray(clips[i : i + step])}, [output])[0]
-            for i in range(0, len(clips), step)
-        ]
+        spec = self._output(output)
+        parts = []
+        for i in range(0, len(clips), self._batch_size):
+            batch = np.ascontiguousarray(clips[i : i + self._batch_size])
+            (part,) = self._session.run({frames.name: batch}, [output])
+            check_result(part, spec, len(batch))
+            parts.append(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _output(self, name: str) -> TensorSpec:
+        for spec in self._graph.outputs:
+            if spec.name == name:
+                return spec
+        raise BundleError(
+            f"the encoder of {self.bundle.path} has no output {name!r}",
+            found=", ".join(spec.name for spec in self._graph.outputs),
+            mend=EXPORT_AGAIN,
+        )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from magvit_runtime import BundleError, Classifier, Tokenizer, open_bundle
-from magvit_runtime.bundle import MANIFEST_LIMIT
+from magvit_runtime.bundle_files import JSON_LIMIT
 
 DATA = "encoder.fp32.onnx.data"
 MEND = "To mend it: export it again with `magvit export`"
@@ -61,7 +61,7 @@ def test_a_malformed_manifest(bundle: Path, content: bytes) -> None:
 
 
 def test_a_manifest_of_gigabytes_is_not_read(bundle: Path) -> None:
-    os.truncate(bundle / "bundle.json", MANIFEST_LIMIT + 1)
+    os.truncate(bundle / "bundle.json", JSON_LIMIT + 1)
     assert "bundle.json is too large" in message_of_opening(bundle)
 
 
@@ -134,7 +134,8 @@ def test_a_link_to_outside(bundle: Path, tmp_path: Path) -> None:
     (bundle / DATA).rename(outside)
     (bundle / DATA).symlink_to(outside)
     assert message_of_opening(bundle) == (
-        f"{bundle / DATA} is a link to outside the bundle: found {outside.resolve()}"
+        f"{bundle / DATA} is a link to outside the bundle: found {outside.resolve()}. "
+        "To mend it: put the file itself in its place"
     )
 
 
