@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
@@ -120,6 +121,17 @@ def open_bundle(path: str | Path) -> Bundle:
         ) from error
     _check_names(manifest_path, manifest)
     return Bundle(directory, manifest)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Replaces the manifest of a bundle's directory, at once or not at all.
+
+    Raises:
+        InputError: The directory can't be written to.
+    """
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    with atomic_path(path / MANIFEST_NAME) as partial:
+        partial.write_bytes(text)
 
 
 def _check_version(path: Path, text: bytes) -> None:
