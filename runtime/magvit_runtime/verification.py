@@ -257,13 +257,16 @@ def _judge(comparison: _Comparison, candidate: _Candidate) -> Verdict:
     sizes = sizes or (candidate.batches[0],)
     accumulator = ParityAccumulator()
     digest = hashlib.sha256()
+    ours = session.capabilities
     try:
         for clips in _clip_sets(candidate):
+            # Outside of the inner block: a reference that fails is no fault of the candidate.
             _, clips_sha256 = _known(comparison, clips)
             digest.update(clips_sha256.encode())
-            _compare(comparison, candidate, session, clips, sizes, accumulator)
-    except BackendError as error:
-        return Verdict(*facts, runs=True, passed=False, why=str(error))
+            try:
+                _compare(comparison, candidate, session, clips, sizes, accumulator)
+            except BackendError as error:
+                return Verdict(*facts, runs=True, passed=False, why=str(error))
     finally:
         session.close()
     agreement = accumulator.result()
@@ -278,9 +281,9 @@ def _judge(comparison: _Comparison, candidate: _Candidate) -> Verdict:
             "magvit-runtime": version("magvit-runtime"),
             "numpy": np.__version__,
             **comparison.reference.versions,
-            session.capabilities.backend: session.capabilities.version,
+            ours.backend: ours.version,
         },
-        machine=f"{platform.system()} {platform.machine()}, {session.capabilities.device}",
+        machine=f"{platform.system()} {platform.machine()}, {ours.device}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return Verdict(
