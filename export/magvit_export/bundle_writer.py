@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,9 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import msgspec
-
-from magvit_runtime.bundle import MANIFEST_NAME
+from magvit_runtime.bundle import write_manifest
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import FileRecord, Manifest
@@ -53,10 +50,7 @@ def publish(bundle: Path, staged: Iterable[Path], manifest: Manifest) -> None:
     bundle.mkdir(exist_ok=True)
     for path in staged:
         path.replace(bundle / path.name)
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    partial = bundle / f".{MANIFEST_NAME}.{os.getpid()}"
-    partial.write_bytes(text)
-    partial.replace(bundle / MANIFEST_NAME)
+    write_manifest(bundle, manifest)
 
 
 def software_versions() -> dict[str, str]:

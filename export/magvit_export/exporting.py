@@ -111,7 +111,7 @@ def export_tokenizer(
     shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = find_weights(weights, entry, shapes, variant)
     existing = _existing_bundle(output, entry.name, config, found)
-    encoder = _load_encoder(model.encoder, found)
+    encoder = load_encoder(model.encoder, found)
     compute = COMPUTE_DTYPES[precision]
     set_precision(encoder, compute, torch.float32 if residual else compute)
     with staging_directory(output) as staging:
@@ -140,6 +140,7 @@ def export_tokenizer(
             made_by=software_versions(),
             created=timestamp(),
             classifier=existing.classifier if existing else None,
+            parity=existing.parity if existing else {},
         )
         publish(output, files, manifest)
     return open_bundle(output)
@@ -180,7 +181,8 @@ def _existing_bundle(
     return manifest
 
 
-def _load_encoder(encoder: Encoder, weights: Weights) -> Encoder:
+def load_encoder(encoder: Encoder, weights: Weights) -> Encoder:
+    """Gives an empty encoder its weights, without gradients."""
     prefix = "encoder."
     state = {
         key.removeprefix(prefix): value

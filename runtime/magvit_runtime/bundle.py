@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError
@@ -92,6 +94,13 @@ class Bundle:
         return path
 
 
+def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
+    """Digest of a graph with its weights, of the digests in the manifest."""
+    files = bundle.manifest.files
+    parts = [files[name].sha256 for name in (graph.file, *graph.data)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
 def open_bundle(path: str | Path) -> Bundle:
     """Opens a bundle directory and validates its manifest.
 
@@ -112,6 +121,17 @@ def open_bundle(path: str | Path) -> Bundle:
     manifest = decode_json(manifest_path, text, Manifest, mend=EXPORT_AGAIN)
     _check_names(manifest_path, manifest)
     return Bundle(directory, manifest)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Replaces the manifest of a bundle's directory, at once or not at all.
+
+    Raises:
+        InputError: The directory can't be written to.
+    """
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    with atomic_path(path / MANIFEST_NAME) as partial:
+        partial.write_bytes(text)
 
 
 def _check_version(path: Path, text: bytes) -> None:

@@ -123,6 +123,50 @@ class FileRecord(_Record, frozen=True):
     sha256: Sha256
 
 
+class ParityMetrics(_Record, frozen=True):
+    """What a verification measured; `magvit_runtime.parity` defines the terms.
+
+    Attributes:
+        rms, max: Latent error in σ_z.
+        bits, flipped_bits, outside_margin: Bits compared, flipped, and flipped beyond the margin.
+        tokens, changed_tokens: Tokens compared, and those with a flipped bit.
+        wrong_ids: Ids that don't spell the bits of their latents.
+    """
+
+    rms: float
+    max: float
+    bits: int
+    flipped_bits: int
+    outside_margin: int
+    tokens: int
+    changed_tokens: int
+    wrong_ids: int
+
+
+class ParityStamp(_Record, frozen=True):
+    """Proof that a graph or engine passed `magvit verify`. It holds for these very bytes alone.
+
+    Attributes:
+        sha256: Digest of the graph with its weights, or of the plan.
+        reference: What it was compared with.
+        metrics: What was measured.
+        clips_sha256: Digest of the clips, shapes and pixels.
+        batch_sizes: Batch sizes that were run.
+        versions: Versions of the software that took part.
+        machine: What it ran on, for people to read.
+        created: When, ISO 8601 in UTC.
+    """
+
+    sha256: Sha256
+    reference: str
+    metrics: ParityMetrics
+    clips_sha256: Sha256
+    batch_sizes: tuple[Size, ...]
+    versions: dict[str, str]
+    machine: str
+    created: str
+
+
 class Manifest(_Record, frozen=True):
     """The whole of bundle.json.
 
@@ -139,6 +183,8 @@ class Manifest(_Record, frozen=True):
         made_by: Versions of the software that wrote it.
         created: When, ISO 8601 in UTC.
         classifier: The classifier, where one was trained.
+        parity: Stamps of what passed `magvit verify`, by its name: "onnxruntime fp16" for a graph
+            in ONNX Runtime, the plan's file name for an engine.
     """
 
     schema_version: int
@@ -153,3 +199,4 @@ class Manifest(_Record, frozen=True):
     made_by: dict[str, str]
     created: str
     classifier: ClassifierRecord | None = None
+    parity: dict[str, ParityStamp] = {}

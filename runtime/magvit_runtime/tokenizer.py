@@ -44,6 +44,7 @@ class Tokenizer(Closing):
         precision: Precision | None = None,
         threads: int | None = None,
         batch_size: int = 1,
+        require_parity: bool = False,
     ) -> Self:
         """Opens a bundle's encoder, after checking its files against their digests.
 
@@ -53,16 +54,25 @@ class Tokenizer(Closing):
             precision: Which of the bundle's encoders; None takes the most precise.
             threads: CPU threads of one run; None is the backend's own choice.
             batch_size: Clips that run at once; memory grows with it. On a CPU 1 is fastest.
+            require_parity: Refuse a graph or engine that hasn't passed `magvit verify` as it is
+                now: bundle.json must hold a stamp of its name and digest.
 
         Raises:
-            BundleError: There is no sound bundle at `path`.
+            BundleError: There is no sound bundle at `path`, or no valid stamp where one is
+                required.
             BackendError: No backend here can run it.
             InputError: An option is out of range.
         """
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
         bundle = open_bundle(path)
-        graph, session = open_encoder(bundle, backend=backend, precision=precision, threads=threads)
+        graph, session = open_encoder(
+            bundle,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            require_parity=require_parity,
+        )
         return cls(bundle, graph, session, batch_size)
 
     @property

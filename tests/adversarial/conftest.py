@@ -10,8 +10,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from magvit_runtime.bundle import open_bundle
-from magvit_runtime.engines.finding import ENGINES_FOLDER, graph_sha256
+from magvit_runtime.bundle import graph_sha256, open_bundle
+from magvit_runtime.engines.finding import ENGINES_FOLDER
 from magvit_runtime.engines.records import (
     ENGINE_SCHEMA_VERSION,
     BatchProfile,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magvit_export.engines.options import BuildOptions, HardwareCompatibility
-from magvit_runtime.bundle import Bundle
-from magvit_runtime.engines.finding import ENGINES_FOLDER, Machine, graph_sha256
+from magvit_runtime.bundle import Bundle, graph_sha256
+from magvit_runtime.engines.finding import ENGINES_FOLDER, Machine
 from magvit_runtime.engines.flavours import INSTALL, RTX_PORTABLE, Flavour, rtx_refusal
 from magvit_runtime.engines.gpus import Gpu
 from magvit_runtime.engines.records import EngineKey

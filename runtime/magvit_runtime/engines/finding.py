@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.engines.flavours import Flavour, InstalledFlavour, installed_flavours
 from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION, EngineRecord
 from magvit_runtime.errors import BundleError
-from magvit_runtime.manifest import GraphRecord
 from magvit_runtime.operators import plugin_library
 
 ENGINES_FOLDER = "engines"
@@ -168,13 +166,6 @@ def rebuild_command(engine: Engine) -> str:
         + "".join(f"--frames {count} " for count in frames)
         + f"--height {height} --width {width}"
     )
-
-
-def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
-    """Digest of a graph with its weights, of the digests in the manifest."""
-    files = bundle.manifest.files
-    parts = [files[name].sha256 for name in (graph.file, *graph.data)]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def _runs_on(sms: tuple[str, ...], sm: str, *, portable: bool) -> bool:

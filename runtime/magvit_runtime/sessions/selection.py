@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.manifest import GraphRecord, Precision
+from magvit_runtime.parity_stamps import check_stamp, graph_subject
 from magvit_runtime.sessions.protocol import Session
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def open_encoder(
     backend: Backend = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
+    require_parity: bool = False,
 ) -> tuple[GraphRecord, Session]:
     """Opens a bundle's encoder in the best backend there is for it.
 
@@ -37,13 +39,14 @@ def open_encoder(
         backend: Which backend.
         precision: Which encoder. None takes any engine, or else the most precise graph.
         threads: CPU threads of one run; None is the backend's own choice.
+        require_parity: Refuse what has no valid parity stamp; nothing else is chosen instead.
 
     Returns:
         The encoder's graph, for its inputs and outputs, and the session.
 
     Raises:
         InputError: No backend has this name, or `threads` isn't positive.
-        BundleError: The bundle has no such encoder, or a file was changed.
+        BundleError: The bundle has no such encoder, a file was changed, or a stamp is missing.
         BackendError: The backend isn't installed, has no engine here, or can't load it.
     """
     _check_backend(backend)
@@ -51,8 +54,10 @@ def open_encoder(
     if backend != "onnxruntime":
         engine, reason = _usable_engine(bundle, backend, precision)
         if engine is not None:
+            if require_parity:
+                check_stamp(bundle, engine.plan.name, engine.record.plan.sha256)
             try:
-                return _open_engine(bundle, engine, reason)
+                return open_engine(bundle, engine, reason)
             except BackendError as error:
                 if backend != "auto":
                     raise
@@ -65,6 +70,8 @@ def open_encoder(
                 mend=f"magvit build {bundle.path} --flavour {backend}",
             )
     chosen, graph = bundle.encoder(precision)
+    if require_parity:
+        check_stamp(bundle, graph_subject(chosen), graph_sha256(bundle, graph))
     path = bundle.verified_graph(graph)
     return graph, _open_onnx_runtime(path, precision=chosen, threads=threads, reason=reason)
 
@@ -89,6 +96,25 @@ def open_graph(
         raise InputError(f"{backend} runs engines of encoders only", mend="leave `backend` out")
     reason = "it has no engine" if backend == "auto" else "asked for"
     return _open_onnx_runtime(graph, precision=precision, threads=threads, reason=reason)
+
+
+def open_engine(bundle: Bundle, engine: Engine, reason: str) -> tuple[GraphRecord, Session]:
+    """Opens one engine of a bundle that fits this machine.
+
+    Args:
+        bundle: The bundle.
+        engine: Its engine, for which `first_mismatch` found nothing.
+        reason: Why it was chosen, for the record.
+
+    Raises:
+        BundleError: The plan is missing or damaged.
+        BackendError: The backend can't load it.
+    """
+    from magvit_runtime.sessions.tensorrt import TensorRtSession
+
+    precision = engine.record.key.precision
+    session = TensorRtSession(engine, precision=precision, reason=reason)
+    return bundle.manifest.encoder[precision], session
 
 
 def _check_backend(backend: str) -> None:
@@ -123,14 +149,6 @@ def _usable_engine(
             f"here {mismatch.here})"
         )
     return None, reason
-
-
-def _open_engine(bundle: Bundle, engine: Engine, reason: str) -> tuple[GraphRecord, Session]:
-    from magvit_runtime.sessions.tensorrt import TensorRtSession
-
-    precision = engine.record.key.precision
-    session = TensorRtSession(engine, precision=precision, reason=reason)
-    return bundle.manifest.encoder[precision], session
 
 
 def _open_onnx_runtime(graph: Path, *, precision: str, threads: int | None, reason: str) -> Session:

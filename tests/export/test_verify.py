@@ -1,0 +1,294 @@
+"""`magvit verify`: references, stamps, exit codes, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from seeded_checkpoints import TINY
+
+from magvit_export.bundle_writer import file_records
+from magvit_export.catalog import find_model
+from magvit_export.cli.verify import verify
+from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime.manifest import Manifest, Precision
+from magvit_runtime.verification_clips import CLIP_NAMES
+
+MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
+HALF = "encoder.fp16.onnx.data"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("verify") / "bundle"
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    for precision in precisions:
+        export_tokenizer(
+            find_model("trajectory-small"),
+            path,
+            weights="seeded",
+            config=TINY,
+            precision=precision,
+            sizes=ClipSizes(frames=5, height=16, width=16),
+        )
+    return path
+
+
+@pytest.fixture
+def bundle(exported: Path, tmp_path: Path) -> Path:
+    """float32 and float16, each for clips of 5 frames of 16 x 16 pixels."""
+    return shutil.copytree(exported, tmp_path / "bundle")
+
+
+def manifest_of(bundle: Path) -> Manifest:
+    return open_bundle(bundle).manifest
+
+
+def edit_manifest(bundle: Path, **changes: Any) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps(manifest | changes))
+
+
+def spoil(bundle: Path) -> None:
+    """Changes half of the float16 weights, and the digest with them."""
+    data = bundle / HALF
+    weights = np.fromfile(data, np.float16)
+    weights[: len(weights) // 2] *= 1.05
+    weights.tofile(data)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    sha256 = file_records([data])[HALF].sha256
+    files = manifest["files"] | {HALF: manifest["files"][HALF] | {"sha256": sha256}}
+    edit_manifest(bundle, files=files)
+
+
+def run(bundle: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    command = [*MAGVIT, "--json", "verify", str(bundle), *options]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.returncode, json.loads(result.stdout or "null") or {"error": result.stderr}
+
+
+def test_a_sound_bundle_gets_its_stamps(bundle: Path) -> None:
+    code, facts = run(bundle)
+    assert code == 0
+    assert facts["reference"].startswith("PyTorch float64, seeded weights")
+    rows = {row["subject"]: row for row in facts["encoders"]}
+    assert set(rows) == {"onnxruntime fp32", "onnxruntime fp16"}
+    assert all(row["passed"] and row["wrong_ids"] == 0 for row in rows.values())
+    assert rows["onnxruntime fp32"]["rms"] < 5e-5 < rows["onnxruntime fp16"]["rms"] < 8e-3
+    assert set(facts["stamped"]) == set(rows)
+    stamp = manifest_of(bundle).parity["onnxruntime fp16"]
+    assert stamp.metrics.rms == rows["onnxruntime fp16"]["rms"]
+    assert stamp.batch_sizes == (1, 2)
+    # Every clip was run at each of the batch sizes; this model keeps all frames.
+    assert stamp.metrics.tokens == len(CLIP_NAMES) * 2 * 5 * 8 * 8
+    assert {"torch", "onnxruntime", "numpy", "magvit-runtime"} <= set(stamp.versions)
+    assert stamp.reference == facts["reference"]
+
+
+def test_without_weights_the_fp32_graph_is_the_reference(bundle: Path) -> None:
+    code, facts = run(bundle, "--against", "fp32")
+    assert code == 0
+    (row,) = facts["encoders"]
+    assert (row["subject"], row["backend"], row["passed"]) == (
+        "onnxruntime fp16",
+        "onnxruntime",
+        True,
+    )
+    assert list(manifest_of(bundle).parity) == ["onnxruntime fp16"]
+
+
+@pytest.mark.parametrize("missing", ["torch", "weights"])
+def test_the_default_is_what_can_be_had(
+    bundle: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "torch":
+        monkeypatch.setattr("magvit_export.cli.verify.find_spec", {}.get)
+    else:
+        claim_a_file(bundle)
+    assert verify(bundle).facts["reference"] == "its own fp32 graph in ONNX Runtime"
+
+
+def test_wrong_weights_disagree_and_lose_their_stamp(bundle: Path) -> None:
+    """A digest says that a file is as it was written; only tokens say that it is right."""
+    assert verify(bundle, against="fp32").passed
+    before = manifest_of(bundle).parity
+    spoil(bundle)
+    code, facts = run(bundle, "--against", "fp32")
+    assert code == 1
+    assert facts["passed"] is False
+    assert facts["stamped"] == []
+    assert set(before) == {"onnxruntime fp16"}
+    assert manifest_of(bundle).parity == {}
+
+
+def test_one_that_fails_leaves_the_others_without_a_new_stamp(bundle: Path) -> None:
+    spoil(bundle)
+    outcome = verify(bundle, against="pytorch", batch_sizes="1")
+    assert [row["passed"] for row in outcome.facts["encoders"]] == [True, False]
+    assert "DISAGREES" in outcome.text
+    assert manifest_of(bundle).parity == {}
+
+
+def test_a_changed_file_is_named(bundle: Path) -> None:
+    with (bundle / HALF).open("r+b") as file:
+        file.write(b"\x00\x00\x01\x01")
+    code, facts = run(bundle, "--against", "fp32")
+    assert code == 1
+    assert f"{HALF} has changed since export" in facts["error"]
+
+
+def test_nothing_compared_is_no_proof(bundle: Path) -> None:
+    encoders = json.loads((bundle / "bundle.json").read_text())["encoder"]
+    edit_manifest(bundle, encoder={"fp32": encoders["fp32"]})
+    outcome = verify(bundle, against="fp32")
+    assert not outcome.passed
+    assert "nothing could be compared here" in outcome.text
+
+
+def test_another_bundle_is_a_reference(bundle: Path, exported: Path) -> None:
+    outcome = verify(bundle, against=str(exported))
+    assert outcome.passed
+    assert outcome.facts["reference"].startswith("fp32 graph of trajectory-small")
+    assert len(outcome.facts["encoders"]) == 2
+
+
+def test_a_bundle_of_other_tokens_is_none(bundle: Path, exported: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(exported, tmp_path / "other")
+    tokens = json.loads((other / "bundle.json").read_text())["tokens"]
+    edit_manifest(other, tokens=tokens | {"bits": 14})
+    with pytest.raises(InputError, match=r"the tokens of .*other are others than those of"):
+        verify(bundle, against=str(other))
+
+
+def test_a_reference_that_isnt_there(bundle: Path) -> None:
+    with pytest.raises(InputError) as error:
+        verify(bundle, against="fp23")
+    assert str(error.value) == (
+        "there is no reference 'fp23': expected fp32, pytorch, or a bundle's directory"
+    )
+
+
+def claim_a_file(bundle: Path) -> None:
+    weights = {"source": "file", "name": "a.ckpt", "variant": "ema", "sha256": "0" * 64}
+    edit_manifest(bundle, weights=weights)
+
+
+def test_pytorch_asks_for_the_weights_of_a_file(bundle: Path) -> None:
+    claim_a_file(bundle)
+    with pytest.raises(InputError) as error:
+        verify(bundle, against="pytorch")
+    assert f"expected a.ckpt, sha256 {'0' * 64}" in str(error.value)
+    assert str(error.value).endswith(f"magvit verify {bundle} --against pytorch --weights PATH")
+
+
+def test_pytorch_takes_no_other_weights(bundle: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "other.ckpt"
+    checkpoint.write_bytes(b"other weights")
+    with pytest.raises(InputError, match=r"found seeded:1, expected seeded\."):
+        verify(bundle, weights="seeded:1")
+    claim_a_file(bundle)
+    with pytest.raises(InputError, match=r"these aren't the weights that .* was made of"):
+        verify(bundle, weights=str(checkpoint))
+
+
+def test_only_pytorch_takes_weights(bundle: Path) -> None:
+    with pytest.raises(InputError, match="only PyTorch takes weights"):
+        verify(bundle, against="fp32", weights="seeded")
+
+
+@pytest.mark.parametrize("sizes", ["0", "1,", "two", "1,-2"])
+def test_batch_sizes_that_arent_any(bundle: Path, sizes: str) -> None:
+    with pytest.raises(InputError, match="--batch-sizes can't be read"):
+        verify(bundle, batch_sizes=sizes)
+
+
+def test_the_users_clips_are_run_too(bundle: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (3, 5, 16, 16, 3), np.uint8)
+    np.save(tmp_path / "clips.npy", noise)
+    outcome = verify(bundle, against="fp32", clips=tmp_path / "clips.npy", batch_sizes="2")
+    (row,) = outcome.facts["encoders"]
+    assert row["tokens"] == (len(CLIP_NAMES) + 3) * 5 * 8 * 8
+    ours = verify(bundle, against="fp32", batch_sizes="2")
+    assert row["rms"] != ours.facts["encoders"][0]["rms"]
+
+
+def test_trajectories_are_drawn_at_the_models_size(bundle: Path, tmp_path: Path) -> None:
+    rows = "".join(f"{name},{i},{i * i}\n" for name in "ab" for i in range(9))
+    (tmp_path / "clips.csv").write_text("id,x,y\n" + rows + "c,0,nonsense\n")
+    outcome = verify(bundle, against="fp32", clips=tmp_path / "clips.csv", batch_sizes="1")
+    (row,) = outcome.facts["encoders"]
+    assert row["tokens"] == (len(CLIP_NAMES) + 2) * 5 * 8 * 8
+    assert outcome.passed
+
+
+def test_clips_of_another_size_are_refused(bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "clips.npy", np.zeros((1, 5, 24, 16, 3), np.uint8))
+    with pytest.raises(InputError, match="the clips don't fit this model"):
+        verify(bundle, against="fp32", clips=tmp_path / "clips.npy")
+
+
+def test_a_fixed_batch_and_free_frames(tmp_path: Path) -> None:
+    """The batch is the graph's own, and clips come in an odd number of frames too."""
+    path = tmp_path / "bundle"
+    sizes = ClipSizes(batch=4, height=16, width=16)
+    entry = find_model("trajectory-small")
+    export_tokenizer(entry, path, weights="seeded", config=TINY, sizes=sizes)
+    outcome = verify(path, batch_sizes="1,2")
+    assert outcome.passed
+    stamp = manifest_of(path).parity["onnxruntime fp32"]
+    assert stamp.batch_sizes == (4,)
+    assert stamp.metrics.tokens == len(CLIP_NAMES) * (17 + 7) * 8 * 8
+
+
+def test_a_bundle_that_cant_be_written_can_be_verified(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse = Mock(side_effect=InputError("can't write it", found="Read-only file system"))
+    monkeypatch.setattr("magvit_runtime.parity_stamps.write_manifest", refuse)
+    outcome = verify(bundle, against="fp32")
+    assert outcome.passed
+    assert "no parity stamp: can't write" in outcome.text
+    assert outcome.facts["stamped"] == ()
+
+
+def test_parity_can_be_required(bundle: Path) -> None:
+    clips = np.zeros((1, 5, 16, 16, 3), np.uint8)
+    with pytest.raises(BundleError) as error:
+        Tokenizer.open(bundle, precision="fp16", require_parity=True)
+    assert str(error.value) == (
+        f"onnxruntime fp16 of {bundle} has no parity stamp. To mend it: magvit verify {bundle}"
+    )
+    verify(bundle, against="fp32")
+    with (
+        Tokenizer.open(bundle, precision="fp16", require_parity=True) as proven,
+        Tokenizer.open(bundle, precision="fp16") as same,
+    ):
+        np.testing.assert_array_equal(proven(clips), same(clips))
+    # The float32 graph was the reference; nothing is known of it.
+    with pytest.raises(BundleError, match=r"onnxruntime fp32 of .* has no parity stamp"):
+        Tokenizer.open(bundle, require_parity=True)
+
+
+def test_a_stamp_is_of_the_bytes_that_passed(bundle: Path) -> None:
+    verify(bundle, against="fp32")
+    spoil(bundle)
+    with Tokenizer.open(bundle, precision="fp16"):
+        pass
+    with pytest.raises(BundleError, match="has changed since its parity stamp: found sha256"):
+        Tokenizer.open(bundle, precision="fp16", require_parity=True)
+
+
+def test_an_export_keeps_the_stamps_of_other_graphs(bundle: Path) -> None:
+    verify(bundle, against="fp32")
+    before = manifest_of(bundle).parity
+    entry, sizes = find_model("trajectory-small"), ClipSizes(frames=5, height=16, width=16)
+    export_tokenizer(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
+    assert manifest_of(bundle).parity == before

@@ -1,0 +1,46 @@
+"""Clips for verification: of any model's shape, and in batches of exactly one size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from magvit_runtime.verification_clips import (
+    CLIP_NAMES,
+    in_batches,
+    odd_shape,
+    verification_clips,
+)
+
+
+@pytest.mark.parametrize(
+    "shape", [(17, 128, 128, 3), ("frames", 64, 48, 3), (256, 256, 3), (5, 9, 7, 3), (1, 2, 2, 3)]
+)
+def test_clips_for_any_model(shape: tuple[int | str, ...]) -> None:
+    clips = verification_clips(shape)
+    assert clips.dtype == np.uint8
+    assert len(clips) == len(CLIP_NAMES)
+    assert clips.shape[1:] == tuple(17 if size == "frames" else size for size in shape)
+    drawn, noise, grey, black, white, checkerboard = clips
+    assert 0 < (drawn > 0).mean() <= 0.5
+    assert noise.std() > 60
+    assert [set(np.unique(clip)) for clip in (grey, black, white)] == [{128}, {0}, {255}]
+    assert set(np.unique(checkerboard)) == {0, 255}
+    assert (np.diff(checkerboard.astype(int), axis=-2) != 0).all()
+
+
+def test_they_are_the_same_every_time() -> None:
+    shape = (5, 32, 32, 3)
+    np.testing.assert_array_equal(verification_clips(shape), verification_clips(shape))
+
+
+def test_odd_sizes_replace_named_ones_only() -> None:
+    assert odd_shape(("frames", "height", 64, 3)) == (7, 45, 64, 3)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 7])
+def test_batches_are_full_and_every_clip_is_new_once(size: int) -> None:
+    clips = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+    batches = list(in_batches(clips, size))
+    assert all(len(batch) == size for batch, _ in batches)
+    np.testing.assert_array_equal(np.concatenate([batch[:new] for batch, new in batches]), clips)
