@@ -22,6 +22,7 @@ import numpy as np
 
 from magvit_runtime import Classifier, MagvitError, Tokenizer, open_bundle
 from magvit_runtime.engines.finding import check_plan, find_engines, first_mismatch, this_machine
+from magvit_runtime.operators import plugin_library
 
 # A bomb that asks for more than this fails in this process, and not in the whole machine.
 MEMORY_LIMIT = 12 * 2**30
@@ -135,7 +136,9 @@ def main() -> None:
     logging.disable()
     packages = {Path(sys.modules["magvit_runtime"].__file__ or "").parents[2]}
     own = (*packages, *map(Path, {sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null"}))
-    own = tuple(folder.resolve() for folder in own)
+    library = plugin_library()  # Its digest is what engines are compared with.
+    own += (library,) if library else ()
+    own = tuple(place.resolve() for place in own)
     sys.addaudithook(note_open)
     # Native libraries print too; answers go where they don't.
     answers = os.fdopen(os.dup(1), "w", buffering=1)

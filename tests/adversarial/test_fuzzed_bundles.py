@@ -41,7 +41,7 @@ def damage_json(name: str, damage: Callable[[bytes, Generator], bytes]) -> Chang
 
 def manifest_text() -> list[Change]:
     return [
-        damage_json("bundle.json", damage) for damage in mutations.JSON_DAMAGES for _ in range(60)
+        damage_json("bundle.json", damage) for damage in mutations.JSON_DAMAGES for _ in range(35)
     ]
 
 

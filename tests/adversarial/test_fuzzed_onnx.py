@@ -107,7 +107,7 @@ CHANGES: tuple[Callable[..., None], ...] = (
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "count"), [(ENCODER, "encoder", 160), (CLASSIFIER, "classifier", 100)]
+    ("name", "kind", "count"), [(ENCODER, "encoder", 100), (CLASSIFIER, "classifier", 70)]
 )
 @pytest.mark.parametrize("damage", [bytes_damaged, structure_changed])
 def test_a_magvit_error_or_a_result(
