@@ -100,7 +100,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> StandInSession:
         assert reason
         return bundle.manifest.encoder["fp32"], session
 
-    for module in ("verification", "sessions.selection"):
+    for module in ("verification", "engines.finding"):
         monkeypatch.setattr(f"magvit_runtime.{module}.first_mismatch", lambda *_: None)
         monkeypatch.setattr(f"magvit_runtime.{module}.open_engine", open_engine)
     return session
