@@ -102,6 +102,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> StandInSession:
 
     for module in ("verification", "engines.finding"):
         monkeypatch.setattr(f"magvit_runtime.{module}.first_mismatch", lambda *_: None)
+    for module in ("verification", "sessions.selection"):
         monkeypatch.setattr(f"magvit_runtime.{module}.open_engine", open_engine)
     return session
 
