@@ -1,6 +1,7 @@
 // The convs of the C interface: checks, the choice of an instruction set, and the tasks of a run.
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
@@ -36,16 +37,26 @@ Floats AllocateZeros(size_t count) {
   return memory;
 }
 
-const ConvKernels& Kernels() {
+// The fastest that this CPU runs, or the one that MAGVIT_INSTRUCTION_SET names if it does.
+const ConvKernels& ChooseKernels() {
+  const char* wanted = std::getenv("MAGVIT_INSTRUCTION_SET");
+  std::vector<const ConvKernels*> runnable;
 #ifdef MAGVIT_HAS_X86_KERNELS
-  static const ConvKernels& kernels =
-      __builtin_cpu_supports("avx512f") ? kAvx512ConvKernels
-      : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? kAvx2ConvKernels
-                                                                         : kPortableConvKernels;
-  return kernels;
-#else
-  return kPortableConvKernels;
+  if (__builtin_cpu_supports("avx512f")) runnable.push_back(&kAvx512ConvKernels);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    runnable.push_back(&kAvx2ConvKernels);
+  }
 #endif
+  runnable.push_back(&kPortableConvKernels);
+  for (const ConvKernels* kernels : runnable) {
+    if (wanted != nullptr && std::strcmp(wanted, kernels->name) == 0) return *kernels;
+  }
+  return *runnable.front();
+}
+
+const ConvKernels& Kernels() {
+  static const ConvKernels& kernels = ChooseKernels();
+  return kernels;
 }
 
 }  // namespace

@@ -179,7 +179,8 @@ MAGVIT_EXPORT enum magvit_status magvit_conv_run(const magvit_conv* conv,
                                                  const struct magvit_conv_call* call,
                                                  magvit_pool* pool);
 
-// "avx512", "avx2" or "portable": the instruction set that convs use on this CPU.
+// "avx512", "avx2" or "portable": the instruction set that convs use, which is the fastest that this
+// CPU has, or that which the environment variable MAGVIT_INSTRUCTION_SET names.
 MAGVIT_EXPORT const char* magvit_instruction_set(void);
 
 // One plain sentence; never NULL, never freed.
