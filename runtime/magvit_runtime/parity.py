@@ -111,6 +111,11 @@ class Agreement:
         """Changed tokens / tokens."""
         return self.changed_tokens / self.tokens
 
+    @property
+    def max_latent_error(self) -> float:
+        """Largest |z − z_ref|, in the latents' own unit."""
+        return self.max * self.spread
+
     def passes(self, precision: Precision) -> bool:
         """Whether the allowed-flip rule holds for this precision, and every id is right."""
         within = self.rms <= RMS_LIMITS[precision]
