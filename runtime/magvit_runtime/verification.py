@@ -46,9 +46,8 @@ class Verdict:
         runs: Whether it can be compared here.
         passed: Whether it ran and agrees.
         why: Why it can't be compared here, or what failed; "" otherwise.
-        batch_sizes: Batch sizes that were run.
         agreement: How it agrees, where it ran.
-        stamp: The stamp it has earned; None unless it passed.
+        record: What was measured, and how: the stamp, if all that runs passes.
     """
 
     subject: str
@@ -57,9 +56,8 @@ class Verdict:
     runs: bool
     passed: bool
     why: str = ""
-    batch_sizes: tuple[int, ...] = ()
     agreement: Agreement | None = None
-    stamp: ParityStamp | None = None
+    record: ParityStamp | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def verify_bundle(
     ]
     ran = [verdict for verdict in verdicts if verdict.runs]
     passed = bool(ran) and all(verdict.passed for verdict in ran)
-    stamps = {v.subject: v.stamp for v in ran if passed and v.stamp is not None}
+    stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
     problem = ""
     try:
         write_stamps(bundle, stamps, [verdict.subject for verdict in ran if not verdict.passed])
@@ -177,8 +175,7 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     finally:
         session.close()
     agreement = accumulator.result()
-    passed = agreement.passes(candidate.precision)
-    stamp = ParityStamp(
+    record = ParityStamp(
         sha256=candidate.sha256,
         reference=comparison.reference.name,
         metrics=_metrics(agreement),
@@ -193,14 +190,8 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
         machine=f"{platform.system()} {platform.machine()}, {ours.device}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return Verdict(
-        *facts,
-        runs=True,
-        passed=passed,
-        batch_sizes=sizes,
-        agreement=agreement,
-        stamp=stamp if passed else None,
-    )
+    passed = agreement.passes(candidate.precision)
+    return Verdict(*facts, runs=True, passed=passed, agreement=agreement, record=record)
 
 
 def _batch_sizes(comparison: _Comparison, candidate: Candidate) -> tuple[int, ...]:
@@ -271,7 +262,8 @@ def _compare(
 ) -> None:
     expected, _ = _known(comparison, clips)
     for (names, frames), latents in zip(_clips(comparison, clips), expected, strict=True):
-        labels = [f"{name} {list(frames.shape[1:])}" for name in names]
+        size_label = "×".join(map(str, frames.shape[1:-1]))
+        labels = [f"{name} {size_label}" for name in names]
         for size in sizes:
             first = 0
             for ids, ours in run_clips(session, candidate.graph, frames, size):

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from runtime.reports.html_reading import outward_references, read_html
 from seeded_checkpoints import TINY
 
 from magvit_export.bundle_writer import file_records
@@ -333,3 +334,26 @@ def test_an_export_keeps_the_stamps_of_other_graphs(bundle: Path) -> None:
     entry, sizes = find_model("trajectory-small"), ClipSizes(frames=5, height=16, width=16)
     export_tokenizer(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
     assert manifest_of(bundle).parity == before
+
+
+def test_a_report_says_what_the_outcome_says(bundle: Path, tmp_path: Path) -> None:
+    spoil(bundle)
+    report = tmp_path / "new" / "report.html"
+    outcome = verify(bundle, against="fp32", batch_sizes="1", report=report)
+    assert not outcome.passed
+    assert f"report: {report}" in outcome.text
+    (row,) = outcome.facts["encoders"]
+    document = read_html(report.read_text(encoding="utf-8"))
+    assert outward_references(document) == []
+    cells = [cell.text for cell in document.find("td")]
+    assert cells[:4] == ["onnxruntime fp16", "fp16", "disagrees", f"{row['rms']:.1e}"]
+    assert f"{row['changed_tokens']:,} of {row['tokens']:,}" in cells
+
+
+def test_a_report_that_cant_be_written_is_refused_before_the_work(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't write"):
+        verify(bundle, against="fp32", report=tmp_path / "file" / "report.html")
+    assert manifest_of(bundle).parity == {}

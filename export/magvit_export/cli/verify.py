@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from magvit_export.verify_clips import file_clips, movement_clips
 from magvit_export.verify_references import find_reference
+from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import ParityMetrics
 from magvit_runtime.parity import Agreement
+from magvit_runtime.reports import check_report_packages
 from magvit_runtime.trajectories import ReadReport
 from magvit_runtime.verification import Verdict, verify_bundle
 from magvit_runtime.verification_references import Clips
@@ -28,6 +31,7 @@ def verify(
     weights: str | None = None,
     clips: Path | None = None,
     batch_sizes: str | None = None,
+    report: Path | None = None,
 ) -> Outcome:
     """Compares every graph and engine of a bundle that runs here with a reference, in tokens.
 
@@ -45,7 +49,10 @@ def verify(
             [N, T, H, W, 3] (.npy), or a video.
         batch_sizes: Clips at once, separated by commas; each size runs all clips. By default the
             smallest, best and largest batch of an engine's profile, and 1 and 2 for a graph.
+        report: An HTML file to write: plots and tables of what was measured.
     """
+    if report is not None:
+        check_report_packages()
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else _sizes(batch_sizes)
     reference = find_reference(opened, against, weights)
@@ -55,15 +62,21 @@ def verify(
             found=f"--clips {clips}",
             mend="leave --clips out, or use another reference",
         )
-    report = ReadReport()
+    problems = ReadReport()
 
     def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
         yield from movement_clips(shape)
         if clips is not None:
-            yield from file_clips(clips, shape, report)
+            yield from file_clips(clips, shape, problems)
 
-    with progress_bar("clips") as advance:
+    # Its file is opened before hours of work, so that none are spent on what can't be written.
+    writing = nullcontext() if report is None else atomic_path(report)
+    with writing as partial, progress_bar("clips") as advance:
         result = verify_bundle(opened, reference, extra=extra, batch_sizes=sizes, advance=advance)
+        if partial is not None:
+            from magvit_runtime.reports.verification_report import verification_report
+
+            partial.write_text(verification_report(opened, result), encoding="utf-8")
     lines = [
         f"{opened.manifest.model}, {weights_label(opened)}: all files as exported",
         f"reference: {result.reference}",
@@ -71,12 +84,14 @@ def verify(
     ]
     if not any(verdict.runs for verdict in result.verdicts):
         lines.append("nothing could be compared here")
-    if report.counts:
-        lines.append(report.summary())
+    if problems.counts:
+        lines.append(problems.summary())
     if result.stamped:
         lines.append(f"parity stamp in {bundle}: {', '.join(result.stamped)}")
     elif result.unstamped_because:
         lines.append(f"no parity stamp: {result.unstamped_because}")
+    if report is not None:
+        lines.append(f"report: {report}")
     facts = {
         "bundle": str(bundle),
         "reference": result.reference,
@@ -84,6 +99,7 @@ def verify(
         "passed": result.passed,
         "stamped": result.stamped,
         "unstamped_because": result.unstamped_because,
+        "report": None if report is None else str(report),
     }
     return Outcome(facts, "\n".join(lines), result.passed)
 
@@ -120,10 +136,11 @@ def _facts(verdict: Verdict) -> dict[str, Any]:
         "backend": verdict.backend,
         "runs": verdict.runs,
         "why": verdict.why,
-        "batch_sizes": verdict.batch_sizes,
     }
     if verdict.runs:
         facts["passed"] = verdict.passed
+    if verdict.record is not None:
+        facts["batch_sizes"] = verdict.record.batch_sizes
     if verdict.agreement is not None:
         facts |= _measured(verdict.agreement)
     return facts
@@ -137,6 +154,7 @@ def _measured(agreement: Agreement) -> dict[str, Any]:
         "bit_flip_rate": agreement.bit_flip_rate,
         "token_change_rate": agreement.token_change_rate,
         "worst_clip_rms": agreement.worst_clip_rms,
+        "clip_rms": agreement.clip_rms,
         "flips_by_margin": agreement.flips_by_margin,
         "intervals": None if intervals is None else asdict(intervals),
         "channel_rms": agreement.channels.rms.tolist(),
