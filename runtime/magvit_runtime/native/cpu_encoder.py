@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.errors import BackendError
-from magvit_runtime.native.cpu_convs import (
+from magvit_runtime.native.cpu_convs import CpuConv, ThreadPool
+from magvit_runtime.native.cpu_maps import (
     ALIGNMENT,
     Background,
-    CpuConv,
     FeatureMap,
     Floats,
     Moments,
-    ThreadPool,
     aligned_floats,
     channel_pitch,
 )
@@ -76,11 +75,15 @@ class CpuEncoder:
             int32 ids [N, t, h, w] and float32 latents [N, C, t, h, w] (or without t).
 
         Raises:
-            BackendError: A conv failed.
+            BackendError: The clips are too small for the convs or too large for the memory.
         """
         clips = frames if self._program.is_video else frames[:, None]
-        with self._lock:
-            latents = np.stack([self._encode(clip) for clip in clips])
+        self._check_sizes(clips.shape[1:4])
+        try:
+            with self._lock:
+                latents = np.stack([self._encode(clip) for clip in clips])
+        except MemoryError as error:
+            raise BackendError("there is no memory for clips of this size") from error
         if not self._program.is_video:
             latents = latents[:, :, 0]
         return lfq(latents, threads=1), latents
@@ -92,6 +95,17 @@ class CpuEncoder:
         self._convs = []
         self._memory = _Memory()
         self._pool.close()
+
+    def _check_sizes(self, sizes: Sizes) -> None:
+        known = {self._program.pixels: sizes}
+        for conv in self._program.convs:
+            written = conv.output_sizes(known[conv.input])
+            if min(written) < 1 or (conv.residual and known[conv.residual] != written):
+                raise BackendError(
+                    "the native backend can't run clips of this size",
+                    found=f"{list(sizes)}, of which {conv.name} would make {list(written)}",
+                )
+            known[conv.output] = written
 
     def _encode(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Latents [C, t, h, w] of one clip [T, H, W, 3]."""
