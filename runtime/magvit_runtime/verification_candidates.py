@@ -68,12 +68,10 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
     for precision, graph in bundle.manifest.encoder.items():
         batch, *clip_shape = graph.inputs[0].shape
         for backend in GRAPH_BACKENDS:
-            subject = graph_subject(backend, precision)
-            if backend == "native" and (refusal := native_refusal(precision)):
-                yield Unfit(subject, backend, precision, refusal)
+            if backend == "native" and native_refusal(precision):
                 continue
             yield Candidate(
-                subject,
+                graph_subject(backend, precision),
                 backend,
                 precision,
                 graph_sha256(bundle, graph),
