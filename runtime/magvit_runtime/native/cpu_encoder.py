@@ -21,7 +21,7 @@ from magvit_runtime.native.cpu_maps import (
     aligned_floats,
     channel_pitch,
 )
-from magvit_runtime.native.program import Program, Sizes
+from magvit_runtime.native.program import Conv, Program, Sizes
 from magvit_runtime.native.sharing import Sharing, background_color, plan_sharing
 from magvit_runtime.operators import lfq
 
@@ -124,8 +124,7 @@ class CpuEncoder:
                 sizes,
                 conv.weight.shape[0],
                 sharing.get(conv.output),
-                # A sum takes the place of what it adds to, unless that is still needed.
-                residual if conv.residual and self._last_reader[conv.residual] == i else None,
+                residual if self._takes_place(i, conv) else None,
                 needs_counts=normalization is not None,
             )
             moments[conv.output] = kernel.run(
@@ -142,9 +141,17 @@ class CpuEncoder:
                 if name is not None and self._last_reader[name] == i:
                     self._give_back(maps.pop(name), kept=target)
         latents = maps.pop(program.latents)
-        result = np.ascontiguousarray(np.moveaxis(latents.values[..., : latents.channels], -1, 0))
+        # A copy even of a single position, for the memory is used again.
+        result = np.moveaxis(latents.values[..., : latents.channels], -1, 0).copy()
         self._give_back(latents)
         return result
+
+    def _takes_place(self, index: int, conv: Conv) -> bool:
+        """Whether a sum may take the place of what it adds to: nothing else reads that any more."""
+        residual = conv.residual
+        return residual is not None and (
+            residual != conv.input and self._last_reader[residual] == index
+        )
 
     def _pixels(
         self,

@@ -107,7 +107,8 @@ def plan_sharing(
     for conv in program.convs:
         read = [plan.get(name) for name in (conv.input, conv.residual) if name is not None]
         shared = [sharing for sharing in read if sharing is not None]
-        if len(shared) < len(read):
+        # The latents leave the encoder, so every one of them must be there.
+        if len(shared) < len(read) or conv.output == program.latents:
             continue
         output = _reach(conv, *shared)
         if output.share < WORTH_SHARING:

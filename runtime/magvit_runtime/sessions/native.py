@@ -55,13 +55,19 @@ class NativeSession(Closing):
             raise BackendError("this session is closed")
         program = self._program
         frames = inputs.get(program.frames)
-        rank = 5 if program.is_video else 4
-        if frames is None or frames.dtype != np.uint8 or frames.ndim != rank or not frames.size:
+        shape = [*("NTHW" if program.is_video else "NHW"), 3]
+        if (
+            frames is None
+            or frames.dtype != np.uint8
+            or frames.ndim != len(shape)
+            or frames.shape[-1] != 3
+            or not frames.size
+        ):
             given = ", ".join(f"{name} {a.dtype} {list(a.shape)}" for name, a in inputs.items())
             raise BackendError(
                 "the native backend can't run these inputs",
                 found=given,
-                expected=f"{program.frames}, uint8 of {rank} dimensions, none of them empty",
+                expected=f"{program.frames} uint8 [{', '.join(map(str, shape))}], none of them 0",
             )
         ids, latents = self._encoder.run(frames)
         results = {program.ids_output: ids, program.latents_output: latents}
