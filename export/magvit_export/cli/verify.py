@@ -39,6 +39,7 @@ def verify(
     weights: str | None = None,
     clips: Path | None = None,
     batch_sizes: str = "1,2",
+    bisect: bool = False,
 ) -> Outcome:
     """Compares every graph and engine of a bundle that runs here with a reference, in tokens.
 
@@ -55,10 +56,17 @@ def verify(
         clips: More clips than the built-in ones: trajectories (.csv, .parquet, .npz), uint8 frames
             [N, T, H, W, 3] (.npy), or a video.
         batch_sizes: Clips at once, separated by commas; each size runs all clips.
+        bisect: Find the modules at which each graph's error arises; against PyTorch only.
     """
     opened = open_bundle(bundle)
     sizes = _sizes(batch_sizes)
-    reference = _reference(opened, against, weights)
+    if bisect and against not in (None, "pytorch"):
+        raise InputError(
+            "--bisect compares with PyTorch's modules",
+            found=f"--against {against}",
+            mend="leave --against out",
+        )
+    reference = _reference(opened, "pytorch" if bisect else against, weights)
     report = ReadReport()
 
     def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
@@ -88,6 +96,12 @@ def verify(
         "stamped": result.stamped,
         "unstamped_because": result.unstamped_because,
     }
+    if bisect:
+        from magvit_export.cli.bisection import bisection_facts, bisection_lines, run_bisection
+
+        found = run_bisection(opened, weights)
+        facts["bisection"] = bisection_facts(found)
+        lines += bisection_lines(found)
     return Outcome(facts, "\n".join(lines), result.passed)
 
 
