@@ -178,7 +178,7 @@ def bisect_bundle(
     Raises:
         BundleError: A file was changed, or a graph's nodes aren't named after the modules.
     """
-    modules = [f"{PREFIX}{name}" for name, _ in _modules(encoder)]
+    modules = [f"{PREFIX}{name}" for name, _ in cut_modules(encoder)]
     for precision, record in bundle.manifest.encoder.items():
         graph = StagedGraph(bundle.verified_graph(record), precision, modules)
         with TemporaryDirectory() as folder:
@@ -188,7 +188,8 @@ def bisect_bundle(
                 yield Bisection(precision, why_not=str(error))
 
 
-def _modules(encoder: Encoder) -> Iterator[tuple[str, nn.Module]]:
+def cut_modules(encoder: Encoder) -> Iterator[tuple[str, nn.Module]]:
+    """The modules behind which graphs are cut, with their paths in the encoder."""
     kinds = (CausalConv3d, SameConv2d, GroupNormSiLU, ResidualBlock)
     for name, module in encoder.named_modules():
         if isinstance(module, kinds):
@@ -247,7 +248,7 @@ def _walk(
             lambda _, inputs: compare(NORMALIZATION, inputs[0])
         )
         hooks.callback(before.remove)
-        for name, module in _modules(encoder):
+        for name, module in cut_modules(encoder):
             behind = module.register_forward_hook(
                 lambda _, __, output, path=f"{PREFIX}{name}": compare(path, output)
             )
