@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from itertools import pairwise
 from math import sqrt
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -181,11 +179,10 @@ def bisect_bundle(
     modules = [f"{PREFIX}{name}" for name, _ in cut_modules(encoder)]
     for precision, record in bundle.manifest.encoder.items():
         graph = StagedGraph(bundle.verified_graph(record), precision, modules)
-        with TemporaryDirectory() as folder:
-            try:
-                yield _bisect(graph, encoder, _batches(record), Path(folder), advance)
-            except BackendError as error:
-                yield Bisection(precision, why_not=str(error))
+        try:
+            yield _bisect(graph, encoder, _batches(record), advance)
+        except BackendError as error:
+            yield Bisection(precision, why_not=str(error))
 
 
 def cut_modules(encoder: Encoder) -> Iterator[tuple[str, nn.Module]]:
@@ -208,17 +205,16 @@ def _bisect(
     graph: StagedGraph,
     encoder: Encoder,
     batches: Sequence[NDArray[np.uint8]],
-    folder: Path,
     advance: Callable[[int], None],
 ) -> Bisection:
     sums = {stage.module: _Sums() for stage in graph.stages} | {QUANTIZER: _ChangedIds()}
-    latents = [_walk(graph, encoder, frames, folder, sums, advance) for frames in batches]
+    latents = [_walk(graph, encoder, frames, sums, advance) for frames in batches]
     stages = tuple(of_all.errors(module) for module, of_all in sums.items())
     result = Bisection(graph.precision, stages)
     if result.wrong or graph.precision in ("fp32", "tf32"):
         return result
     candidates = largest_own_errors({stage.module: stage.own for stage in stages}, encoder)
-    islands = measure_islands(graph, encoder, candidates, batches, np.concatenate(latents), folder)
+    islands = measure_islands(graph, encoder, candidates, batches, np.concatenate(latents))
     return replace(result, islands=islands)
 
 
@@ -226,7 +222,6 @@ def _walk(
     graph: StagedGraph,
     encoder: Encoder,
     frames: NDArray[np.uint8],
-    folder: Path,
     sums: dict[str, _Sums],
     advance: Callable[[int], None],
 ) -> Array:
@@ -237,7 +232,7 @@ def _walk(
 
     def compare(module: str, expected: Tensor) -> None:
         stage, reference = stages[module], expected.numpy()
-        accumulated, own = graph.run(stage, folder, ours.take(stage), references.take(stage))
+        accumulated, own = graph.run(stage, ours.take(stage), references.take(stage))
         sums[module].add(reference, accumulated, own)
         references.give(stage, reference)
         ours.give(stage, accumulated)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +60,6 @@ def measure_islands(
     modules: Sequence[str],
     batches: Sequence[NDArray[np.uint8]],
     reference: NDArray[np.floating],
-    folder: Path,
 ) -> tuple[Island, ...]:
     """Runs the graph once for each island on all clips, and compares its latents.
 
@@ -72,14 +70,13 @@ def measure_islands(
         modules: One island each.
         batches: uint8 clips.
         reference: The reference's latents of them all.
-        folder: A folder for stages' files.
 
     Returns:
         Islands, the best first.
     """
     islands = []
     for module in modules:
-        latents = [_latents(graph, encoder, module, frames, folder) for frames in batches]
+        latents = [_latents(graph, encoder, module, frames) for frames in batches]
         agreement = compare_latents(np.concatenate(latents), reference)
         islands.append(Island(module, agreement.rms))
     return tuple(sorted(islands, key=lambda island: island.rms))
@@ -96,7 +93,7 @@ def _island_around(path: str, encoder: Encoder) -> str:
 
 
 def _latents(
-    graph: StagedGraph, encoder: Encoder, island: str, frames: NDArray[np.uint8], folder: Path
+    graph: StagedGraph, encoder: Encoder, island: str, frames: NDArray[np.uint8]
 ) -> NDArray[Any]:
     values: StageValues[NDArray[Any]] = StageValues(graph, frames)
     for stage in graph.stages[:-1]:
@@ -104,7 +101,7 @@ def _latents(
         if island in (stage.module, stage.module.rpartition(".")[0]):
             result = _in_torch(encoder, stage, inputs)
         else:
-            (result,) = graph.run(stage, folder, inputs)
+            (result,) = graph.run(stage, inputs)
         values.give(stage, result)
     return result
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
 import onnx
@@ -66,14 +67,11 @@ class StagedGraph:
         }
         self.stages = self._cut(modules)
 
-    def run(
-        self, stage: Stage, folder: Path, *inputs: Mapping[str, NDArray[Any]]
-    ) -> list[NDArray[Any]]:
-        """Runs one stage in ONNX Runtime.
+    def run(self, stage: Stage, *inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Runs one stage in ONNX Runtime, from a file that holds no other's weights.
 
         Args:
             stage: One of this graph's.
-            folder: A folder for its file, which holds the stage's weights only.
             inputs: Sets of its inputs by name; each is rounded to the graph's type.
 
         Returns:
@@ -82,9 +80,10 @@ class StagedGraph:
         Raises:
             BackendError: ONNX Runtime can't run it.
         """
-        file = folder / "stage.onnx"
-        onnx.save(self._model_of(stage), file)
-        session = open_graph(file, precision=self.precision, backend="onnxruntime")
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "stage.onnx"
+            onnx.save(self._model_of(stage), file)
+            session = open_graph(file, precision=self.precision, backend="onnxruntime")
         try:
             return [
                 session.run({name: self._typed(name, one[name]) for name in one}, [stage.output])[0]
@@ -156,7 +155,17 @@ class StageValues(Generic[Value]):
         self._values = {graph.stages[0].inputs[0]: frames}
 
     def take(self, stage: Stage) -> dict[str, Value]:
-        """The inputs of a stage, by name."""
+        """The inputs of a stage, by name.
+
+        Raises:
+            BundleError: There is no such value yet: the graph is wired in another order.
+        """
+        if missing := set(stage.inputs) - self._values.keys():
+            raise BundleError(
+                f"{stage.module} takes what the model hasn't computed by then",
+                found=", ".join(sorted(missing)),
+                mend=EXPORT_AGAIN,
+            )
         taken = {name: self._values[name] for name in stage.inputs}
         self._takers.subtract(stage.inputs)
         for name in stage.inputs:

@@ -184,7 +184,7 @@ def test_what_lies_behind_an_error_is_not_blamed_for_it(bundle: Path) -> None:
     assert last["own"] < 1e-6 < 0.1 < last["accumulated"]
 
 
-def test_an_island_around_the_error_mends_it(bundle: Path, tmp_path: Path) -> None:
+def test_an_island_around_the_error_mends_it(bundle: Path) -> None:
     """Islands are measured, not guessed: the module in PyTorch takes its error away with it."""
     plant(bundle, transposed_weight)
     opened = open_bundle(bundle)
@@ -196,7 +196,7 @@ def test_an_island_around_the_error_mends_it(bundle: Path, tmp_path: Path) -> No
     expected = pytorch_reference(opened).latents(clips)
     tried = ["encoder.mid_block.0", "encoder.down.0.block.0"]
     assert largest_own_errors({s.module: s.own for s in found.stages}, encoder)[0] == tried[1]
-    best, other = measure_islands(graph, encoder, tried, [clips], expected, tmp_path)
+    best, other = measure_islands(graph, encoder, tried, [clips], expected)
     assert best.module == tried[1]
     assert best.rms < 5e-5 < 0.1 < other.rms
 

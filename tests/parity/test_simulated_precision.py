@@ -185,7 +185,7 @@ def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
     stages = {stage.module.removeprefix("encoder."): stage for stage in graph.stages}
     for name, (x, ours) in layers_of(simulated).items():
         stage = stages[name]
-        (result,) = graph.run(stage, tmp_path, {stage.inputs[0]: x.numpy()})
+        (result,) = graph.run(stage, {stage.inputs[0]: x.numpy()})
         check_neighbours(ours, torch.from_numpy(result).float(), name)
 
 
