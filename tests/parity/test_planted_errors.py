@@ -1,5 +1,7 @@
 """Errors that an export could make are planted in a bundle; `magvit verify` must see each.
 
+With `--bisect` it must name the modules that they were planted in.
+
 The graphs are edited and their digests recorded anew, so that only tokens can tell.
 """
 
@@ -17,12 +19,17 @@ import pytest
 from onnx import numpy_helper
 from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
+from magvit_export.bisection import bisect_bundle
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.checkpoint import Variant
 from magvit_export.cli.verify import verify
 from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.float32_islands import largest_own_errors, measure_islands
+from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
+from magvit_export.stage_graphs import StagedGraph
 from magvit_runtime import open_bundle
+from magvit_runtime.verification_clips import verification_clips
 
 SIZES = ClipSizes(frames=5, height=16, width=16)
 GRAPH = "encoder.fp32.onnx"
@@ -106,34 +113,115 @@ def pad_behind(model: onnx.ModelProto) -> int:
     return count
 
 
-def judged(bundle: Path, **options: Any) -> dict[str, Any]:
-    """Facts of the only encoder, which must have failed and left no stamp."""
+def judged(bundle: Path, **options: Any) -> dict[str, dict[str, Any]]:
+    """Facts of the only graph by backend; where one of them fails, none has a stamp."""
     outcome = verify(bundle, against="pytorch", batch_sizes="1", **options)
-    (facts,) = outcome.facts["encoders"]
-    assert outcome.passed is facts["passed"]
+    facts = {facts["backend"]: facts for facts in outcome.facts["encoders"]}
+    assert facts.keys() == {"native", "onnxruntime"}
+    assert outcome.passed is all(each["passed"] for each in facts.values())
     assert bool(open_bundle(bundle).manifest.parity) is outcome.passed
     return facts
 
 
+def located(bundle: Path, **options: Any) -> tuple[list[str], str]:
+    """The modules that are named as wrong, and what the user reads."""
+    outcome = verify(bundle, batch_sizes="1", bisect=True, **options)
+    (found,) = outcome.facts["bisection"]
+    return list(found["wrong"]), outcome.text
+
+
 def test_without_an_error_it_passes(bundle: Path) -> None:
-    facts = judged(bundle)
-    assert facts["passed"]
-    assert facts["rms"] < 5e-6
+    for facts in judged(bundle).values():
+        assert facts["passed"]
+        assert facts["rms"] < 1e-5
 
 
 @pytest.mark.parametrize("error", [wrong_epsilon, transposed_weight, pad_behind])
 def test_wrong_latents_are_seen(bundle: Path, error: Callable[[onnx.ModelProto], int]) -> None:
     plant(bundle, error)
-    facts = judged(bundle)
-    assert not facts["passed"]
-    assert facts["rms"] > 10 * 5e-5
-    assert facts["wrong_ids"] == 0
+    for facts in judged(bundle).values():
+        assert not facts["passed"]
+        assert facts["rms"] > 10 * 5e-5
+        assert facts["wrong_ids"] == 0
+
+
+CAUSAL_CONVS = [
+    "encoder.conv_in",
+    "encoder.down.0.block.0.conv1",
+    "encoder.down.0.block.0.conv2",
+    "encoder.down.0.downsample",
+    "encoder.down.1.block.0.conv1",
+    "encoder.down.1.block.0.conv2",
+    "encoder.mid_block.0.conv1",
+    "encoder.mid_block.0.conv2",
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "modules"),
+    [
+        (transposed_weight, ["encoder.down.0.block.0.conv1"]),
+        (most_significant_bit_first, ["quantizer"]),
+        (pad_behind, CAUSAL_CONVS),
+    ],
+)
+def test_errors_are_located(
+    bundle: Path, error: Callable[[onnx.ModelProto], int], modules: list[str]
+) -> None:
+    plant(bundle, error)
+    wrong, text = located(bundle)
+    assert wrong == modules
+    assert f"fp32: WRONG by themselves: {', '.join(modules)}" in text
+
+
+def test_what_lies_behind_an_error_is_not_blamed_for_it(bundle: Path) -> None:
+    plant(bundle, transposed_weight)
+    outcome = verify(bundle, batch_sizes="1", bisect=True)
+    (found,) = outcome.facts["bisection"]
+    stages = {stage["module"]: stage for stage in found["stages"]}
+    assert stages["encoder.down.0.block.0.norm1"]["accumulated"] < 1e-5
+    assert stages["encoder.down.0.block.0.conv1"]["own"] > 0.5
+    last = stages["encoder.conv_out"]
+    assert last["own"] < 1e-6 < 0.1 < last["accumulated"]
+
+
+def test_an_island_around_the_error_mends_it(bundle: Path) -> None:
+    """Islands are measured, not guessed: the module in PyTorch takes its error away with it."""
+    plant(bundle, transposed_weight)
+    opened = open_bundle(bundle)
+    encoder = reference_encoder(opened)
+    (found,) = bisect_bundle(opened, encoder)
+    modules = [stage.module for stage in found.stages[1:-1]]
+    graph = StagedGraph(bundle / GRAPH, "fp32", modules)
+    clips = verification_clips((5, 16, 16, 3))
+    expected = pytorch_reference(opened).latents(clips)
+    tried = ["encoder.mid_block.0", "encoder.down.0.block.0"]
+    assert largest_own_errors({s.module: s.own for s in found.stages}, encoder)[0] == tried[1]
+    best, other = measure_islands(graph, encoder, tried, [clips], expected)
+    assert best.module == tried[1]
+    assert best.rms < 5e-5 < 0.1 < other.rms
+
+
+def test_a_wrong_epsilon_is_located(bundle: Path) -> None:
+    """In norms alone, and most in the first: what it adds to is smallest there."""
+    plant(bundle, wrong_epsilon)
+    wrong, _ = located(bundle)
+    assert wrong[0] == "encoder.down.0.block.0.norm1"
+    assert all(".norm" in module for module in wrong)
+
+
+def test_nothing_is_located_where_nothing_is_wrong(bundle: Path) -> None:
+    wrong, text = located(bundle)
+    assert wrong == []
+    assert "fp32: no module is wrong by itself" in text
 
 
 def test_ids_with_the_most_significant_bit_first_are_seen(bundle: Path) -> None:
-    """The latents are right to the last digit."""
+    """The latents are right to the last digit; the native backend has a quantizer of its own."""
     plant(bundle, most_significant_bit_first)
-    facts = judged(bundle)
+    judgements = judged(bundle)
+    assert judgements["native"]["passed"]
+    facts = judgements["onnxruntime"]
     assert not facts["passed"]
     assert facts["rms"] < 5e-6
     assert facts["wrong_ids"] > 0.9 * facts["tokens"]
@@ -142,11 +230,13 @@ def test_ids_with_the_most_significant_bit_first_are_seen(bundle: Path) -> None:
 def test_raw_instead_of_ema_weights_are_seen(tmp_path: Path) -> None:
     checkpoint = str(write_checkpoint(tmp_path / "tiny.ckpt", published_tensors(TINY)))
     ema = export(tmp_path / "ema", checkpoint)
-    assert judged(ema, weights=checkpoint)["passed"]
+    assert all(facts["passed"] for facts in judged(ema, weights=checkpoint).values())
     raw = export(tmp_path / "raw", checkpoint, "raw")
     for name in (GRAPH, f"{GRAPH}.data"):
         shutil.copy(raw / name, ema / name)
     record_digests(ema)
-    facts = judged(ema, weights=checkpoint)
-    assert not facts["passed"]
-    assert facts["rms"] > 0.1
+    for facts in judged(ema, weights=checkpoint).values():
+        assert not facts["passed"]
+        assert facts["rms"] > 0.1
+    _, text = located(ema, weights=checkpoint)
+    assert "every module with weights is WRONG: these are other weights" in text

@@ -31,6 +31,7 @@ def verify(
     weights: str | None = None,
     clips: Path | None = None,
     batch_sizes: str | None = None,
+    bisect: bool = False,
     report: Path | None = None,
 ) -> Outcome:
     """Compares every graph and engine of a bundle that runs here with a reference, in tokens.
@@ -49,13 +50,20 @@ def verify(
             [N, T, H, W, 3] (.npy), or a video.
         batch_sizes: Clips at once, separated by commas; each size runs all clips. By default the
             smallest, best and largest batch of an engine's profile, and 1 and 2 for a graph.
+        bisect: Find the modules at which each graph's error arises; against PyTorch only.
         report: An HTML file to write: plots and tables of what was measured.
     """
     if report is not None:
         check_report_packages()
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else _sizes(batch_sizes)
-    reference = find_reference(opened, against, weights)
+    if bisect and against not in (None, "pytorch"):
+        raise InputError(
+            "--bisect compares with PyTorch's modules",
+            found=f"--against {against}",
+            mend="leave --against out",
+        )
+    reference = find_reference(opened, "pytorch" if bisect else against, weights)
     if clips is not None and reference.clips is not None:
         raise InputError(
             f"{against} has latents of its own clips only",
@@ -101,6 +109,12 @@ def verify(
         "unstamped_because": result.unstamped_because,
         "report": None if report is None else str(report),
     }
+    if bisect:
+        from magvit_export.cli.bisection import bisection_facts, bisection_lines, run_bisection
+
+        found = run_bisection(opened, weights)
+        facts["bisection"] = bisection_facts(found)
+        lines += bisection_lines(found)
     return Outcome(facts, "\n".join(lines), result.passed)
 
 
