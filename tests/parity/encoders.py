@@ -1,0 +1,98 @@
+"""Encoders of the parity suite's models: frames in, latents and ids out, each made once."""
+
+from __future__ import annotations
+
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from parity.suite import Model, Variant, Way
+from seeded_checkpoints import model_shapes, published_tensors, write_checkpoint
+
+from magvit_export.catalog import find_model
+from magvit_export.checkpoint import load_weights
+from magvit_export.engines import BuildOptions, build_engine, plan_build
+from magvit_export.exporting import export_tokenizer
+from magvit_export.models import MagvitTokenizer, empty_tokenizer
+from magvit_export.models.lfq import quantize
+from magvit_export.seeded import seeded_state
+from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
+from magvit_runtime.engines.finding import this_machine
+from magvit_runtime.manifest import Precision
+
+Encoded = tuple[NDArray[np.floating], NDArray[np.integer]]
+
+
+class Encoders:
+    """Checkpoints, bundles and engines in a folder, made when they are first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoint = cache(self._checkpoint)
+        self.bundle = cache(self._bundle)
+
+    def encode(
+        self, model: Model, variant: Variant, way: Way, frames: NDArray[np.uint8]
+    ) -> Encoded:
+        """Latents [N, bits, ...] and ids [N, ...] of frames."""
+        if way.backend == "pytorch":
+            dtype = torch.float64 if way.precision == "fp64" else torch.float32
+            with torch.no_grad():
+                latents = self.pytorch(model, variant, dtype).latents(torch.from_numpy(frames))
+            assert latents.dtype == dtype
+            return latents.numpy(), quantize(latents).numpy()
+        assert way.precision != "fp64"
+        bundle = self.bundle(model, variant, way.precision)
+        if way.backend.startswith("tensorrt"):
+            build(bundle, way, frames)
+        options: dict[str, Any] = {"backend": way.backend, "precision": way.precision}
+        with Tokenizer.open(bundle, **options, batch_size=len(frames)) as tokenizer:
+            return tokenizer.latents(frames), tokenizer(frames)
+
+    def pytorch(self, model: Model, variant: Variant, dtype: torch.dtype) -> MagvitTokenizer:
+        shapes = model_shapes(model.config)
+        if variant == "raw":
+            state = seeded_state(shapes)
+        else:
+            state = load_weights(self.checkpoint(model), shapes, "ema").state
+        tokenizer = empty_tokenizer(model.config)
+        state = {key: value.to(dtype) for key, value in state.items()}
+        tokenizer.load_state_dict(state, assign=True)
+        return tokenizer.requires_grad_(False)
+
+    def _checkpoint(self, model: Model) -> Path:
+        """Raw and EMA weights, as Open-MAGVIT2 publishes its own."""
+        path = self.folder / f"{model.name}.ckpt"
+        return write_checkpoint(path, published_tensors(model.config))
+
+    def _bundle(self, model: Model, variant: Variant, precision: Precision) -> Path:
+        path = self.folder / f"{model.name}.{variant}.{precision}"
+        export_tokenizer(
+            find_model(model.entry),
+            path,
+            weights="seeded" if variant == "raw" else str(self.checkpoint(model)),
+            config=model.config,
+            precision=precision,
+        )
+        return path
+
+
+def build(bundle: Path, way: Way, frames: NDArray[np.uint8]) -> None:
+    """Puts an engine for clips of this size into a bundle, and takes others out."""
+    shutil.rmtree(bundle / "engines", ignore_errors=True)
+    sizes = dict(zip(("width", "height", "frames"), frames.shape[-2:0:-1], strict=False))
+    batch = len(frames)
+    options: Any = {"flavour": way.backend, "precision": way.precision} | sizes
+    opened = open_bundle(bundle)
+    try:
+        plan = plan_build(
+            opened, BuildOptions(profile=f"1/{batch}/{batch}", **options), this_machine()
+        )
+    except (BackendError, InputError) as error:
+        pytest.skip(f"no engine can be built here: {error}")
+    build_engine(opened, plan)
