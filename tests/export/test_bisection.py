@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,3 +180,12 @@ def test_only_pytorch_has_modules(bundle: Path) -> None:
         "--bisect compares with PyTorch's modules: found --against fp32. "
         "To mend it: leave --against out"
     )
+
+
+def test_the_report_shows_the_error_behind_each_module(bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    page = tmp_path / "report.html"
+    verify(copy, batch_sizes="1", bisect=True, report=page)
+    text = page.read_text(encoding="utf-8")
+    assert "Error by stage" in text
+    assert "encoder.mid_block.0.conv2" in text

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from magvit_export.bisection import Bisection, bisect_bundle
-from magvit_export.pytorch_reference import reference_encoder
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.parity import RMS_LIMITS
 
+if TYPE_CHECKING:
+    from magvit_export.bisection import Bisection
+    from magvit_runtime.reports.verification_report import StageErrors
+
 
 def run_bisection(bundle: Bundle, weights: str | None) -> tuple[Bisection, ...]:
     """Bisects every graph of a bundle; see `bisect_bundle`, and `reference_encoder` for weights."""
+    from magvit_export.bisection import bisect_bundle
+    from magvit_export.pytorch_reference import reference_encoder
+
     encoder = reference_encoder(bundle, weights)
     with progress_bar("modules") as advance:
         return tuple(bisect_bundle(bundle, encoder, advance))
@@ -36,6 +41,20 @@ def bisection_lines(found: Sequence[Bisection]) -> list[str]:
 def bisection_facts(found: Sequence[Bisection]) -> list[dict[str, Any]]:
     """The same as JSON-ready values."""
     return [asdict(one) | {"wrong": () if one.why_not else one.wrong} for one in found]
+
+
+def stage_errors(found: Sequence[Bisection]) -> list[StageErrors]:
+    """The accumulated errors behind each module, for the report's plot; ids have none."""
+    from magvit_runtime.reports.verification_report import StageErrors
+
+    ran = [one for one in found if not one.why_not]
+    return [
+        StageErrors(
+            row[0].module,
+            {one.precision: stage.accumulated for one, stage in zip(ran, row, strict=True)},
+        )
+        for row in zip(*(one.stages[:-1] for one in ran), strict=True)
+    ]
 
 
 def _table(ran: Sequence[Bisection]) -> list[str]:

@@ -8,6 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from magvit_export.cli.bisection import (
+    bisection_facts,
+    bisection_lines,
+    run_bisection,
+    stage_errors,
+)
 from magvit_export.verify_clips import file_clips, movement_clips
 from magvit_export.verify_references import find_reference
 from magvit_runtime.atomic_write import atomic_path
@@ -79,12 +85,17 @@ def verify(
 
     # Its file is opened before hours of work, so that none are spent on what can't be written.
     writing = nullcontext() if report is None else atomic_path(report)
-    with writing as partial, progress_bar("clips") as advance:
-        result = verify_bundle(opened, reference, extra=extra, batch_sizes=sizes, advance=advance)
+    with writing as partial:
+        with progress_bar("clips") as advance:
+            result = verify_bundle(
+                opened, reference, extra=extra, batch_sizes=sizes, advance=advance
+            )
+        bisections = run_bisection(opened, weights) if bisect else ()
         if partial is not None:
             from magvit_runtime.reports.verification_report import verification_report
 
-            partial.write_text(verification_report(opened, result), encoding="utf-8")
+            stages = stage_errors(bisections)
+            partial.write_text(verification_report(opened, result, stages), encoding="utf-8")
     lines = [
         f"{opened.manifest.model}, {weights_label(opened)}: all files as exported",
         f"reference: {result.reference}",
@@ -110,11 +121,8 @@ def verify(
         "report": None if report is None else str(report),
     }
     if bisect:
-        from magvit_export.cli.bisection import bisection_facts, bisection_lines, run_bisection
-
-        found = run_bisection(opened, weights)
-        facts["bisection"] = bisection_facts(found)
-        lines += bisection_lines(found)
+        facts["bisection"] = bisection_facts(bisections)
+        lines += bisection_lines(bisections)
     return Outcome(facts, "\n".join(lines), result.passed)
 
 
