@@ -56,6 +56,7 @@ class Health:
         onnxruntime_providers: Execution providers of the installed ONNX Runtime.
         plugin_library: Our TensorRT plugins; None where they weren't built.
         operators_library: Our CPU operators; None where they weren't built.
+        native_backend: What the native backend's convs use on this CPU, or why it can't run.
     """
 
     gpus: tuple[Gpu, ...]
@@ -64,6 +65,7 @@ class Health:
     onnxruntime_providers: tuple[str, ...]
     plugin_library: PluginLibrary | None
     operators_library: str | None
+    native_backend: str
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def examine() -> Health:
         onnxruntime_providers=_onnxruntime_providers(),
         plugin_library=_examine_plugins(),
         operators_library=None if operators is None else str(operators),
+        native_backend=_native_state(),
     )
 
 
@@ -131,6 +134,15 @@ def _flavour_states() -> dict[Flavour, str]:
         except BackendError as error:
             states[flavour] = str(error)
     return states
+
+
+def _native_state() -> str:
+    from magvit_runtime.native.cpu_convs import instruction_set
+
+    try:
+        return f"CPU, {instruction_set()}"
+    except BackendError as error:
+        return str(error)
 
 
 def _onnxruntime_providers() -> tuple[str, ...]:

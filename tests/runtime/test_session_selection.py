@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from magvit_runtime import BackendError, InputError, Tokenizer
+from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
 from magvit_runtime.sessions import open_graph
+from magvit_runtime.sessions.selection import find_options
 
 
 @pytest.fixture
@@ -24,7 +26,35 @@ def test_the_choice_is_recorded_with_its_reason(tiny_bundle: Path) -> None:
     assert (asked_for.device, asked_for.precision, asked_for.threads) == ("CPU", "fp32", 1)
     assert asked_for.reason == "asked for"
     with Tokenizer.open(tiny_bundle) as tokenizer:
-        assert tokenizer.capabilities.reason not in ("", "asked for")
+        assert tokenizer.capabilities.backend == "native"
+        assert tokenizer.capabilities.reason == (
+            "the bundle has no engine for it, and on a CPU the native backend is the fastest"
+        )
+
+
+def test_where_the_native_backend_cant_onnxruntime_does(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refuse = Mock(side_effect=BackendError("the library is missing"))
+    monkeypatch.setattr("magvit_runtime.sessions.native.CpuEncoder", refuse)
+    with Tokenizer.open(tiny_bundle) as tokenizer:
+        found = tokenizer.capabilities
+    assert found.backend == "onnxruntime"
+    assert found.reason.startswith("native fp32 can't be opened: the library is missing; ")
+    assert caplog.messages == [
+        "native fp32 can't be opened: the library is missing; another backend is used instead"
+    ]
+    with pytest.raises(BackendError, match="the library is missing"):
+        Tokenizer.open(tiny_bundle, backend="native")
+
+
+def test_on_a_gpu_onnxruntime_comes_first(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magvit_runtime.sessions.selection._onnxruntime_has_gpu", lambda: True)
+    first, second = find_options(open_bundle(tiny_bundle))
+    assert (first.subject, second.subject) == ("onnxruntime fp32", "native fp32")
+    assert first.reason.endswith("ONNX Runtime can use the GPU")
 
 
 def test_a_session_gives_the_outputs_that_were_asked_for_in_order(graph: Path) -> None:

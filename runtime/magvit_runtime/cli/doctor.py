@@ -69,6 +69,7 @@ def _machine_lines(health: Health) -> list[str]:
             f"                  sha256 {library.sha256[:12]}, {', '.join(library.targets)}"
         )
     lines.append(f"CPU operators     {health.operators_library or 'missing'}")
+    lines.append(f"native backend    {health.native_backend}")
     return lines
 
 

@@ -1,0 +1,149 @@
+"""tuning.json: what `magvit tune` writes, and what "auto" makes of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+
+from magvit_runtime import BackendError, BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime.bundle import graph_sha256
+from magvit_runtime.cli.tune import tune
+from magvit_runtime.sessions.native import NativeSession
+from magvit_runtime.tuning_file import (
+    TUNING_FILE,
+    MachineTuning,
+    TunedOption,
+    machine_name,
+    read_tuning,
+    write_tuning,
+)
+
+CLIPS = (5, 16, 24, 3)
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    path = tmp_path / "clips.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (6, *CLIPS), np.uint8))
+    return path
+
+
+def write(bundle: Path, seconds: Mapping[str, float], sha256: str = "") -> None:
+    opened = open_bundle(bundle)
+    digest = sha256 or graph_sha256(opened, opened.encoder()[1])
+    options = tuple(
+        TunedOption(subject=subject, sha256=digest, seconds=value)
+        for subject, value in seconds.items()
+    )
+    record = MachineTuning(options=options, clips=CLIPS, versions={}, measured_at="today")
+    write_tuning(opened, record)
+
+
+def chosen(bundle: Path) -> tuple[str, str]:
+    with Tokenizer.open(bundle) as tokenizer:
+        return tokenizer.capabilities.backend, tokenizer.capabilities.reason
+
+
+def test_what_ran_is_written_the_fastest_first(bundle: Path, clips: Path) -> None:
+    outcome = tune(bundle, clips=clips, repetitions=2)
+    (record,) = read_tuning(open_bundle(bundle)).machines.values()
+    subjects = [option.subject for option in record.options]
+    assert set(subjects) == {"native fp32", "onnxruntime fp32"}
+    assert record.options[0].seconds <= record.options[1].seconds
+    assert record.clips == CLIPS
+    assert {"native", "onnxruntime", "magvit-runtime"} == set(record.versions)
+    assert f"{subjects[0]} is what auto takes here" in outcome.text
+    backend, reason = chosen(bundle)
+    assert backend == subjects[0].split()[0]
+    assert reason == "the fastest of 2 that `magvit tune` timed here"
+
+
+@pytest.mark.parametrize("fastest", ["native", "onnxruntime"])
+def test_auto_takes_the_fastest(bundle: Path, fastest: str) -> None:
+    other = {"native": "onnxruntime", "onnxruntime": "native"}[fastest]
+    write(bundle, {f"{fastest} fp32": 0.1, f"{other} fp32": 0.2})
+    assert chosen(bundle) == (fastest, "the fastest of 2 that `magvit tune` timed here")
+    with Tokenizer.open(bundle, backend=other) as tokenizer:
+        assert tokenizer.capabilities.backend == other
+
+
+def test_what_wasnt_timed_comes_after_what_was(bundle: Path) -> None:
+    write(bundle, {"onnxruntime fp32": 9.0})
+    assert chosen(bundle)[0] == "onnxruntime"
+
+
+def test_times_of_other_bytes_dont_count(bundle: Path) -> None:
+    write(bundle, {"onnxruntime fp32": 0.1, "native fp32": 0.2}, sha256="0" * 64)
+    backend, reason = chosen(bundle)
+    assert backend == "native"
+    assert "tune" not in reason
+
+
+def test_times_of_another_machine_dont_count_and_stay(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("magvit_runtime.tuning_file.machine_name", lambda: "another")
+        write(bundle, {"onnxruntime fp32": 0.1})
+        assert chosen(bundle)[0] == "onnxruntime"
+    assert chosen(bundle)[0] == "native"
+    write(bundle, {"native fp32": 0.1})
+    assert set(read_tuning(open_bundle(bundle)).machines) == {"another", machine_name()}
+
+
+def test_the_fastest_is_right(bundle: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = NativeSession.run
+
+    def wrong(
+        self: NativeSession, inputs: Mapping[str, Any], outputs: Sequence[str]
+    ) -> list[np.ndarray]:
+        return [-array for array in run(self, inputs, outputs)]
+
+    monkeypatch.setattr(NativeSession, "run", wrong)
+    outcome = tune(bundle, clips=clips, repetitions=1)
+    assert "native fp32: not timed: it disagrees with ONNX Runtime: rms error" in outcome.text
+    assert chosen(bundle)[0] == "onnxruntime"
+
+
+def test_what_cant_be_opened_is_named(
+    bundle: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse = Mock(side_effect=BackendError("the library is missing"))
+    monkeypatch.setattr("magvit_runtime.sessions.native.CpuEncoder", refuse)
+    outcome = tune(bundle, clips=clips, repetitions=1)
+    assert "native fp32: not timed: the library is missing" in outcome.text
+    assert "onnxruntime fp32 is what auto takes here" in outcome.text
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"machines": {"here": {}}}'])
+def test_a_malformed_file_is_refused(bundle: Path, text: str) -> None:
+    (bundle / TUNING_FILE).write_text(text)
+    with pytest.raises(BundleError, match=r"tuning\.json is malformed.* run `magvit tune` again"):
+        Tokenizer.open(bundle)
+
+
+def test_a_link_to_outside_is_refused(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "tuning.json").write_text(json.dumps({"machines": {}}))
+    (bundle / TUNING_FILE).symlink_to(tmp_path / "tuning.json")
+    with pytest.raises(BundleError, match=r"tuning\.json is a link to outside the bundle"):
+        Tokenizer.open(bundle)
+
+
+def test_clips_of_another_size_and_no_repetitions(tmp_path: Path, bundle: Path) -> None:
+    np.save(tmp_path / "clips.npy", np.zeros((1, 16, 24, 4), np.uint8))
+    with pytest.raises(InputError):
+        tune(bundle, clips=tmp_path / "clips.npy")
+    with pytest.raises(InputError, match="--repetitions must be positive"):
+        tune(bundle, repetitions=0)
