@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,12 +66,10 @@ class Sharing:
     def counts(self) -> NDArray[np.float32]:
         """Pixels for which each background pixel stands: float32 [T, height, width]."""
         frames, height, width = self.sizes
-        first = np.repeat(np.repeat(self.first_frames, TILE, axis=0), TILE, axis=1)
-        unreached = np.arange(frames)[:, None, None] < first[:height, :width]
-        counts = unreached.astype(np.float32)
-        for axis, size in enumerate(self.background_sizes, start=1):
-            counts = np.add.reduceat(counts, _starts(counts.shape[axis], size), axis=axis)
-        return counts
+        rows, columns = self.background_sizes
+        unreached = np.arange(frames)[:, None, None] < self.first_frames
+        counts = _pixels(height, rows) @ unreached.astype(np.float32) @ _pixels(width, columns).T
+        return np.ascontiguousarray(counts)
 
 
 def background_color(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -101,7 +100,8 @@ def plan_sharing(
         color: uint8 [3], the background.
     """
     sizes = frames.shape[0], frames.shape[1], frames.shape[2]
-    drawn = (frames != color).any(axis=-1)
+    red, green, blue = np.moveaxis(frames != color, -1, 0)
+    drawn = red | green | blue
     reached = np.where(drawn.any(axis=0), drawn.argmax(axis=0), sizes[0]).astype(np.int16)
     plan = {program.pixels: Sharing(reached, (0, 0), sizes)}
     for conv in program.convs:
@@ -156,23 +156,27 @@ def _least(
     behind = max(0, (size - 1) * stride + kernel - before - reached.shape[axis])
     pads = [(0, 0), (0, 0)]
     pads[axis] = (before, behind)
-    padded = np.pad(reached, pads, constant_values=never)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=axis)
-    chosen = [slice(None)] * 2
-    chosen[axis] = slice(0, (size - 1) * stride + 1, stride)
-    result: NDArray[np.int16] = windows.min(axis=-1)[tuple(chosen)]
-    return result
+    padded = np.moveaxis(np.pad(reached, pads, constant_values=never), axis, 0)
+    taps = [padded[tap : tap + (size - 1) * stride + 1 : stride] for tap in range(kernel)]
+    return np.moveaxis(reduce(np.minimum, taps), 0, axis)
 
 
-def _starts(size: int, background_size: int) -> NDArray[np.intp]:
-    """First coordinate of those that each background coordinate stands for.
+def _pixels(size: int, background_size: int) -> NDArray[np.float32]:
+    """Pixels of each tile that each background pixel stands for, along one axis.
 
-    As `BackgroundCoordinate` of kernels/conv/feature_map.h has it: the middle one takes all that is
-    far from both borders.
+    As `BackgroundCoordinate` of kernels/conv/feature_map.h has it: the middle one stands for all
+    that are far from both borders.
+
+    Returns:
+        float32 [background_size, ceil(size / 4)].
     """
-    coordinates = np.arange(background_size)
+    pixels = np.arange(size)
     middle = background_size // 2
-    return np.where(coordinates <= middle, coordinates, coordinates + size - background_size)
+    behind = np.maximum(pixels - (size - background_size), middle)
+    background = np.where(pixels < middle, pixels, behind)
+    counts = np.zeros((background_size, _tiles(size)), np.float32)
+    np.add.at(counts, (background, pixels // TILE), 1)
+    return counts
 
 
 def _tiles(pixels: int) -> int:
