@@ -53,7 +53,7 @@ $(VENV)/.demo: $(BIN)/python constraints-cpu.txt $(SOURCES)
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python constraints-cpu.txt $(SOURCES)
-	$(BIN)/pip install $(PIP_FLAGS) '.[export,cpu,data,video,dev]'
+	$(BIN)/pip install $(PIP_FLAGS) '.[export,cpu,data,video,report,dev]'
 	touch $@ $(VENV)/.demo
 
 build/ctest/.built: $(VENV)/.dev $(shell git ls-files tests/kernels)

@@ -19,7 +19,7 @@ from magvit_runtime.bundle import EXPORT_AGAIN, Bundle
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.manifest import WeightsRecord
-from magvit_runtime.verification import Reference
+from magvit_runtime.verification_references import Reference
 from magvit_runtime.weights_label import weights_label
 
 

@@ -18,7 +18,12 @@ const char* magvit_status_message(magvit_status status) {
     case MAGVIT_BAD_ENUM:
       return "A type, layout or activation is none of the values in magvit/operators.h.";
     case MAGVIT_OUT_OF_MEMORY:
-      return "There is not enough memory for the statistics.";
+      return "There is not enough memory.";
+    case MAGVIT_BAD_CONV:
+      return "A conv needs channels, positive strides, and padding smaller than its kernel.";
+    case MAGVIT_BAD_BACKGROUND:
+      return "A map's background must not be larger than the map, and only maps with a background "
+             "give one.";
   }
   return "Unknown status; the library and the header may be of different versions.";
 }

@@ -14,6 +14,7 @@ from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
 from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError
+from magvit_runtime.external_data import check_external_data
 from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
 
 MANIFEST_NAME = "bundle.json"
@@ -60,11 +61,14 @@ class Bundle:
         """Path of a graph whose file and weights were just checked against their digests.
 
         Raises:
-            BundleError: A file is missing, lies outside the bundle, or was changed.
+            BundleError: A file is missing, lies outside the bundle, or was changed; or the graph
+                takes weights from a file that has no digest.
         """
         for name in (graph.file, *graph.data):
             self.verified_file(name)
-        return self.path / graph.file
+        path = self.path / graph.file
+        check_external_data(path, graph)
+        return path
 
     def verified_file(self, name: str) -> Path:
         """Path of one of the bundle's files, just checked against its recorded size and digest.

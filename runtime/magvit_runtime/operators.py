@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LIBRARY_DIR_VARIABLE = "MAGVIT_LIBRARY_DIR"
 
-_OPERATORS_ABI = 1
+_OPERATORS_ABI = 2
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 _CHANNELS_FIRST, _CHANNELS_LAST = 0, 1
 _NO_ACTIVATION, _SILU = 0, 1
@@ -197,13 +197,18 @@ def _as_feature_map(values: NDArray[Any]) -> tuple[NDArray[Any], _Shape]:
 
 
 def _call(name: str, *arguments: object) -> None:
-    library = _operators()
+    library = load_operators()
     status = getattr(library, name)(*arguments)
     if status != 0:
         raise InputError(f"{name}: {library.magvit_status_message(status).decode()}")
 
 
-def _operators() -> ctypes.CDLL:
+def load_operators() -> ctypes.CDLL:
+    """The library of the CPU operators, loaded once.
+
+    Raises:
+        BackendError: It is missing or of another version.
+    """
     path = operators_library()
     if path is None:
         raise BackendError(

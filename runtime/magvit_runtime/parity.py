@@ -80,7 +80,7 @@ class Agreement:
         changed_tokens: Tokens with a flipped bit.
         wrong_ids: Ids that don't spell the bits of their own latents; 0 where none were given.
         flips_by_margin: Flipped bits by margin: 0 to 1, 1 to 2, ... 9 to 10, and above 10.
-        worst_clip_rms: The largest rms error of one clip, in σ_z.
+        clip_rms: The rms error of each clip by its name, in σ_z.
         channels: Errors by channel.
         positions: Errors by position in the token grid, for each shape of the grid.
         intervals: Confidence intervals; None for less than two clips, or where rms isn't finite.
@@ -96,7 +96,7 @@ class Agreement:
     changed_tokens: int
     wrong_ids: int
     flips_by_margin: tuple[int, ...]
-    worst_clip_rms: float
+    clip_rms: dict[str, float]
     channels: ErrorTable
     positions: dict[tuple[int, ...], ErrorTable]
     intervals: Intervals | None
@@ -110,6 +110,16 @@ class Agreement:
     def token_change_rate(self) -> float:
         """Changed tokens / tokens."""
         return self.changed_tokens / self.tokens
+
+    @property
+    def worst_clip_rms(self) -> float:
+        """The largest rms error of one clip, in σ_z."""
+        return float(np.max(list(self.clip_rms.values())))
+
+    @property
+    def max_latent_error(self) -> float:
+        """Largest |z − z_ref|, in the latents' own unit."""
+        return self.max * self.spread
 
     def passes(self, precision: Precision) -> bool:
         """Whether the allowed-flip rule holds for this precision, and every id is right."""
@@ -215,7 +225,9 @@ class ParityAccumulator:
             changed_tokens=sum(clip.changed for clip in clips),
             wrong_ids=self._wrong_ids,
             flips_by_margin=flips_by_margin,
-            worst_clip_rms=float(np.sqrt((squares / bits).max()) / spread),
+            clip_rms=dict(
+                zip(self._clips, (np.sqrt(squares / bits) / spread).tolist(), strict=True)
+            ),
             channels=_table(self._channels, spread),
             positions={grid: _table(sums, spread) for grid, sums in self._positions.items()},
             intervals=_bootstrap(clips, spread, seed)

@@ -12,18 +12,21 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from runtime.reports.html_reading import outward_references, read_html
 from seeded_checkpoints import TINY
 
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
 from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.verify_clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Manifest, Precision
 from magvit_runtime.verification_clips import CLIP_NAMES
 
 MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
 HALF = "encoder.fp16.onnx.data"
+OUR_CLIPS = len(CLIP_NAMES) + MOVEMENTS
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def test_a_sound_bundle_gets_its_stamps(bundle: Path) -> None:
     assert stamp.metrics.rms == rows["onnxruntime fp16"]["rms"]
     assert stamp.batch_sizes == (1, 2)
     # Every clip was run at each of the batch sizes; this model keeps all frames.
-    assert stamp.metrics.tokens == len(CLIP_NAMES) * 2 * 5 * 8 * 8
+    assert stamp.metrics.tokens == OUR_CLIPS * 2 * 5 * 8 * 8
     assert {"torch", "onnxruntime", "numpy", "magvit-runtime"} <= set(stamp.versions)
     assert stamp.reference == facts["reference"]
 
@@ -110,7 +113,7 @@ def test_the_default_is_what_can_be_had(
     bundle: Path, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if missing == "torch":
-        monkeypatch.setattr("magvit_export.cli.verify.find_spec", {}.get)
+        monkeypatch.setattr("magvit_export.verify_references.find_spec", {}.get)
     else:
         claim_a_file(bundle)
     assert verify(bundle).facts["reference"] == "its own fp32 graph in ONNX Runtime"
@@ -172,8 +175,47 @@ def test_a_reference_that_isnt_there(bundle: Path) -> None:
     with pytest.raises(InputError) as error:
         verify(bundle, against="fp23")
     assert str(error.value) == (
-        "there is no reference 'fp23': expected fp32, pytorch, or a bundle's directory"
+        "there is no reference 'fp23': expected pytorch, fp32, a bundle's directory, or an .npz "
+        "file of latents"
     )
+
+
+def test_golden_values_are_a_file(bundle: Path) -> None:
+    with pytest.raises(InputError, match=r"To mend it: .* --against tests/golden/video_small\.npz"):
+        verify(bundle, against="golden")
+
+
+def test_stored_latents_are_a_reference(small_bundle: Path, tmp_path: Path) -> None:
+    """Golden values: the original implementation's, of the weights that `seeded` generates."""
+    bundle = shutil.copytree(small_bundle, tmp_path / "bundle")
+    path = Path(__file__).parents[1] / "golden" / "video_small.npz"
+    outcome = verify(bundle, against=str(path), batch_sizes="1")
+    assert outcome.passed
+    (row,) = outcome.facts["encoders"]
+    assert row["tokens"] == 64 + 128 + 225 + 640
+    assert row["changed_tokens"] == 0
+    assert row["max_latent_error"] <= 3e-4
+    stamp = manifest_of(bundle).parity["onnxruntime fp32"]
+    assert stamp.reference.startswith("latents of raw weights in video_small.npz, sha256 ")
+
+
+def test_stored_latents_are_of_their_own_clips(bundle: Path, tmp_path: Path) -> None:
+    frames = np.random.default_rng(5).integers(0, 256, (3, 5, 16, 16, 3), np.uint8)
+    with Tokenizer.open(bundle, precision="fp32") as tokenizer:
+        latents = tokenizer.latents(frames)
+    reference = tmp_path / "reference.npz"
+    np.savez(reference, **{"a.x": frames[:2], "a.z_raw": latents[:2]})
+    outcome = verify(bundle, against=str(reference), batch_sizes="1")
+    assert outcome.passed
+    assert [row["tokens"] for row in outcome.facts["encoders"]] == [2 * 5 * 8 * 8] * 2
+    with pytest.raises(InputError, match="has latents of its own clips only: found --clips"):
+        verify(bundle, against=str(reference), clips=tmp_path / "clips.npy")
+    # Clips of a size that the graph doesn't take prove nothing of it.
+    other = np.zeros((1, 5, 24, 16, 3), np.uint8)
+    np.savez(reference, **{"a.x": other, "a.z_raw": np.ones((1, 18, 5, 12, 8), np.float32)})
+    outcome = verify(bundle, against=str(reference))
+    assert not outcome.passed
+    assert "can't be compared here: the reference has no clips of [5, 16, 16, 3]" in outcome.text
 
 
 def claim_a_file(bundle: Path) -> None:
@@ -215,7 +257,7 @@ def test_the_users_clips_are_run_too(bundle: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "clips.npy", noise)
     outcome = verify(bundle, against="fp32", clips=tmp_path / "clips.npy", batch_sizes="2")
     (row,) = outcome.facts["encoders"]
-    assert row["tokens"] == (len(CLIP_NAMES) + 3) * 5 * 8 * 8
+    assert row["tokens"] == (OUR_CLIPS + 3) * 5 * 8 * 8
     ours = verify(bundle, against="fp32", batch_sizes="2")
     assert row["rms"] != ours.facts["encoders"][0]["rms"]
 
@@ -225,7 +267,7 @@ def test_trajectories_are_drawn_at_the_models_size(bundle: Path, tmp_path: Path)
     (tmp_path / "clips.csv").write_text("id,x,y\n" + rows + "c,0,nonsense\n")
     outcome = verify(bundle, against="fp32", clips=tmp_path / "clips.csv", batch_sizes="1")
     (row,) = outcome.facts["encoders"]
-    assert row["tokens"] == (len(CLIP_NAMES) + 2) * 5 * 8 * 8
+    assert row["tokens"] == (OUR_CLIPS + 2) * 5 * 8 * 8
     assert outcome.passed
 
 
@@ -245,7 +287,7 @@ def test_a_fixed_batch_and_free_frames(tmp_path: Path) -> None:
     assert outcome.passed
     stamp = manifest_of(path).parity["onnxruntime fp32"]
     assert stamp.batch_sizes == (4,)
-    assert stamp.metrics.tokens == len(CLIP_NAMES) * (17 + 7) * 8 * 8
+    assert stamp.metrics.tokens == (OUR_CLIPS * 17 + len(CLIP_NAMES) * 7) * 8 * 8
 
 
 def test_a_bundle_that_cant_be_written_can_be_verified(
@@ -292,3 +334,26 @@ def test_an_export_keeps_the_stamps_of_other_graphs(bundle: Path) -> None:
     entry, sizes = find_model("trajectory-small"), ClipSizes(frames=5, height=16, width=16)
     export_tokenizer(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
     assert manifest_of(bundle).parity == before
+
+
+def test_a_report_says_what_the_outcome_says(bundle: Path, tmp_path: Path) -> None:
+    spoil(bundle)
+    report = tmp_path / "new" / "report.html"
+    outcome = verify(bundle, against="fp32", batch_sizes="1", report=report)
+    assert not outcome.passed
+    assert f"report: {report}" in outcome.text
+    (row,) = outcome.facts["encoders"]
+    document = read_html(report.read_text(encoding="utf-8"))
+    assert outward_references(document) == []
+    cells = [cell.text for cell in document.find("td")]
+    assert cells[:4] == ["onnxruntime fp16", "fp16", "disagrees", f"{row['rms']:.1e}"]
+    assert f"{row['changed_tokens']:,} of {row['tokens']:,}" in cells
+
+
+def test_a_report_that_cant_be_written_is_refused_before_the_work(
+    bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="can't write"):
+        verify(bundle, against="fp32", report=tmp_path / "file" / "report.html")
+    assert manifest_of(bundle).parity == {}

@@ -13,6 +13,7 @@ SOURCES = Path(magvit_runtime.__file__).parent
 HEAVY = {
     *("torch", "onnx", "onnxruntime", "pandas", "pyarrow", "PIL", "av", "scipy"),
     *("huggingface_hub", "safetensors", "tensorrt", "cyclopts", "rich", "magvit_export"),
+    *("jinja2", "plotly"),
 }
 
 IMPORT = """

@@ -24,8 +24,9 @@ from magvit_runtime.engines.records import (
 )
 from magvit_runtime.manifest import FileRecord, GraphRecord
 from magvit_runtime.sessions import Capabilities
-from magvit_runtime.verification import Reference, verify_bundle
+from magvit_runtime.verification import verify_bundle
 from magvit_runtime.verification_clips import CLIP_NAMES
+from magvit_runtime.verification_references import Reference
 
 CLIP = (3, 8, 8, 3)
 SUBJECT = "engine.plan"
@@ -100,9 +101,9 @@ def session(monkeypatch: pytest.MonkeyPatch) -> StandInSession:
         assert reason
         return bundle.manifest.encoder["fp32"], session
 
-    for module in ("verification", "engines.finding"):
+    for module in ("verification_candidates", "engines.finding"):
         monkeypatch.setattr(f"magvit_runtime.{module}.first_mismatch", lambda *_: None)
-    for module in ("verification", "sessions.selection"):
+    for module in ("verification_candidates", "sessions.selection"):
         monkeypatch.setattr(f"magvit_runtime.{module}.open_engine", open_engine)
     return session
 
@@ -121,6 +122,14 @@ def test_an_engine_is_run_at_the_batches_of_its_profile(
     assert stamp.sha256 == hashlib.sha256(b"plan").hexdigest()
     assert stamp.versions["stand-in"] == stamp.versions["tensorrt"] == "1"
     assert stamp.metrics.tokens == 2 * len(CLIP_NAMES) * 3 * 8 * 8
+
+
+def test_by_default_those_are_the_smallest_best_and_largest(
+    bundle: Bundle, session: StandInSession
+) -> None:
+    assert verify_bundle(bundle, REFERENCE).passed
+    assert session.batches == [2] * 3 + [4] * 2
+    assert open_bundle(bundle.path).manifest.parity[SUBJECT].batch_sizes == (2, 4)
 
 
 def test_one_that_takes_no_such_batch_runs_its_smallest(
@@ -144,7 +153,9 @@ def test_an_engine_of_another_machine_is_no_failure_and_no_proof(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mismatch = Mismatch("GPU", "NVIDIA L4", "none")
-    monkeypatch.setattr("magvit_runtime.verification.first_mismatch", lambda *_: mismatch)
+    monkeypatch.setattr(
+        "magvit_runtime.verification_candidates.first_mismatch", lambda *_: mismatch
+    )
     result = verify_bundle(bundle, REFERENCE)
     (verdict,) = result.verdicts
     assert (verdict.runs, verdict.why) == (False, "GPU: built for NVIDIA L4, here none")

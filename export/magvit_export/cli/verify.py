@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from magvit_runtime.bundle import Bundle, open_bundle
+from magvit_export.verify_clips import file_clips, movement_clips
+from magvit_export.verify_references import find_reference
+from magvit_runtime.atomic_write import atomic_path
+from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clip_sources import read_clips
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import ParityMetrics
 from magvit_runtime.parity import Agreement
-from magvit_runtime.parity_stamps import graph_subject
+from magvit_runtime.reports import check_report_packages
 from magvit_runtime.trajectories import ReadReport
-from magvit_runtime.verification import (
-    Clips,
-    Reference,
-    Verdict,
-    graph_reference,
-    verify_bundle,
-)
-from magvit_runtime.verification_clips import drawing_style
+from magvit_runtime.verification import Verdict, verify_bundle
+from magvit_runtime.verification_references import Clips
 from magvit_runtime.weights_label import weights_label
-
-CLIPS_AT_ONCE = 8
 
 
 def verify(
@@ -38,7 +30,8 @@ def verify(
     against: str | None = None,
     weights: str | None = None,
     clips: Path | None = None,
-    batch_sizes: str = "1,2",
+    batch_sizes: str | None = None,
+    report: Path | None = None,
 ) -> Outcome:
     """Compares every graph and engine of a bundle that runs here with a reference, in tokens.
 
@@ -48,45 +41,65 @@ def verify(
     Args:
         bundle: Directory of the exported model.
         against: `pytorch` (in float64, from the weights), `fp32` (the bundle's own float32 graph),
-            or another bundle's directory. By default PyTorch where it is installed and the weights
-            are at hand, else fp32.
+            another bundle's directory, or an .npz file with clips and their latents. By default
+            PyTorch where it is installed and the weights are at hand, else fp32.
         weights: What the bundle was made of, for PyTorch: a checkpoint, `hub`, `seeded` or
             `seeded:N`. Seeded bundles generate theirs.
         clips: More clips than the built-in ones: trajectories (.csv, .parquet, .npz), uint8 frames
             [N, T, H, W, 3] (.npy), or a video.
-        batch_sizes: Clips at once, separated by commas; each size runs all clips.
+        batch_sizes: Clips at once, separated by commas; each size runs all clips. By default the
+            smallest, best and largest batch of an engine's profile, and 1 and 2 for a graph.
+        report: An HTML file to write: plots and tables of what was measured.
     """
+    if report is not None:
+        check_report_packages()
     opened = open_bundle(bundle)
-    sizes = _sizes(batch_sizes)
-    reference = _reference(opened, against, weights)
-    report = ReadReport()
+    sizes = None if batch_sizes is None else _sizes(batch_sizes)
+    reference = find_reference(opened, against, weights)
+    if clips is not None and reference.clips is not None:
+        raise InputError(
+            f"{against} has latents of its own clips only",
+            found=f"--clips {clips}",
+            mend="leave --clips out, or use another reference",
+        )
+    problems = ReadReport()
 
     def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
-        return iter(()) if clips is None else _file_clips(clips, shape, report)
+        yield from movement_clips(shape)
+        if clips is not None:
+            yield from file_clips(clips, shape, problems)
 
-    with progress_bar("clips") as advance:
+    # Its file is opened before hours of work, so that none are spent on what can't be written.
+    writing = nullcontext() if report is None else atomic_path(report)
+    with writing as partial, progress_bar("clips") as advance:
         result = verify_bundle(opened, reference, extra=extra, batch_sizes=sizes, advance=advance)
+        if partial is not None:
+            from magvit_runtime.reports.verification_report import verification_report
+
+            partial.write_text(verification_report(opened, result), encoding="utf-8")
     lines = [
         f"{opened.manifest.model}, {weights_label(opened)}: all files as exported",
-        f"reference: {reference.name}",
+        f"reference: {result.reference}",
         *(_line(verdict) for verdict in result.verdicts),
     ]
     if not any(verdict.runs for verdict in result.verdicts):
         lines.append("nothing could be compared here")
-    if report.counts:
-        lines.append(report.summary())
+    if problems.counts:
+        lines.append(problems.summary())
     if result.stamped:
         lines.append(f"parity stamp in {bundle}: {', '.join(result.stamped)}")
     elif result.unstamped_because:
         lines.append(f"no parity stamp: {result.unstamped_because}")
+    if report is not None:
+        lines.append(f"report: {report}")
     facts = {
         "bundle": str(bundle),
-        "reference": reference.name,
-        "batch_sizes": sizes,
+        "reference": result.reference,
         "encoders": [_facts(verdict) for verdict in result.verdicts],
         "passed": result.passed,
         "stamped": result.stamped,
         "unstamped_because": result.unstamped_because,
+        "report": None if report is None else str(report),
     }
     return Outcome(facts, "\n".join(lines), result.passed)
 
@@ -100,66 +113,18 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(size) for size in sizes))
 
 
-def _reference(bundle: Bundle, against: str | None, weights: str | None) -> Reference:
-    if against is None:
-        at_hand = weights is not None or (bundle.is_seeded and find_spec("torch") is not None)
-        against = "pytorch" if at_hand else "fp32"
-    if against == "pytorch":
-        from magvit_export.pytorch_reference import pytorch_reference
-
-        return pytorch_reference(bundle, weights)
-    if weights is not None:
-        raise InputError(
-            "only PyTorch takes weights",
-            found=f"--against {against} --weights {weights}",
-            mend="leave --weights out, or use --against pytorch",
-        )
-    if against == "fp32":
-        bundle.encoder("fp32")  # Names what to export where there is none.
-        return graph_reference(
-            bundle, "its own fp32 graph in ONNX Runtime", subject=graph_subject("fp32")
-        )
-    return _other_bundle(bundle, Path(against))
-
-
-def _other_bundle(bundle: Bundle, path: Path) -> Reference:
-    if not path.is_dir():
-        raise InputError(
-            f"there is no reference {str(path)!r}",
-            expected="fp32, pytorch, or a bundle's directory",
-        )
-    other = open_bundle(path)
-    if other.manifest.tokens != bundle.manifest.tokens:
-        raise InputError(
-            f"the tokens of {path} are others than those of {bundle.path}",
-            found=msgspec.to_builtins(other.manifest.tokens),
-            expected=msgspec.to_builtins(bundle.manifest.tokens),
-        )
-    name = f"{other.encoder()[0]} graph of {other.manifest.model}, {weights_label(other)}"
-    return graph_reference(other, f"{name}, in ONNX Runtime")
-
-
-def _file_clips(path: Path, shape: tuple[int, ...], report: ReadReport) -> Iterator[Clips]:
-    """The user's clips, trajectories drawn at the size that the graph takes."""
-    style = drawing_style(shape)
-    # Clips are read once for the reference and once for each encoder; problems count once.
-    first_pass = ReadReport() if report.counts else report
-    for batch in read_clips(path, style, first_pass, CLIPS_AT_ONCE):
-        is_image = len(shape) == 3 and batch.frames.ndim == 5
-        yield batch.ids, batch.frames[:, 0] if is_image else batch.frames
-
-
 def _line(verdict: Verdict) -> str:
     name = f"{verdict.subject} ({verdict.precision})"
     if not verdict.runs:
-        return f"{name}: can't run here: {verdict.why}"
+        return f"{name}: can't be compared here: {verdict.why}"
     agreement = verdict.agreement
     if agreement is None:
         return f"{name}: FAILED: {verdict.why}"
     text = (
         f"{name}: {'agrees' if verdict.passed else 'DISAGREES'}; rms error "
-        f"{agreement.rms:.1e} σ, {agreement.changed_tokens} of {agreement.tokens} tokens "
-        f"changed, {agreement.outside_margin} bits outside the margin"
+        f"{agreement.rms:.1e} σ, max|dz| {agreement.max_latent_error:.1e}, "
+        f"{agreement.changed_tokens} of {agreement.tokens} tokens changed, "
+        f"{agreement.outside_margin} bits outside the margin"
     )
     return text + (f", {agreement.wrong_ids} wrong ids" if agreement.wrong_ids else "")
 
@@ -174,6 +139,8 @@ def _facts(verdict: Verdict) -> dict[str, Any]:
     }
     if verdict.runs:
         facts["passed"] = verdict.passed
+    if verdict.record is not None:
+        facts["batch_sizes"] = verdict.record.batch_sizes
     if verdict.agreement is not None:
         facts |= _measured(verdict.agreement)
     return facts
@@ -183,9 +150,11 @@ def _measured(agreement: Agreement) -> dict[str, Any]:
     facts = {name: getattr(agreement, name) for name in ParityMetrics.__struct_fields__}
     intervals = agreement.intervals
     return facts | {
+        "max_latent_error": agreement.max_latent_error,
         "bit_flip_rate": agreement.bit_flip_rate,
         "token_change_rate": agreement.token_change_rate,
         "worst_clip_rms": agreement.worst_clip_rms,
+        "clip_rms": agreement.clip_rms,
         "flips_by_margin": agreement.flips_by_margin,
         "intervals": None if intervals is None else asdict(intervals),
         "channel_rms": agreement.channels.rms.tolist(),

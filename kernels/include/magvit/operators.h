@@ -1,4 +1,5 @@
-// The CPU operators of magvit-runtime as a C interface: LFQ and GroupNorm (with or without SiLU).
+// The CPU operators of magvit-runtime as a C interface: LFQ, GroupNorm (with or without SiLU), and
+// the fused convs of the native backend.
 //
 // Thread safety: every function here is reentrant and keeps no state between calls. Any number of
 // threads may call any of them at once, as long as no output of one call overlaps an input or
@@ -40,7 +41,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_OPERATORS_ABI 1
+#define MAGVIT_OPERATORS_ABI 2
 
 enum magvit_status {
   MAGVIT_OK = 0,
@@ -51,6 +52,8 @@ enum magvit_status {
   MAGVIT_BAD_EPSILON = 5,
   MAGVIT_BAD_ENUM = 6,
   MAGVIT_OUT_OF_MEMORY = 7,
+  MAGVIT_BAD_CONV = 8,
+  MAGVIT_BAD_BACKGROUND = 9,
 };
 
 enum magvit_dtype {
@@ -106,6 +109,79 @@ MAGVIT_EXPORT enum magvit_status magvit_group_norm(const void* input, enum magvi
                                                    struct magvit_shape shape,
                                                    const struct magvit_group_norm_options* options,
                                                    void* output, int32_t threads);
+
+// Threads and their scratch memory, for any number of convs. `threads` as above, the caller's
+// included. One call at a time uses a pool; others wait for it. NULL where memory is short.
+typedef struct magvit_pool magvit_pool;
+MAGVIT_EXPORT magvit_pool* magvit_pool_create(int32_t threads);
+MAGVIT_EXPORT int32_t magvit_pool_threads(const magvit_pool* pool);
+MAGVIT_EXPORT void magvit_pool_destroy(magvit_pool* pool);
+
+// A feature map of one clip, float [frames, height, width, channel_pitch], on a 64-byte boundary.
+// The pitch is a multiple of MAGVIT_CHANNEL_MULTIPLE; padding channels are zero. Images have one
+// frame.
+//
+// A clip that is largely one constant colour has, wherever that colour alone was seen, values that
+// depend on the frame and on the distance to the borders only. Such a map keeps them once:
+// `first_frames` says from which frame on each 4x4 tile has values of its own in `values`
+// ([ceil(height / 4), ceil(width / 4)]; `frames` where it never does). Before that, a pixel is that
+// of `background`, float [frames, background_height, background_width, channel_pitch]: the map of
+// an all-background clip just large enough to have a middle. Pixels next to a border are found by
+// their distance to it, all others in the middle. first_frames = NULL: every value is in `values`.
+#define MAGVIT_CHANNEL_MULTIPLE 16
+struct magvit_feature_map {
+  float* values;
+  int64_t frames, height, width, channels, channel_pitch;
+  const int16_t* first_frames;
+  float* background;
+  int64_t background_height, background_width;
+};
+
+// Normalisation of a map as it is read: activation((x - mean) * scale + shift), each
+// float [channel_pitch].
+struct magvit_normalization {
+  const float* mean;
+  const float* scale;
+  const float* shift;
+  enum magvit_activation activation;
+};
+
+// A conv over frames, height and width with zero padding, its weights laid out for this CPU.
+// 3x3 convs of stride 1 run as Winograd's F(4x4, 3x3) in space; the others as a matrix product.
+typedef struct magvit_conv magvit_conv;
+struct magvit_conv_options {
+  int64_t in_channels, out_channels;
+  int64_t kernel[3];        // frames, height, width
+  int64_t stride[3];        // positive
+  int64_t pads_before[3];   // not negative
+  const float* weights;     // [out_channels, in_channels, kernel...]; copied
+  const float* bias;        // [out_channels], or NULL; copied
+};
+MAGVIT_EXPORT enum magvit_status magvit_conv_create(const struct magvit_conv_options* options,
+                                                    magvit_pool* pool, magvit_conv** conv);
+MAGVIT_EXPORT void magvit_conv_destroy(magvit_conv* conv);
+
+// output = conv(normalization(input)) + bias + residual, at the tiles that the output says are its
+// own, and in its background. Pads behind are those that the output's sizes ask for.
+struct magvit_conv_call {
+  const struct magvit_feature_map* input;
+  const struct magvit_normalization* normalization;  // or NULL
+  // Of the output's shape, or NULL. Its `values` may be those of the output.
+  const struct magvit_feature_map* residual;
+  struct magvit_feature_map* output;
+  // Where `moments` is wanted: how many pixels of the map each background pixel stands for, float
+  // [frames, background_height, background_width].
+  const float* background_counts;
+  int64_t groups;   // divides the output's channels
+  double* moments;  // [groups, 2]: mean and variance of each group of output channels, or NULL
+};
+MAGVIT_EXPORT enum magvit_status magvit_conv_run(const magvit_conv* conv,
+                                                 const struct magvit_conv_call* call,
+                                                 magvit_pool* pool);
+
+// "avx512", "avx2" or "portable": the instruction set that convs use, which is the fastest that this
+// CPU has, or that which the environment variable MAGVIT_INSTRUCTION_SET names.
+MAGVIT_EXPORT const char* magvit_instruction_set(void);
 
 // One plain sentence; never NULL, never freed.
 MAGVIT_EXPORT const char* magvit_status_message(enum magvit_status status);

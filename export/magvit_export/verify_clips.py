@@ -1,0 +1,54 @@
+"""Clips for `magvit verify` besides the runtime's own: real movements, and the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from magvit_export.libras import load_libras
+from magvit_runtime.clip_sources import read_clips
+from magvit_runtime.trajectories import ReadReport, Trajectory, render
+from magvit_runtime.verification_clips import SMALLEST_DRAWING, drawing_style
+from magvit_runtime.verification_references import Clips
+
+MOVEMENTS = 3
+CLIPS_AT_ONCE = 8
+
+
+def movement_clips(shape: tuple[int, ...]) -> Iterator[Clips]:
+    """Three hand movements of the Libras data, each of another class; none where none has room.
+
+    Args:
+        shape: Shape of a clip, [T, H, W, 3] or [H, W, 3].
+    """
+    if min(shape[-3:-1]) < SMALLEST_DRAWING:
+        return
+    data = load_libras().spread(MOVEMENTS)
+    time = np.arange(data.xy.shape[1], dtype=np.float64)
+    movements = [
+        Trajectory(f"Libras {label}", xy.astype(np.float64), time)
+        for xy, label in zip(data.xy, data.labels, strict=True)
+    ]
+    clips = render(movements, drawing_style(shape))
+    yield tuple(movement.id for movement in movements), clips.reshape(-1, *shape)
+
+
+def file_clips(path: Path, shape: tuple[int, ...], report: ReadReport) -> Iterator[Clips]:
+    """The user's clips, trajectories drawn at the size that the graph takes.
+
+    Args:
+        path: What `read_clips` reads.
+        shape: Shape of a clip.
+        report: Filled on the first pass over a file, and left alone on later ones.
+
+    Raises:
+        InputError: The file can't be read, or holds no clip.
+    """
+    style = drawing_style(shape)
+    # Clips are read once for the reference and once for each encoder; problems count once.
+    first_pass = ReadReport() if report.counts else report
+    for batch in read_clips(path, style, first_pass, CLIPS_AT_ONCE):
+        is_image = len(shape) == 3 and batch.frames.ndim == 5
+        yield batch.ids, batch.frames[:, 0] if is_image else batch.frames

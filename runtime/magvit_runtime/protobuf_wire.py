@@ -1,0 +1,90 @@
+"""Protobuf's wire format: the fields of one message, as they lie in its bytes.
+
+Which fields hold messages of their own isn't written in the bytes; the caller knows, and asks for
+the fields of those in turn. Strict where the format leaves a choice: groups, which ONNX doesn't
+use, and numbers of more than 64 bits are refused.
+
+Source: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+_FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
+
+Field = tuple[int, int, int | memoryview]
+
+
+class WireError(ValueError):
+    """Bytes are no message: what is wrong, and at which of them."""
+
+
+def fields(message: memoryview) -> Iterator[Field]:
+    """The fields of a message, in their order; nothing is copied.
+
+    Args:
+        message: Its bytes, [size] of format "B".
+
+    Yields:
+        Field number, wire type, and value: for `VARINT` an int in 0 .. 2^64 - 1; for
+        `LENGTH_DELIMITED`, `FIXED64` and `FIXED32` the bytes, a part of `message`.
+
+    Raises:
+        WireError: The bytes are no message.
+    """
+    at, end = 0, len(message)
+    while at < end:
+        key, at = read_varint(message, at)
+        number, wire_type = key >> 3, key & 7
+        if not 0 < number < 2**29:
+            raise WireError(f"no field has the number {number}, before byte {at}")
+        if wire_type == VARINT:
+            value, at = read_varint(message, at)
+            yield number, wire_type, value
+            continue
+        if wire_type == LENGTH_DELIMITED:
+            size, at = read_varint(message, at)
+        elif wire_type in _FIXED_SIZES:
+            size = _FIXED_SIZES[wire_type]
+        else:
+            raise WireError(f"wire type {wire_type} is none that ONNX uses, before byte {at}")
+        if size > end - at:
+            raise WireError(f"a field of {size} bytes at byte {at} passes the end, {end}")
+        yield number, wire_type, message[at : at + size]
+        at += size
+
+
+def read_varint(message: memoryview, at: int) -> tuple[int, int]:
+    """The number at a place of a message, in 0 .. 2^64 - 1, and the place behind it.
+
+    Raises:
+        WireError: It passes the message's end, or 64 bits.
+    """
+    value = 0
+    for i, byte in enumerate(message[at : at + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            if value >= 2**64:
+                break
+            return value, at + i + 1
+    raise WireError(f"the number at byte {at} doesn't end, or has more than 64 bits")
+
+
+def packed_varints(values: memoryview) -> Iterator[int]:
+    """The numbers of a packed repeated field, each in 0 .. 2^64 - 1.
+
+    Raises:
+        WireError: The last doesn't end, or one has more than 64 bits.
+    """
+    at = 0
+    while at < len(values):
+        value, at = read_varint(values, at)
+        yield value
+
+
+def as_int64(value: int) -> int:
+    """A number of `read_varint` as the signed one that an int64 or int32 field means by it."""
+    return value - 2**64 if value >= 2**63 else value

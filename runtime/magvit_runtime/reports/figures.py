@@ -1,0 +1,168 @@
+"""Figures of reports, each as a piece of HTML for a page that holds plotly.js once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, Literal, cast
+
+import plotly.graph_objects as go
+
+COLORS = ("#2563a8", "#d97a1d", "#2f8f6b", "#8a4fa3", "#6b7280", "#b04a5a")
+LIMIT_COLOR = "#b3261e"
+_FONT = 'system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif'
+_CONFIG = {"displayModeBar": False, "responsive": True}
+
+
+def grouped_bars(
+    name: str,
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    *,
+    x_title: str,
+    y_title: str,
+) -> str:
+    """Bars side by side: a group for each label, a bar for each series.
+
+    Args:
+        name: Id of the figure in its page.
+        labels: Names of the groups.
+        series: Heights by the series' name, one for each label.
+        x_title: Title of the horizontal axis, with the unit.
+        y_title: Title of the vertical axis, with the unit.
+    """
+    figure = go.Figure()
+    for color, (key, values) in zip(_colors(len(series)), series.items(), strict=True):
+        figure.add_bar(name=escape(key), x=_plain(labels), y=list(values), marker_color=color)
+    figure.update_layout(barmode="group", bargap=0.25)
+    return _html(figure, name, x_title, y_title, x_axis={"type": "category"})
+
+
+def lines(
+    name: str,
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[float | None]],
+    *,
+    x_title: str,
+    y_title: str,
+    style: Literal["lines+markers", "markers"] = "lines+markers",
+) -> str:
+    """Points over names, joined where their order has a meaning; the heights are logarithmic.
+
+    Args:
+        name: Id of the figure in its page.
+        labels: Names on the horizontal axis, in order.
+        series: Heights by the line's name, one for each label; None and 0 leave a gap.
+        x_title: Title of the horizontal axis, with the unit.
+        y_title: Title of the vertical axis, with the unit.
+        style: "markers" leaves the points apart.
+    """
+    figure = go.Figure()
+    for color, (key, values) in zip(_colors(len(series)), series.items(), strict=True):
+        figure.add_scatter(
+            name=escape(key),
+            x=_plain(labels),
+            y=[value or None for value in values],
+            mode=style,
+            line={"color": color, "width": 2},
+            marker={"size": 8, "color": color},
+        )
+    are_long = max(map(len, labels), default=0) > 6
+    x_axis = {"type": "category", "tickangle": -60 if are_long else 0, "automargin": True}
+    height = 520 if are_long else 360
+    return _html(figure, name, x_title, y_title, x_axis=x_axis, y_axis=_LOG, height=height)
+
+
+def ranges_with_limits(
+    name: str,
+    labels: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    limits: Sequence[float],
+    *,
+    value_name: str,
+    limit_name: str,
+) -> str:
+    """Values with their intervals, each against a limit of its own, on a logarithmic scale.
+
+    Args:
+        name: Id of the figure in its page.
+        labels: Name of each value.
+        values: The values, positive.
+        intervals: Lower and upper bound of each, or None.
+        limits: The limit of each.
+        value_name: What the values are called.
+        limit_name: What the limits are called.
+    """
+    bounds = [interval or (value, value) for interval, value in zip(intervals, values, strict=True)]
+    figure = go.Figure()
+    figure.add_scatter(
+        name=value_name,
+        x=list(values),
+        y=_plain(labels),
+        mode="markers",
+        marker={"color": COLORS[0], "size": 11},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [high - value for (_, high), value in zip(bounds, values, strict=True)],
+            "arrayminus": [value - low for (low, _), value in zip(bounds, values, strict=True)],
+            "color": COLORS[0],
+            "thickness": 2,
+        },
+    )
+    figure.add_scatter(
+        name=limit_name,
+        x=list(limits),
+        y=_plain(labels),
+        mode="markers",
+        marker={"symbol": "line-ns-open", "color": LIMIT_COLOR, "size": 22, "line": {"width": 3}},
+    )
+    y_axis = {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": True}
+    height = 150 + 46 * len(labels)
+    return _html(figure, name, value_name, "", x_axis=_LOG, y_axis=y_axis, height=height)
+
+
+_LOG: dict[str, Any] = {"type": "log", "exponentformat": "power", "dtick": 1}
+
+
+def _plain(labels: Sequence[str]) -> list[str]:
+    # plotly takes tags in labels for formatting and links, and these may be a user's words.
+    return [escape(label) for label in labels]
+
+
+def _colors(count: int) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(count)]
+
+
+def _html(
+    figure: go.Figure,
+    name: str,
+    x_title: str,
+    y_title: str,
+    *,
+    x_axis: Mapping[str, Any],
+    y_axis: Mapping[str, Any] | None = None,
+    height: int = 380,
+) -> str:
+    axis = {"gridcolor": "#e8ebef", "linecolor": "#b6bdc7", "zeroline": False}
+    figure.update_layout(
+        template="none",
+        height=height,
+        font={"family": _FONT, "size": 13, "color": "#1c2430"},
+        margin={"l": 70, "r": 20, "t": 40, "b": 60},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        showlegend=True,
+        xaxis=axis | {"title": x_title} | dict(x_axis),
+        yaxis=axis | {"title": y_title} | dict(y_axis or {"rangemode": "tozero"}),
+    )
+    return cast(
+        str,
+        figure.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            config=_CONFIG,
+            div_id=name,
+            default_height=f"{height}px",
+        ),
+    )

@@ -1,0 +1,222 @@
+"""The report of `magvit verify`: what was compared, how far it is off, and what that flips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.parity import MARGIN, RMS_LIMITS, Agreement
+from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
+from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
+from magvit_runtime.verification import Verdict, Verification
+from magvit_runtime.weights_label import weights_label
+
+# More bars than this can't be told apart.
+_MOST_CLIPS = 40
+
+
+@dataclass(frozen=True)
+class StageErrors:
+    """The errors at the end of one module.
+
+    Attributes:
+        name: Path of the torch module, as "encoder.down.0.block.1".
+        rms: √mean(e²) of its output by precision, in standard deviations of the reference's output.
+    """
+
+    name: str
+    rms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A verdict that has figures."""
+
+    verdict: Verdict
+    agreement: Agreement
+
+
+def verification_report(
+    bundle: Bundle, result: Verification, stages: Sequence[StageErrors] = ()
+) -> str:
+    """HTML of a verification's report, in one piece.
+
+    Args:
+        bundle: What was verified.
+        result: What came of it.
+        stages: Errors at the ends of the encoder's modules, in the order in which they run; without
+            any the report has no part about them.
+    """
+    compared = [
+        _Compared(verdict, verdict.agreement)
+        for verdict in result.verdicts
+        if verdict.agreement is not None
+    ]
+    sections = [_summary(result.verdicts)]
+    if compared:
+        sections += [_limits(compared), _margins(compared), _clips(compared), _channels(compared)]
+    if stages:
+        sections.append(_stages(stages))
+    page = Page(
+        title=f"Parity of {bundle.manifest.model}",
+        verdict=_verdict(result),
+        facts=_facts(bundle, result),
+        sections=sections,
+    )
+    return render_page(page)
+
+
+def _verdict(result: Verification) -> Cell:
+    if not any(verdict.runs for verdict in result.verdicts):
+        return Cell("nothing could be compared here", "quiet")
+    if result.passed:
+        return Cell("all that was compared agrees", "good")
+    return Cell("disagrees", "bad")
+
+
+def _facts(bundle: Bundle, result: Verification) -> dict[str, str]:
+    records = [verdict.record for verdict in result.verdicts if verdict.record is not None]
+    versions = {name: version for record in records for name, version in record.versions.items()}
+    stamps = ", ".join(result.stamped) or result.unstamped_because or "none"
+    return {
+        "Bundle": str(bundle.path),
+        "Weights": weights_label(bundle),
+        "Reference": result.reference,
+        "Machine": "; ".join(dict.fromkeys(record.machine for record in records)) or "none used",
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()) or "none",
+        "Parity stamps": stamps,
+        "Written": datetime.now(UTC).isoformat(sep=" ", timespec="seconds"),
+    }
+
+
+def _summary(verdicts: Iterable[Verdict]) -> Section:
+    columns = (
+        *("Graph or engine", "Precision", "Verdict", "rms(e)/σ", "Limit", "max |dz|"),
+        *("Bits flipped", "Beyond margin", "Tokens changed", "Wrong ids", "Batches"),
+    )
+    return Section(
+        "Agreement by precision",
+        "e is the latents' error z − z_ref in units of their spread σ. A graph or engine agrees if "
+        f"rms(e)/σ is within its precision's limit, every bit with |z_ref| > {MARGIN:.0f}·rms(e) "
+        "is the reference's, and every id spells the bits of its own latents.",
+        Table(columns, [_row(verdict, len(columns)) for verdict in verdicts]),
+    )
+
+
+def _row(verdict: Verdict, columns: int) -> list[Cell]:
+    row = [Cell(verdict.subject), Cell(verdict.precision)]
+    if not verdict.runs:
+        row.append(Cell(f"not compared: {verdict.why}", "quiet"))
+    elif verdict.passed:
+        row.append(Cell("agrees", "good"))
+    else:
+        row.append(Cell(f"failed: {verdict.why}" if verdict.why else "disagrees", "bad"))
+    agreement, record = verdict.agreement, verdict.record
+    limit = RMS_LIMITS[verdict.precision]
+    if agreement is None or record is None:
+        return row + [Cell("", number=True)] * (columns - len(row))
+    return [
+        *row,
+        Cell(f"{agreement.rms:.1e}", "plain" if agreement.rms <= limit else "bad", number=True),
+        Cell(f"{limit:.0e}", "quiet", number=True),
+        Cell(f"{agreement.max_latent_error:.1e}", number=True),
+        Cell(f"{agreement.flipped_bits:,} of {agreement.bits:,}", number=True),
+        _count(agreement.outside_margin),
+        Cell(f"{agreement.changed_tokens:,} of {agreement.tokens:,}", number=True),
+        _count(agreement.wrong_ids),
+        Cell(", ".join(map(str, record.batch_sizes)), number=True),
+    ]
+
+
+def _count(mistakes: int) -> Cell:
+    return Cell(f"{mistakes:,}", "bad" if mistakes else "plain", number=True)
+
+
+def _limits(compared: Sequence[_Compared]) -> Section:
+    drawn = [one for one in compared if np.isfinite(one.agreement.rms) and one.agreement.rms > 0]
+    left_out = [one.verdict.subject for one in compared if one not in drawn]
+    intervals = [one.agreement.intervals for one in drawn]
+    figure = ranges_with_limits(
+        "limits",
+        [one.verdict.subject for one in drawn],
+        [one.agreement.rms for one in drawn],
+        [None if interval is None else interval.rms for interval in intervals],
+        [RMS_LIMITS[one.verdict.precision] for one in drawn],
+        value_name="rms(e)/σ, with its 95 % interval over clips",
+        limit_name="limit of the precision",
+    )
+    text = "How far the latents are off, against what their precision allows."
+    if left_out:
+        text += f" Not drawn, as it is zero or not finite: {', '.join(left_out)}."
+    return Section("Error against its limit", text, figure=figure if drawn else None)
+
+
+def _margins(compared: Sequence[_Compared]) -> Section:
+    title = "Flips against margin"
+    if not any(one.agreement.flipped_bits for one in compared):
+        return Section(title, "No bit was flipped.")
+    last = int(MARGIN)
+    figure = grouped_bars(
+        "margins",
+        [f"{i} to {i + 1}" for i in range(last)] + [f"above {last}"],
+        {one.verdict.subject: one.agreement.flips_by_margin for one in compared},
+        x_title="margin |z_ref| / rms(e)",
+        y_title="flipped bits",
+    )
+    text = (
+        "How many typical errors, |z_ref|/rms(e), each flipped bit's latent was from zero. "
+        f"Roundings flip bits near zero alone; what is above {last} fails."
+    )
+    return Section(title, text, figure=figure)
+
+
+def _clips(compared: Sequence[_Compared]) -> Section:
+    by_subject = {one.verdict.subject: one.agreement.clip_rms for one in compared}
+    names = list(dict.fromkeys(name for clips in by_subject.values() for name in clips))
+    text = "Flat clips show inexact GroupNorm statistics, grey ones a wrong epsilon, first."
+    if len(names) > _MOST_CLIPS:
+        worst = {name: max(clips.get(name, 0) for clips in by_subject.values()) for name in names}
+        names = sorted(names, key=lambda name: -worst[name])[:_MOST_CLIPS]
+        text += f" Of {len(worst)} clips, the {_MOST_CLIPS} that are farthest off."
+    series = {key: [clips.get(name) for name in names] for key, clips in by_subject.items()}
+    figure = lines("clips", names, series, x_title="", y_title="rms(e)/σ", style="markers")
+    return Section("Error by clip", text, figure=figure)
+
+
+def _channels(compared: Sequence[_Compared]) -> Section:
+    count = len(compared[0].agreement.channels.rms)
+    figure = lines(
+        "channels",
+        [str(i) for i in range(count)],
+        {one.verdict.subject: one.agreement.channels.rms.tolist() for one in compared},
+        x_title="latent channel = bit of the id",
+        y_title="rms(e)/σ",
+        style="markers",
+    )
+    return Section(
+        "Error by channel",
+        "Channel 0 is the least significant bit. One channel far above the others points to the "
+        "last convolution's weights.",
+        figure=figure,
+    )
+
+
+def _stages(stages: Sequence[StageErrors]) -> Section:
+    names = list(dict.fromkeys(name for stage in stages for name in stage.rms))
+    figure = lines(
+        "stages",
+        [stage.name for stage in stages],
+        {name: [stage.rms.get(name) for stage in stages] for name in names},
+        x_title="",
+        y_title="rms(e)/σ of the module's output",
+    )
+    return Section(
+        "Error by stage",
+        "From the input to the latents: the error behind each module, in units of the spread of "
+        "what the module should give. A step up is where precision is lost.",
+        figure=figure,
+    )
