@@ -41,6 +41,7 @@ class Cuda(ModuleType):
 
     cudaError_t = CudaError
     cudaStreamNonBlocking = 1
+    cudaEventDefault = 0
     cudaEventDisableTiming = 2
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
@@ -58,6 +59,7 @@ class Cuda(ModuleType):
         self.allocations = 0
         self.memory = 2**30
         self.capture_fails = False
+        self.milliseconds: list[float] = []
         self._next = 100
         self._lock = threading.Lock()
 
@@ -107,6 +109,7 @@ class Cuda(ModuleType):
     cudaFreeAsync = lambda self, address, stream: self.release(address)
     cudaEventCreateWithFlags = lambda self, flags: (OK, self.handle())
     cudaEventDestroy = lambda self, event: (OK,)
+    cudaEventElapsedTime = lambda self, start, end: (OK, self.milliseconds.pop(0))
 
     def cudaMemPoolProps(self) -> SimpleNamespace:
         return SimpleNamespace(location=SimpleNamespace())
@@ -134,6 +137,18 @@ class Cuda(ModuleType):
         if not self.owns(to, size) or not self.owns(source, size):
             return (CudaError.cudaErrorInvalidValue,)
         self.submit(stream, lambda: ctypes.memmove(to, source, size))
+        return (OK,)
+
+    def cudaMemcpy(self, to: int, source: int, size: int, kind: int) -> tuple[CudaError]:
+        if not self.owns(to, size):
+            return (CudaError.cudaErrorInvalidValue,)
+        ctypes.memmove(to, source, size)
+        return (OK,)
+
+    def cudaMemsetAsync(self, to: int, value: int, size: int, stream: int) -> tuple[CudaError]:
+        if not self.owns(to, size):
+            return (CudaError.cudaErrorInvalidValue,)
+        self.submit(stream, lambda: ctypes.memset(to, value, size))
         return (OK,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[CudaError]:
