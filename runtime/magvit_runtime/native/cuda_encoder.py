@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import LifoQueue
 from typing import get_args
@@ -58,26 +58,26 @@ class CudaEncoder:
         convs: ConvLibrary,
         workers: int = 1,
     ) -> None:
-        if workers < 1:
-            raise InputError("`workers` must be positive", found=workers)
         self._channels = program.convs[0].weight.shape[1]
-        self._workers: list[CudaWorker] = []
         # The last used first: what it needs is still in the caches.
         self._free: LifoQueue[CudaWorker] = LifoQueue()
-        with device.current():
+        self._workers = workers
+        with device.current(), ExitStack() as opened:
+            opened.callback(convs.close)
+            if workers < 1:
+                raise InputError("`workers` must be positive", found=workers)
             parameters = CudaParameters(device, program)
+            opened.callback(parameters.close)
             launches = LaunchMode(captures=True, description="CUDA graphs, captured for each shape")
-            self._loaded: LoadedProgram | None = LoadedProgram(
+            loaded = LoadedProgram(
                 program, precision, device, operators, convs, parameters, launches
             )
-            try:
-                for _ in range(workers):
-                    self._workers.append(CudaWorker(self._loaded))
-            except BaseException:
-                self.close()
-                raise
-        for worker in self._workers:
-            self._free.put(worker)
+            for _ in range(workers):
+                worker = CudaWorker(loaded)
+                opened.callback(worker.close)
+                self._free.put(worker)
+            self._opened = opened.pop_all()
+        self._loaded: LoadedProgram | None = loaded
 
     @property
     def device(self) -> CudaDevice:
@@ -92,7 +92,7 @@ class CudaEncoder:
     @property
     def workers(self) -> int:
         """Batches that run at once."""
-        return len(self._workers)
+        return self._workers
 
     def run(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Encodes a batch.
@@ -125,15 +125,11 @@ class CudaEncoder:
         if loaded is None:
             return
         with loaded.device.current():
-            closes = [worker.close for worker in self._workers]
-            closes += [loaded.convs.close, loaded.parameters.close]
-            for close in closes:
-                try:
-                    close()
-                except BackendError as error:
-                    # After a failure of the GPU nothing can be freed, and nothing need be.
-                    _LOG.warning("closing an encoder: %s", error)
-        self._workers, self._free = [], LifoQueue()
+            try:
+                self._opened.close()
+            except BackendError as error:
+                # After a failure of the GPU nothing can be freed, and nothing need be.
+                _LOG.warning("closing an encoder: %s", error)
 
     @property
     def _open(self) -> LoadedProgram:
