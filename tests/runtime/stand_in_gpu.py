@@ -43,7 +43,9 @@ class Cuda(ModuleType):
     cudaStreamNonBlocking = 1
     cudaEventDefault = 0
     cudaEventDisableTiming = 2
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
     cudaMemAllocationType = SimpleNamespace(cudaMemAllocationTypePinned=1)
     cudaMemLocationType = SimpleNamespace(cudaMemLocationTypeDevice=1)
@@ -140,7 +142,8 @@ class Cuda(ModuleType):
         return (OK,)
 
     def cudaMemcpy(self, to: int, source: int, size: int, kind: int) -> tuple[CudaError]:
-        if not self.owns(to, size):
+        on_device = source if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToHost else to
+        if not self.owns(on_device, size):
             return (CudaError.cudaErrorInvalidValue,)
         ctypes.memmove(to, source, size)
         return (OK,)
