@@ -1,6 +1,7 @@
 """`make gpu-check`: what this project does on the GPU of this machine, as one JSON and one table.
 
-    python kernels/gpu_check [--output DIR] [--bundle DIR] [--wheels DIR] [--only STEP ...] [--dry-run]
+    python kernels/gpu_check [--output DIR] [--bundle DIR] [--wheels DIR] [--only STEP ...]
+    python kernels/gpu_check --dry-run
 
 Every step is a process of its own with 8 minutes of time. One that fails, or needs what isn't
 installed, is recorded, and the next runs all the same; what it printed by then is kept. `--only`

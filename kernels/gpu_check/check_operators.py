@@ -27,7 +27,7 @@ from magvit_runtime.native.cuda_operators import (
 from magvit_runtime.native.program import FloatType
 from magvit_runtime.operators import GroupNormOptions, group_norm_silu, lfq
 from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
-from magvit_runtime.sessions.device_memory import DeviceBuffer
+from magvit_runtime.sessions.device_memory import LEGACY_STREAM, DeviceBuffer
 
 Size = tuple[int, int, int, int]
 
@@ -60,6 +60,7 @@ class Gpu:
         kind = self.device.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         data = np.ascontiguousarray(array)
         self.device.call("cudaMemcpy", address, data.ctypes.data, data.nbytes, kind)
+        self.device.synchronize(LEGACY_STREAM)
         return address
 
     def allocate(self, size: int) -> int:

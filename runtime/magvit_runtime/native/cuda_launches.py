@@ -138,7 +138,7 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
                 _at(output, places),
                 stream,
             )
-        case Convolution(index, geometry, _, source, output, workspace):
+        case Convolution(index, geometry, source, output, workspace):
             return partial(
                 loaded.convs.enqueue,
                 geometry,

@@ -13,7 +13,7 @@ from magvit_runtime.native.cuda_operators import channel_pitch
 from magvit_runtime.native.program import Conv, Program
 from magvit_runtime.operators import GroupNormOptions
 from magvit_runtime.sessions.cuda_device import CudaDevice
-from magvit_runtime.sessions.device_memory import DeviceBuffer
+from magvit_runtime.sessions.device_memory import LEGACY_STREAM, DeviceBuffer
 
 _ACTIVATIONS = {"none": 0, "silu": 1}
 
@@ -48,6 +48,8 @@ class CudaParameters:
         for key, array in arrays.items():
             target = self._block.pointer + self._offsets[key]
             device.call("cudaMemcpy", target, array.ctypes.data, array.nbytes, kind)
+        # The call may return before the last bytes arrive, and workers' streams don't wait for it.
+        device.synchronize(LEGACY_STREAM)
 
     def address(self, kind: Kind, conv: int) -> int:
         """Where a parameter of a conv lies."""

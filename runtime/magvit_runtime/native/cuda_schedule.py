@@ -70,11 +70,10 @@ class Apply:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The bare conv `index` of the program, by its plan."""
+    """The bare conv `index` of the program."""
 
     index: int
     geometry: ConvGeometry
-    plan: ConvPlan
     input: CudaMap
     output: CudaMap
     workspace: str
@@ -104,28 +103,6 @@ class Schedule:
     steps: tuple[Step, ...]
     buffers: Mapping[str, Lifetime]
     latents: CudaMap
-
-
-def conv_precision(conv: Conv, precision: ConvPrecision) -> ConvPrecision:
-    """Precision of one conv: a graph's float32 islands stay float32 in an fp16 session."""
-    if conv.weight.dtype == "float16":
-        return "fp16"
-    return "tf32" if precision == "tf32" else "fp32"
-
-
-def conv_geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) -> ConvGeometry:
-    """Geometry of a conv for inputs of some sizes."""
-    return ConvGeometry(
-        precision=conv_precision(conv, precision),
-        batch=batch,
-        sizes=sizes,
-        in_channels=channel_pitch(conv.weight.shape[1]),
-        out_channels=channel_pitch(conv.weight.shape[0]),
-        kernel=conv.kernel,
-        stride=conv.stride,
-        pads_before=conv.pads_before,
-        pads_after=conv.pads_after,
-    )
 
 
 def plan_schedule(
@@ -182,7 +159,7 @@ class _Scheduler:
         """The steps of one conv: its input, itself, and what its readers need first."""
         conv = self._program.convs[index]
         sizes = self.sizes[conv.input]
-        geometry = conv_geometry(conv, self._batch, sizes, self._precision)
+        geometry = _geometry(conv, self._batch, sizes, self._precision)
         plan = self._plan_of(geometry)
         source = self._input(index, conv, sizes, plan)
         self.sizes[conv.output] = geometry.output_sizes
@@ -195,7 +172,7 @@ class _Scheduler:
         )
         workspace = f"workspace {index}"
         self._extra_sizes[workspace] = plan.workspace
-        self.steps.append(Convolution(index, geometry, plan, source, result, workspace))
+        self.steps.append(Convolution(index, geometry, source, result, workspace))
         self._finish(index, conv, result)
 
     def lifetimes(self) -> dict[str, Lifetime]:
@@ -287,7 +264,7 @@ class _Scheduler:
                 maps = [features, added.residual, total]
             case Apply(features, added, _, _, extra, output):
                 maps = [features, added.residual, output]
-            case Convolution(_, _, _, source, output, extra):
+            case Convolution(_, _, source, output, extra):
                 maps = [source, output]
             case Quantize(latents):
                 maps = [latents]
@@ -295,6 +272,24 @@ class _Scheduler:
             (m.buffer, m.size, m.before + m.after != _NO_BORDER * 2) for m in maps if m is not None
         ]
         return uses + ([] if extra is None else [(extra, self._extra_sizes[extra], False)])
+
+
+def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) -> ConvGeometry:
+    if _type_of(conv) == "float16":
+        precision = "fp16"
+    elif precision == "fp16":  # The islands of a half-precision graph are float32 throughout.
+        precision = "fp32"
+    return ConvGeometry(
+        precision=precision,
+        batch=batch,
+        sizes=sizes,
+        in_channels=channel_pitch(conv.weight.shape[1]),
+        out_channels=channel_pitch(conv.weight.shape[0]),
+        kernel=conv.kernel,
+        stride=conv.stride,
+        pads_before=conv.pads_before,
+        pads_after=conv.pads_after,
+    )
 
 
 def _type_of(conv: Conv) -> FloatType:

@@ -74,6 +74,8 @@ class CudnnConvs:
         )
         self._stream = device.new_stream()
         self._tuning_queue = self.open_queue(self._stream)
+        flags = device.runtime.cudaEventDefault
+        self._events = [device.call("cudaEventCreateWithFlags", flags) for _ in range(2)]
 
     def open_queue(self, stream: Any) -> Any:
         """A handle of cuDNN for a stream."""
@@ -136,6 +138,8 @@ class CudnnConvs:
         """Frees the plans. No conv may be running."""
         self._built = {}
         self.close_queue(self._tuning_queue)
+        for event in self._events:
+            self._device.call("cudaEventDestroy", event)
         self._device.call("cudaStreamDestroy", self._stream)
 
     def _execute(
@@ -222,9 +226,7 @@ class CudnnConvs:
 
     def _seconds(self, launch: Callable[[], None]) -> float:
         """GPU time of a launch: the shortest of a few, after one that loads its kernels."""
-        device = self._device
-        flags = device.runtime.cudaEventDefault
-        start, end = (device.call("cudaEventCreateWithFlags", flags) for _ in range(2))
+        device, (start, end) = self._device, self._events
         launch()
         times = []
         for _ in range(_ROUNDS):
@@ -233,8 +235,6 @@ class CudnnConvs:
             device.call("cudaEventRecord", end, self._stream)
             device.synchronize(self._stream)
             times.append(float(device.call("cudaEventElapsedTime", start, end)) / 1e3)
-        device.call("cudaEventDestroy", start)
-        device.call("cudaEventDestroy", end)
         return min(times)
 
     def _scratch(self, geometry: ConvGeometry) -> tuple[dict[Role, int], list[DeviceBuffer]]:
