@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from magvit_runtime.closing import Closing
-from magvit_runtime.engines.finding import ENGINES_FOLDER
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native.cpu_convs import instruction_set
 from magvit_runtime.native.cpu_encoder import CpuEncoder
-from magvit_runtime.native.cuda_encoder import CudaEncoder, open_cuda_encoder
 from magvit_runtime.native.lowering import lower
 from magvit_runtime.native.onnx_file import read_graph
+from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.protocol import Array, Capabilities
+
+if TYPE_CHECKING:
+    from magvit_runtime.native.cuda_encoder import CudaEncoder
 
 
 class NativeSession(Closing):
@@ -55,7 +57,7 @@ class NativeSession(Closing):
         self._encoder: CpuEncoder | CudaEncoder | None = (
             CpuEncoder(self._program, threads)
             if device == "cpu"
-            else open_cuda_encoder(self._program, precision, graph.parent / ENGINES_FOLDER)
+            else _open_on_gpu(self._program, precision, graph)
         )
         self._capabilities = Capabilities(
             backend="native",
@@ -64,13 +66,13 @@ class NativeSession(Closing):
             precision=precision,
             threads=self._encoder.threads if isinstance(self._encoder, CpuEncoder) else 0,
             reason=reason,
-            workers=self._encoder.workers if isinstance(self._encoder, CudaEncoder) else 0,
+            workers=0 if isinstance(self._encoder, CpuEncoder) else self._encoder.workers,
         )
 
     @property
     def capabilities(self) -> Capabilities:
         """What it runs on, and on a GPU how runs reach it by now."""
-        if not isinstance(self._encoder, CudaEncoder):
+        if self._encoder is None or isinstance(self._encoder, CpuEncoder):
             return self._capabilities
         return replace(self._capabilities, launches=self._encoder.launches)
 
@@ -87,6 +89,14 @@ class NativeSession(Closing):
         encoder, self._encoder = self._encoder, None
         if encoder is not None:
             encoder.close()
+
+
+def _open_on_gpu(program: Program, precision: str, graph: Path) -> CudaEncoder:
+    # Imported here: on a CPU nobody needs it.
+    from magvit_runtime.engines.finding import ENGINES_FOLDER
+    from magvit_runtime.native.cuda_encoder import open_cuda_encoder
+
+    return open_cuda_encoder(program, precision, graph.parent / ENGINES_FOLDER)
 
 
 def _describe(encoder: CpuEncoder | CudaEncoder) -> str:
