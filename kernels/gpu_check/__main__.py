@@ -23,6 +23,7 @@ import site
 import subprocess
 import sys
 import time
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -148,15 +149,39 @@ def read_rows(printed: str) -> list[dict[str, Any]]:
 
 def step_environment(output: Path, wheels: Path | None) -> dict[str, str]:
     """This checkout's packages and libraries, and no network."""
-    paths = [str(ROOT / "export"), str(ROOT / "runtime"), os.environ.get("PYTHONPATH", "")]
+    paths = [ROOT / "export", ROOT / "runtime", checkout_facts(output)]
+    given = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        **cudnn_folder(output, wheels),
+        "PYTHONPATH": os.pathsep.join([*map(str, paths), *([given] if given else [])]),
         "MAGVIT_LIBRARY_DIR": str(output / "cmake" / "lib"),
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(wheels or output),
         "HF_HUB_OFFLINE": "1",
     }
+
+
+def checkout_facts(output: Path) -> Path:
+    """A folder that tells Python the version of this checkout, which need not be installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    folder = output / "checkout"
+    facts = folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
+    facts.parent.mkdir(parents=True, exist_ok=True)
+    facts.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return folder
+
+
+def cudnn_folder(output: Path, wheels: Path | None) -> dict[str, str]:
+    """Where cuDNN's frontend finds cuDNN, if that isn't among the wheels but installed before."""
+    if wheels is None:
+        return {}
+    sites = [*environment(output).glob("lib/python*/site-packages"), *map(Path, sys.path)]
+    found = [site / "nvidia" / "cudnn" / "lib" for site in sites]
+    folders = [str(folder) for folder in found if folder.is_dir()]
+    given = os.environ.get("LD_LIBRARY_PATH")
+    return {"LD_LIBRARY_PATH": os.pathsep.join(folders[:1] + ([given] if given else []))}
 
 
 def revision() -> str:

@@ -10,4 +10,6 @@ if __name__ == "__main__":
     folder = configure[configure.index("-B") + 1]
     build = ("cmake", "--build", folder, "--parallel", "--target", "all", "gpu_check")
     for command in (configure, build):
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        code = subprocess.run(command, check=False, stdout=sys.stderr).returncode
+        if code != 0:
+            sys.exit(code)

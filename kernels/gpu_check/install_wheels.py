@@ -18,7 +18,8 @@ def main(wheels: Path, environment: Path) -> None:
     paths = sysconfig.get_paths(vars={"base": str(environment), "platbase": str(environment)})
     site = Path(paths["purelib"])
     # Behind its own packages, so that onnxruntime-gpu here is found before onnxruntime there.
-    (site / "outside.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    outside = [path for path in sys.path[1:] if Path(path).is_dir()]
+    (site / "outside.pth").write_text("\n".join([*outside, ""]))
     pip = (sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(site))
     subprocess.run((*pip, *map(str, sorted(wheels.glob("*.whl")))), check=True, stdout=sys.stderr)
 

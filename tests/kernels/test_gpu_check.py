@@ -151,11 +151,14 @@ def test_a_failing_step_hides_nothing(
 
 def test_steps_see_this_checkout_and_no_network(gpu_check: ModuleType, tmp_path: Path) -> None:
     code = (
-        "import json, os, magvit_runtime; print(json.dumps({'file': magvit_runtime.__file__,"
+        "import json, os, magvit_runtime; from importlib.metadata import distribution;"
+        "print(json.dumps({'file': magvit_runtime.__file__,"
+        "'facts': str(distribution('magvit-runtime').locate_file('')),"
         "'index': os.environ['PIP_NO_INDEX'], 'libraries': os.environ['MAGVIT_LIBRARY_DIR']}))"
     )
     (row,) = gpu_check.run_step(step(gpu_check, "look", code), tmp_path, None)["rows"]
     assert Path(row["file"]).is_relative_to(FOLDER.parents[1] / "runtime")
+    assert row["facts"] == str(tmp_path / "checkout")
     assert row["index"] == "1"
     assert row["libraries"] == str(tmp_path / "cmake" / "lib")
 

@@ -418,3 +418,5 @@ def test_other_precisions_are_refused(tiny_bundle: Path) -> None:
     program = lower(read_graph(graph_of(tiny_bundle)))
     with pytest.raises(BackendError, match="found bf16, expected fp16 or tf32 or fp32"):
         open_cuda_encoder(program, "bf16", None)
+    with pytest.raises(BackendError, match="found a float32 graph, expected fp16"):
+        open_cuda_encoder(program, "fp16", None)

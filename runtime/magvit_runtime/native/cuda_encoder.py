@@ -161,7 +161,8 @@ def open_cuda_encoder(
 
     Raises:
         InputError: `workers` isn't positive.
-        BackendError: Another precision; there is no GPU, cuDNN or library of operators.
+        BackendError: Another precision, or not the graph's; there is no GPU, cuDNN or library of
+            operators.
     """
     known = next((name for name in get_args(ConvPrecision) if name == precision), None)
     if known is None:
@@ -169,6 +170,13 @@ def open_cuda_encoder(
             "the native backend doesn't compute in this precision on a GPU",
             found=precision,
             expected=" or ".join(get_args(ConvPrecision)),
+        )
+    is_half = any(conv.weight.dtype == np.float16 for conv in program.convs)
+    if is_half != (known == "fp16"):
+        raise BackendError(
+            "the graph isn't of the precision asked for",
+            found="a graph with half weights" if is_half else "a float32 graph",
+            expected=known,
         )
     device = open_device()
     operators = load_cuda_operators()
