@@ -132,7 +132,7 @@ def check_case(
     random = np.random.default_rng(seed)
     plain = _map(batch, size, dtype)
     shape = (batch, *sizes, channels)
-    features, residual = (random.standard_normal(shape, np.float32).astype(dtype) for _ in "fr")
+    features, residual = (random.standard_normal(shape, np.float32).astype(dtype) for _ in range(2))
     bias, weight, shift = random.standard_normal((3, channels), np.float32)
     bordered = replace(plain, before=(2, 1, 1), after=(0, 1, 1))
     features_at, residual_at, sum_at = (
