@@ -41,7 +41,7 @@ format: $(VENV)/.dev  ## Formats Python and C++.
 	$(CPP) | xargs $(BIN)/clang-format -i
 
 gpu-check:  ## Kernels and engines on this machine's GPU; without one it says so and does nothing.
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) kernels/gpu_check.py --output $(GPU_CHECK_DIR)
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) kernels/gpu_check --output $(GPU_CHECK_DIR) $(GPU_CHECK_FLAGS)
 
 clean:
 	rm -rf build $(VENV)

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "group_norm_silu/feature_sources.cuh"
 #include "group_norm_silu/normalization.h"
 #include "group_norm_silu/options.h"
 #include "group_norm_silu/statistics_kernels.cuh"
@@ -15,7 +16,7 @@ namespace magvit {
 constexpr int kFinishThreads = 128;
 constexpr int kApplyThreads = 256;
 
-// One value for each (sample, channel).
+// One value for each (sample, channel). All null: values stay as they are.
 struct NormalizationView {
   float* mean;
   float* scale;
@@ -23,7 +24,7 @@ struct NormalizationView {
 };
 
 // Grid: samples * groups.
-__global__ void __launch_bounds__(kFinishThreads)
+static __global__ void __launch_bounds__(kFinishThreads)
     FinishStatistics(const Moments* partials, int64_t partial_count,
                      magvit_group_norm_options options, int channels,
                      NormalizationView normalization) {
@@ -76,49 +77,52 @@ __global__ void __launch_bounds__(kApplyThreads)
   }
 }
 
-// Channels-last, pitch % kVector == 0; padding channels become zero. Grid: (samples, blocks of
-// positions, column tiles over the whole pitch).
-template <typename T, int kVector>
+// Channels-last, pitch % Source::kWidth == 0; padding channels become zero. Grid: (samples, blocks
+// of positions, column tiles over the whole pitch).
+template <typename Source, typename Places, typename TOut>
 __global__ void __launch_bounds__(kApplyThreads)
-    ApplyChannelsLast(const T* input, int64_t positions, int channels, int64_t pitch,
+    ApplyChannelsLast(Source source, int64_t positions, int channels, int64_t pitch,
                       ColumnTile tile, int64_t block_length, NormalizationView normalization,
-                      magvit_activation activation, T* output) {
+                      magvit_activation activation, Places places, TOut* output) {
+  constexpr int kVector = Source::kWidth;
   const int row = threadIdx.x / tile.columns;
   const int64_t channel =
       (blockIdx.z * int64_t{tile.columns} + threadIdx.x % tile.columns) * kVector;
   if (row >= tile.rows || channel >= pitch) return;
 
+  const auto constants = source.ForChannels(static_cast<int>(channel), channels);
+  const bool normalizes = normalization.mean != nullptr;
   float mean[kVector], scale[kVector], shift[kVector];
 #pragma unroll
   for (int i = 0; i < kVector; ++i) {
-    const bool padding = channel + i >= channels;
+    const bool known = normalizes && channel + i < channels;
     const int64_t index = blockIdx.x * int64_t{channels} + channel + i;
-    mean[i] = padding ? 0.0f : normalization.mean[index];
-    scale[i] = padding ? 0.0f : normalization.scale[index];
-    shift[i] = padding ? 0.0f : normalization.shift[index];
+    mean[i] = known ? normalization.mean[index] : 0.0f;
+    scale[i] = known ? normalization.scale[index] : 1.0f;
+    shift[i] = known ? normalization.shift[index] : 0.0f;
   }
 
   const int64_t end = min((blockIdx.y + 1) * block_length, positions);
   for (int64_t first = blockIdx.y * block_length + row; first < end; first += kBatch * tile.rows) {
     const int64_t offset = (blockIdx.x * positions + first) * pitch + channel;
-    Vector<T, kVector> x[kBatch];
+    typename Source::Fetched fetched[kBatch] = {};
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
-      if (first + k * tile.rows < end) {
-        x[k] = LoadVector<kVector>(input + offset + k * tile.rows * pitch);
-      }
+      if (first + k * tile.rows < end) fetched[k] = source.Fetch(offset + k * tile.rows * pitch);
     }
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
       if (first + k * tile.rows >= end) break;
-      Vector<T, kVector> y;
+      const auto x = source.Value(fetched[k], constants);
+      Vector<TOut, kVector> y;
 #pragma unroll
       for (int i = 0; i < kVector; ++i) {
-        const float normalized = Normalize(ToFloat(x[k].values[i]), mean[i], scale[i], shift[i]);
-        // Not by the zero scale alone: padding may hold NaN.
-        y.values[i] = FromFloat<T>(channel + i < channels ? Activate(normalized, activation) : 0.f);
+        const float normalized = Normalize(ToFloat(x.values[i]), mean[i], scale[i], shift[i]);
+        // Not by a zero scale: padding may hold NaN.
+        y.values[i] =
+            FromFloat<TOut>(channel + i < channels ? Activate(normalized, activation) : 0.0f);
       }
-      StoreVector(y, output + offset + k * tile.rows * pitch);
+      StoreVector(y, output + places.At(blockIdx.x, first + k * tile.rows) * pitch + channel);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "group_norm_silu/feature_sources.cuh"
 #include "group_norm_silu/statistics.h"
 #include "tensor/shape.h"
 #include "tensor/vector_access.cuh"
@@ -106,12 +107,32 @@ ColumnTile TileColumns(int64_t channels) {
           static_cast<int>(DivideUp(columns, tile_columns))};
 }
 
-// Channels-last, pitch % kVector == 0. Grid: (samples, blocks of positions, column tiles). Every
-// tile writes a partial for every group, an empty one where it holds none of its channels.
-template <typename T, int kVector>
+// Adds rows of a channels-last source to the lanes: kRows of them, `stride` elements apart.
+template <int kRows, typename Source, int kVector>
+__device__ __forceinline__ void AddRows(const Source& source,
+                                        const typename Source::Constants& constants, int64_t offset,
+                                        int64_t stride, LaneMoments<kVector>& lanes) {
+  typename Source::Fetched fetched[kRows];
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) fetched[i] = source.Fetch(offset + i * stride);
+  float values[kRows][kVector];
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) {
+    const auto value = source.Value(fetched[i], constants);
+    source.Keep(value, offset + i * stride);
+#pragma unroll
+    for (int lane = 0; lane < kVector; ++lane) values[i][lane] = ToFloat(value.values[lane]);
+  }
+  lanes.Add(values);
+}
+
+// Channels-last, pitch % Source::kWidth == 0. Grid: (samples, blocks of positions, column tiles).
+// Every tile writes a partial for every group, an empty one where it holds none of its channels.
+template <typename Source>
 __global__ void __launch_bounds__(kStatisticsThreads)
-    ChannelsLastStatistics(const T* input, int64_t positions, int channels, int64_t pitch,
+    ChannelsLastStatistics(Source source, int64_t positions, int channels, int64_t pitch,
                            int groups, ColumnTile tile, int64_t block_length, Moments* partials) {
+  constexpr int kVector = Source::kWidth;
   __shared__ float means[kStatisticsThreads * kVector];
   __shared__ float deviations[kStatisticsThreads * kVector];
   __shared__ float counts[kStatisticsThreads];
@@ -124,8 +145,18 @@ __global__ void __launch_bounds__(kStatisticsThreads)
 
   LaneMoments<kVector> lanes;
   if (row < tile.rows && channel < channels) {
-    const T* sample = input + blockIdx.x * positions * pitch + channel;
-    AddVectors(sample + (begin + row) * pitch, tile.rows * pitch, sample + end * pitch, lanes);
+    const auto constants = source.ForChannels(channel, channels);
+    const int64_t stride = tile.rows * pitch;
+    int64_t position = begin + row;
+    int64_t offset = (blockIdx.x * positions + position) * pitch + channel;
+    for (; position + (kBatch - 1) * tile.rows < end; position += kBatch * tile.rows) {
+      AddRows<kBatch>(source, constants, offset, stride, lanes);
+      offset += kBatch * stride;
+    }
+    for (; position < end; position += tile.rows) {
+      AddRows<1>(source, constants, offset, stride, lanes);
+      offset += stride;
+    }
   }
   counts[threadIdx.x] = lanes.count;
 #pragma unroll

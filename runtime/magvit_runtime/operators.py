@@ -43,8 +43,8 @@ class _Shape(ctypes.Structure):
     )
 
 
-class _GroupNormOptions(ctypes.Structure):
-    """`struct magvit_group_norm_options` of magvit/operators.h."""
+class GroupNormOptions(ctypes.Structure):
+    """`struct magvit_group_norm_options` of magvit/operators.h; its arrays may lie on a GPU."""
 
     _fields_ = (
         ("num_groups", ctypes.c_int64),
@@ -131,6 +131,11 @@ def operators_library() -> Path | None:
     return _find("libmagvit_operators.so")
 
 
+def cuda_library() -> Path | None:
+    """The file of the CUDA operators, or None where it was not built."""
+    return _find("libmagvit_cuda.so")
+
+
 def plugin_library() -> Path | None:
     """The file of the TensorRT plugins, or None where it was not built."""
     return _find("libmagvit_plugins.so")
@@ -146,7 +151,7 @@ def _group_norm(
     threads: int | None,
 ) -> NDArray[Any]:
     array, shape = _as_feature_map(x)
-    options = _GroupNormOptions(num_groups=num_groups, epsilon=epsilon, activation=activation)
+    options = GroupNormOptions(num_groups=num_groups, epsilon=epsilon, activation=activation)
     if weight is not None and bias is not None:
         weight = np.ascontiguousarray(weight, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
@@ -211,31 +216,46 @@ def load_operators() -> ctypes.CDLL:
     """
     path = operators_library()
     if path is None:
-        raise BackendError(
-            "the CPU operators (libmagvit_operators.so) are missing",
-            expected=f"the file in {' or '.join(str(folder) for folder in _folders())}",
-            mend="pip install magvit-runtime with a C++17 compiler at hand, or run "
-            f"'cmake -B build && cmake --build build' and set {LIBRARY_DIR_VARIABLE}=build/lib",
-        )
-    return _load(path)
+        raise missing_library("the CPU operators (libmagvit_operators.so)", "a C++17 compiler")
+    return _load_operators(path)
 
 
-@cache
-def _load(path: Path) -> ctypes.CDLL:
+def missing_library(name: str, compiler: str) -> BackendError:
+    """What to say where a native library was not built."""
+    return BackendError(
+        f"{name} are missing",
+        expected=f"the file in {' or '.join(str(folder) for folder in _folders())}",
+        mend=f"pip install magvit-runtime with {compiler} at hand, or run "
+        f"'cmake -B build && cmake --build build' and set {LIBRARY_DIR_VARIABLE}=build/lib",
+    )
+
+
+def load_library(path: Path, abi_function: str, expected_abi: int) -> ctypes.CDLL:
+    """Loads a native library and compares its version with this package's.
+
+    Raises:
+        BackendError: It can't be loaded, or is of another version.
+    """
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise BackendError(
             f"{path} can't be loaded", found=str(error), mend="build it on this machine"
         ) from error
-    abi = library.magvit_operators_abi()
-    if abi != _OPERATORS_ABI:
+    abi = getattr(library, abi_function)()
+    if abi != expected_abi:
         raise BackendError(
             f"{path} is of another version than this package",
             found=f"ABI {abi}",
-            expected=f"ABI {_OPERATORS_ABI}",
+            expected=f"ABI {expected_abi}",
             mend="reinstall magvit-runtime, or build the library from the same sources",
         )
+    return library
+
+
+@cache
+def _load_operators(path: Path) -> ctypes.CDLL:
+    library = load_library(path, "magvit_operators_abi", _OPERATORS_ABI)
     pointer = ctypes.c_void_p
     library.magvit_lfq.argtypes = (
         pointer,
@@ -249,7 +269,7 @@ def _load(path: Path) -> ctypes.CDLL:
         pointer,
         ctypes.c_int,
         _Shape,
-        ctypes.POINTER(_GroupNormOptions),
+        ctypes.POINTER(GroupNormOptions),
         pointer,
         ctypes.c_int32,
     )

@@ -41,8 +41,11 @@ class Cuda(ModuleType):
 
     cudaError_t = CudaError
     cudaStreamNonBlocking = 1
+    cudaEventDefault = 0
     cudaEventDisableTiming = 2
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3
+    )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
     cudaMemAllocationType = SimpleNamespace(cudaMemAllocationTypePinned=1)
     cudaMemLocationType = SimpleNamespace(cudaMemLocationTypeDevice=1)
@@ -58,6 +61,7 @@ class Cuda(ModuleType):
         self.allocations = 0
         self.memory = 2**30
         self.capture_fails = False
+        self.milliseconds: list[float] = []
         self._next = 100
         self._lock = threading.Lock()
 
@@ -107,6 +111,7 @@ class Cuda(ModuleType):
     cudaFreeAsync = lambda self, address, stream: self.release(address)
     cudaEventCreateWithFlags = lambda self, flags: (OK, self.handle())
     cudaEventDestroy = lambda self, event: (OK,)
+    cudaEventElapsedTime = lambda self, start, end: (OK, self.milliseconds.pop(0))
 
     def cudaMemPoolProps(self) -> SimpleNamespace:
         return SimpleNamespace(location=SimpleNamespace())
@@ -134,6 +139,19 @@ class Cuda(ModuleType):
         if not self.owns(to, size) or not self.owns(source, size):
             return (CudaError.cudaErrorInvalidValue,)
         self.submit(stream, lambda: ctypes.memmove(to, source, size))
+        return (OK,)
+
+    def cudaMemcpy(self, to: int, source: int, size: int, kind: int) -> tuple[CudaError]:
+        on_device = source if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToHost else to
+        if not self.owns(on_device, size):
+            return (CudaError.cudaErrorInvalidValue,)
+        ctypes.memmove(to, source, size)
+        return (OK,)
+
+    def cudaMemsetAsync(self, to: int, value: int, size: int, stream: int) -> tuple[CudaError]:
+        if not self.owns(to, size):
+            return (CudaError.cudaErrorInvalidValue,)
+        self.submit(stream, lambda: ctypes.memset(to, value, size))
         return (OK,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[CudaError]:

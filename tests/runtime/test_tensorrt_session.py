@@ -147,7 +147,7 @@ except BackendError as error:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(
-        "a TensorRT session needs an NVIDIA GPU and its driver: found no NVIDIA driver. To mend it:"
+        "a GPU session needs an NVIDIA GPU and its driver: found no NVIDIA driver. To mend it:"
     )
     assert "onnxruntime" in run.stdout
     assert run.stderr == ""

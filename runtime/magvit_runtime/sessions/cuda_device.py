@@ -111,7 +111,7 @@ def open_device(ordinal: int = 0) -> CudaDevice:
 
 def _no_gpu(found: str) -> BackendError:
     return BackendError(
-        "a TensorRT session needs an NVIDIA GPU and its driver",
+        "a GPU session needs an NVIDIA GPU and its driver",
         found=found,
         mend=f"run on a machine where nvidia-smi lists a GPU, {_USE_CPU}",
     )

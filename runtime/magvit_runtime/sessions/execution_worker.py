@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from magvit_runtime.sessions.cuda_device import CudaDevice
@@ -176,7 +177,8 @@ class Worker:
         self._with_activations(context)
         output_shapes = set_shapes(context, loaded.tensors, shapes)
         set_addresses(context, {n: s.on_device.pointer for n, s in self._staged.items()})
-        shaped = ShapedRun(context, output_shapes, loaded.device, self._stream, loaded.launches)
+        work = partial(enqueue, context, self._stream)
+        shaped = ShapedRun(work, output_shapes, loaded.device, self._stream, loaded.launches)
         self._shapes[tuple(shapes.values())] = shaped
         return shaped
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,40 +16,69 @@ from magvit_runtime.native.cpu_convs import instruction_set
 from magvit_runtime.native.cpu_encoder import CpuEncoder
 from magvit_runtime.native.lowering import lower
 from magvit_runtime.native.onnx_file import read_graph
+from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.protocol import Array, Capabilities
+
+if TYPE_CHECKING:
+    from magvit_runtime.native.cuda_encoder import CudaEncoder
 
 
 class NativeSession(Closing):
-    """An encoder on the CPU, in float32.
+    """An encoder on the CPU, in float32, or on an NVIDIA GPU.
 
-    Thread-safe: any number of threads may call `run` at once; one clip at a time is computed, on
-    all of the session's threads. `close` must not overlap with a `run`.
+    Thread-safe: any number of threads may call `run` at once. On the CPU one clip at a time is
+    computed, on all of the session's threads; on a GPU one batch at a time. `close` must not
+    overlap with a `run`.
+
+    On a GPU the first run of a shape finds the fastest plans of cuDNN, which takes a while; they
+    are kept in the folder `engines` beside the graph. Not run on a GPU yet.
 
     Args:
         graph: The ONNX file, whose digest and whose weights' digest were checked.
         precision: Precision of the graph.
         threads: CPU threads of one run; None is one for each CPU.
         reason: Why this backend was chosen.
+        device: Where it runs.
 
     Raises:
-        BackendError: The graph has a node that the native backend can't run, isn't float32, or the
-            library of operators is missing.
+        BackendError: The graph has a node that the native backend can't run, isn't float32 on a
+            CPU, or what the device needs (library of operators, GPU, cuDNN) is missing.
         BundleError: The file is no ONNX model.
     """
 
-    def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        precision: str,
+        threads: int | None,
+        reason: str,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
         onnx = read_graph(graph)
         self._program = lower(onnx)
-        self._encoder: CpuEncoder | None = CpuEncoder(self._program, threads)
-        onnx.tensors.release()  # Convs have laid out the weights for themselves.
-        self.capabilities = Capabilities(
+        self._encoder: CpuEncoder | CudaEncoder | None = (
+            CpuEncoder(self._program, threads)
+            if device == "cpu"
+            else _open_on_gpu(self._program, precision, graph)
+        )
+        onnx.tensors.release()  # The encoder has the weights as it needs them.
+        self._capabilities = Capabilities(
             backend="native",
             version=version("magvit-runtime"),
-            device=f"CPU, {instruction_set()}",
+            device=_describe(self._encoder),
             precision=precision,
-            threads=self._encoder.threads,
+            threads=self._encoder.threads if isinstance(self._encoder, CpuEncoder) else 0,
             reason=reason,
+            workers=0 if isinstance(self._encoder, CpuEncoder) else self._encoder.workers,
         )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it runs on, and on a GPU how runs reach it by now."""
+        if self._encoder is None or isinstance(self._encoder, CpuEncoder):
+            return self._capabilities
+        return replace(self._capabilities, launches=self._encoder.launches)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once; see `Session.run`."""
@@ -80,3 +111,17 @@ class NativeSession(Closing):
         encoder, self._encoder = self._encoder, None
         if encoder is not None:
             encoder.close()
+
+
+def _open_on_gpu(program: Program, precision: str, graph: Path) -> CudaEncoder:
+    # Imported here: on a CPU nobody needs it.
+    from magvit_runtime.engines.finding import ENGINES_FOLDER
+    from magvit_runtime.native.cuda_encoder import open_cuda_encoder
+
+    return open_cuda_encoder(program, precision, graph.parent / ENGINES_FOLDER)
+
+
+def _describe(encoder: CpuEncoder | CudaEncoder) -> str:
+    if isinstance(encoder, CpuEncoder):
+        return f"CPU, {instruction_set()}"
+    return f"{encoder.device.name} (compute capability {encoder.device.sm})"

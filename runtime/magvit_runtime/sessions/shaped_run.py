@@ -1,4 +1,4 @@
-"""Runs of one set of input shapes: a context, plain launches, and then a CUDA graph.
+"""Runs of one set of input shapes: a plain launch, and then a CUDA graph.
 
 Not run on a GPU yet.
 """
@@ -16,7 +16,7 @@ from magvit_runtime.sessions.cuda_device import CudaDevice
 from magvit_runtime.sessions.engine_tensors import EngineTensors, Shape
 from magvit_runtime.sessions.tensorrt_log import take_error
 
-_LOG = logging.getLogger("magvit_runtime.tensorrt")
+_LOG = logging.getLogger("magvit_runtime.sessions")
 
 
 @dataclass
@@ -42,22 +42,29 @@ class LaunchMode:
 
 
 class ShapedRun:
-    """A context bound to one set of input shapes and to the buffers of its worker.
+    """Work bound to one set of input shapes and to the buffers of its worker.
 
-    The first launch is plain, which lets TensorRT finish what the new shapes ask for; the second
+    The first launch is plain, which lets libraries finish what the new shapes ask for; the second
     is captured into a CUDA graph; from then on the graph is replayed.
+
+    Args:
+        enqueue: Puts the work on the stream.
+        output_shapes: Shapes of the outputs.
+        device: The GPU.
+        stream: The worker's.
+        launches: How runs reach the GPU.
     """
 
     def __init__(
         self,
-        context: Any,
+        enqueue: Callable[[], None],
         output_shapes: dict[str, Shape],
         device: CudaDevice,
         stream: Any,
         launches: LaunchMode,
     ) -> None:
         self.output_shapes = output_shapes
-        self._context = context
+        self._enqueue = enqueue
         self._device = device
         self._stream = stream
         self._launches = launches
@@ -69,17 +76,16 @@ class ShapedRun:
         if self._graph is None and self._is_warm and self._launches.captures:
             self._graph = self._capture()
         if self._graph is None:
-            enqueue(self._context, self._stream)
+            self._enqueue()
             self._is_warm = True
         else:
             self._device.call("cudaGraphLaunch", self._graph, self._stream)
 
     def close(self) -> None:
-        """Frees the graph and the context. No run may be under way."""
+        """Frees the graph. No run may be under way."""
         if self._graph is not None:
             graph, self._graph = self._graph, None
             self._device.call("cudaGraphExecDestroy", graph)
-        self._context = None
 
     def _capture(self) -> Any:
         """An executable graph of one run; None where capture fails, which the mode then says."""
@@ -88,7 +94,7 @@ class ShapedRun:
         mode = device.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         try:
             device.call("cudaStreamBeginCapture", self._stream, mode)
-            graph = self._end_capture_of(lambda: enqueue(self._context, self._stream))
+            graph = self._end_capture()
             try:
                 return device.call("cudaGraphInstantiate", graph, 0)
             finally:
@@ -99,9 +105,9 @@ class ShapedRun:
             device.runtime.cudaGetLastError()
             return None
 
-    def _end_capture_of(self, work: Callable[[], None]) -> Any:
+    def _end_capture(self) -> Any:
         try:
-            work()
+            self._enqueue()
         except BackendError:
             # The stream must leave capture, whose own failure adds nothing.
             self._device.runtime.cudaStreamEndCapture(self._stream)

@@ -169,5 +169,6 @@ using std::min;
 #define __shfl_down_sync(mask, value, offset) cuda_on_cpu::ShuffleDown(value, offset)
 #define __stwb(target, value) cuda_on_cpu::StoreAligned(target, value)
 #define cudaGetLastError() cudaSuccess
+#define cudaGetErrorString(error) ((error) == cudaSuccess ? "no error" : "invalid argument")
 
 #endif  // MAGVIT_TESTS_KERNELS_CUDA_ON_CPU_H_

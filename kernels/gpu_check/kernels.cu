@@ -268,7 +268,7 @@ int main() {
   int devices = 0;
   const cudaError_t found = cudaGetDeviceCount(&devices);
   if (found != cudaSuccess || devices == 0) {
-    std::printf("{\"gpu\": null, \"ran\": 0, \"why\": \"no GPU: %s\"}\n",
+    std::printf("{\"gpu\": null, \"ran\": 0, \"skipped\": \"no GPU: %s\"}\n",
                 found != cudaSuccess ? cudaGetErrorString(found) : "none is visible");
     return 0;
   }

@@ -1,0 +1,255 @@
+"""Compares the CUDA operators of the native backend with the CPU's, and times them.
+
+    python kernels/gpu_check/check_operators.py
+
+On fresh random inputs of the encoder's sizes: the statistics pass with bias and residual, the pass
+that normalises into a border, pixels, and LFQ. Prints one line of JSON a case.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.native.cuda_operators import (
+    Addends,
+    CudaMap,
+    CudaOperators,
+    load_cuda_operators,
+)
+from magvit_runtime.native.program import FloatType
+from magvit_runtime.operators import GroupNormOptions, group_norm_silu, lfq
+from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
+from magvit_runtime.sessions.device_memory import LEGACY_STREAM, DeviceBuffer
+
+Size = tuple[int, int, int, int]
+
+# Channels, frames, height and width of the released encoder's levels.
+SIZES: tuple[Size, ...] = ((128, 17, 128, 128), (256, 17, 64, 64), (512, 5, 16, 16))
+# A half may be rounded the other way; float32 differs by the GPU's faster exponential.
+TOLERANCES: dict[FloatType, float] = {"float16": 1e-3, "float32": 5e-6}
+GROUPS, ROUNDS, LAUNCHES = 32, 5, 10
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Where the operators run.
+
+    Attributes:
+        device: The GPU.
+        operators: The operators.
+        stream: A stream.
+        memory: Frees what was allocated, at its end.
+    """
+
+    device: CudaDevice
+    operators: CudaOperators
+    stream: Any
+    memory: ExitStack
+
+    def upload(self, array: NDArray[Any]) -> int:
+        """Address of a copy of an array."""
+        address = self.allocate(array.nbytes)
+        kind = self.device.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        data = np.ascontiguousarray(array)
+        self.device.call("cudaMemcpy", address, data.ctypes.data, data.nbytes, kind)
+        self.device.synchronize(LEGACY_STREAM)
+        return address
+
+    def allocate(self, size: int) -> int:
+        """Address of zeros."""
+        buffer = DeviceBuffer(self.device, size)
+        self.memory.callback(buffer.close)
+        self.device.call("cudaMemsetAsync", buffer.pointer, 0, size, self.stream)
+        self.device.synchronize(self.stream)
+        return buffer.pointer
+
+    def download(self, address: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """A copy of what lies at an address."""
+        array = np.empty(shape, dtype)
+        kind = self.device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self.device.synchronize(self.stream)
+        self.device.call("cudaMemcpy", array.ctypes.data, address, array.nbytes, kind)
+        return array
+
+    def microseconds(self, launch: Callable[[], None]) -> float:
+        """GPU time of one launch of a row of them: the shortest of some rounds."""
+        call, flags = self.device.call, self.device.runtime.cudaEventDefault
+        start, end = (call("cudaEventCreateWithFlags", flags) for _ in range(2))
+        times = []
+        for _ in range(ROUNDS):
+            call("cudaEventRecord", start, self.stream)
+            for _ in range(LAUNCHES):
+                launch()
+            call("cudaEventRecord", end, self.stream)
+            self.device.synchronize(self.stream)
+            times.append(float(call("cudaEventElapsedTime", start, end)) * 1e3 / LAUNCHES)
+        return min(times)
+
+
+def main() -> None:
+    """Checks all sizes at batches of 1 and 8."""
+    seed = secrets.randbits(32)
+    device = open_device()
+    operators = load_cuda_operators()
+    with device.current():
+        stream = device.new_stream()
+        with ExitStack() as memory:
+            copy_rate = measure_copy(Gpu(device, operators, stream, memory), 2**28)
+        for size in SIZES:
+            for dtype in TOLERANCES:
+                for batch in (1, 8):
+                    with ExitStack() as memory:
+                        gpu = Gpu(device, operators, stream, memory)
+                        for row in check_case(gpu, batch, size, dtype, seed):
+                            rate = row.pop("bytes") / row["microseconds"] * 1e6
+                            row |= {"seed": seed, "of_copy": round(rate / copy_rate, 3)}
+                            print(json.dumps(row), flush=True)
+
+
+def measure_copy(gpu: Gpu, size: int) -> float:
+    """Bytes a second of a copy within the GPU, reads and writes counted."""
+    source, target = gpu.allocate(size), gpu.allocate(size)
+    kind = gpu.device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+    time = gpu.microseconds(
+        lambda: gpu.device.call("cudaMemcpyAsync", target, source, size, kind, gpu.stream)
+    )
+    return 2 * size / time * 1e6
+
+
+def check_case(
+    gpu: Gpu, batch: int, size: Size, dtype: FloatType, seed: int
+) -> list[dict[str, Any]]:
+    """The operators on one map: rows of a report, `bytes` being what a launch has to move."""
+    channels, *sizes = size
+    random = np.random.default_rng(seed)
+    plain = _map(batch, size, dtype)
+    shape = (batch, *sizes, channels)
+    features, residual = (random.standard_normal(shape, np.float32).astype(dtype) for _ in range(2))
+    bias, weight, shift = random.standard_normal((3, channels), np.float32)
+    bordered = replace(plain, before=(2, 1, 1), after=(0, 1, 1))
+    features_at, residual_at, sum_at = (
+        gpu.upload(features),
+        gpu.upload(residual),
+        gpu.allocate(plain.size),
+    )
+    output_at = gpu.allocate(bordered.size)
+    options = GroupNormOptions(
+        num_groups=GROUPS,
+        epsilon=1e-6,
+        weight=gpu.upload(weight),
+        bias=gpu.upload(shift),
+        activation=1,
+    )
+    moments = gpu.allocate(gpu.operators.workspace_bytes(plain.at(features_at), GROUPS))
+    addends = Addends(gpu.upload(bias), residual_at)
+
+    def statistics() -> None:
+        gpu.operators.statistics(
+            plain.at(features_at), addends, plain.at(sum_at), options, moments, int(gpu.stream)
+        )
+
+    def apply() -> None:
+        gpu.operators.apply(
+            plain.at(sum_at),
+            Addends(),
+            plain.dtype,
+            options,
+            moments,
+            bordered.at(output_at),
+            int(gpu.stream),
+        )
+
+    statistics_time, apply_time = gpu.microseconds(statistics), gpu.microseconds(apply)
+    expected_sum = (features.astype(np.float32) + bias + residual).astype(dtype)
+    found_sum = gpu.download(sum_at, shape, dtype)
+    normalized = group_norm_silu(np.moveaxis(expected_sum, -1, 1), weight, shift, GROUPS)
+    border = [(0, 0), *zip(bordered.before, bordered.after, strict=True), (0, 0)]
+    expected = np.pad(np.moveaxis(normalized, 1, -1), border)
+    found = gpu.download(output_at, expected.shape, dtype)
+    facts = {"shape": [batch, *size], "dtype": dtype}
+    rows = [
+        _row("statistics", facts, _error(found_sum, expected_sum), statistics_time, 3 * plain.size),
+        _row("apply", facts, _error(found, expected), apply_time, 2 * plain.size),
+    ]
+    if channels == SIZES[-1][0]:
+        rows.append(_check_lfq(gpu, batch, size, dtype, random))
+    if channels == SIZES[0][0]:
+        rows.append(_check_pixels(gpu, bordered, random))
+    return rows
+
+
+def _check_lfq(
+    gpu: Gpu, batch: int, size: Size, dtype: FloatType, random: np.random.Generator
+) -> dict[str, Any]:
+    sizes, bits = size[1:], 18
+    latents = _map(batch, (bits, *sizes), dtype)
+    values = random.standard_normal((batch, *sizes, latents.pitch), np.float32).astype(dtype)
+    source, ids = gpu.upload(values), gpu.allocate(4 * values[..., 0].size)
+    channels_first = gpu.allocate(4 * bits * values[..., 0].size)
+    time = gpu.microseconds(
+        lambda: gpu.operators.lfq(latents.at(source), ids, channels_first, int(gpu.stream))
+    )
+    expected = np.ascontiguousarray(np.moveaxis(values[..., :bits], -1, 1))
+    found = gpu.download(channels_first, expected.shape, "float32")
+    wrong = int((gpu.download(ids, (batch, *sizes), "int32") != lfq(expected)).sum())
+    facts = {"shape": [batch, bits, *sizes], "dtype": dtype}
+    moved = values.nbytes + 2 * found.nbytes
+    return _row("lfq", facts, wrong + _error(found, expected), time, moved)
+
+
+def _check_pixels(gpu: Gpu, features: CudaMap, random: np.random.Generator) -> dict[str, Any]:
+    target = replace(features, channels=3)
+    frames = random.integers(0, 256, (target.batch, *target.sizes, 3), np.uint8)
+    source, output = gpu.upload(frames), gpu.allocate(target.size)
+    time = gpu.microseconds(
+        lambda: gpu.operators.pixels(source, 127.5, -1.0, target.at(output), int(gpu.stream))
+    )
+    inside = frames.astype(np.float32) / np.float32(127.5) + np.float32(-1)
+    padding = [
+        (0, 0),
+        *zip(target.before, target.after, strict=True),
+        (0, target.pitch - target.channels),
+    ]
+    expected = np.pad(inside.astype(target.dtype), padding)
+    found = gpu.download(output, expected.shape, target.dtype)
+    facts = {"shape": [target.batch, 3, *target.sizes], "dtype": target.dtype}
+    return _row("pixels", facts, _error(found, expected), time, frames.nbytes + target.size)
+
+
+def _map(batch: int, size: Size, dtype: FloatType) -> CudaMap:
+    channels, frames, height, width = size
+    return CudaMap("", dtype, batch, (frames, height, width), channels)
+
+
+def _error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The largest error, relative above 1; infinite where something isn't finite."""
+    wanted = expected.astype(np.float32)
+    errors = np.abs(found.astype(np.float32) - wanted) / (1 + np.abs(wanted))
+    return float(np.where(np.isfinite(errors), errors, np.inf).max())
+
+
+def _row(
+    operator: str, facts: dict[str, Any], error: float, microseconds: float, moved: int
+) -> dict[str, Any]:
+    tolerance = TOLERANCES[facts["dtype"]]
+    return {
+        "operator": operator,
+        **facts,
+        "passed": error <= tolerance,
+        "max_error": min(error, 1e30),
+        "tolerance": tolerance,
+        "microseconds": round(microseconds, 2),
+        "bytes": moved,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Makes what is measured and what it is compared with.
+
+python kernels/gpu_check/prepare.py bundle BUNDLE            full size, generated weights
+python kernels/gpu_check/prepare.py reference BUNDLE NPZ     float32 latents of a few clips
+python kernels/gpu_check/prepare.py engine BUNDLE FLAVOUR    an FP16 engine with our plugins
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from magvit_runtime.engines import Flavour
+
+MODEL = "open-magvit2-video-128"
+BATCHES = (1, 4, 8)
+
+
+def export_bundle(bundle: Path) -> None:
+    """A bundle of the released size, in float32 and in half precision."""
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_tokenizer
+
+    for precision in ("fp32", "fp16"):
+        export_tokenizer(find_model(MODEL), bundle, weights="seeded", precision=precision)
+
+
+def write_reference(bundle: Path, path: Path) -> None:
+    """Drawn, noisy and grey clips, and the latents that the native backend gives on the CPU."""
+    from magvit_runtime import open_bundle
+    from magvit_runtime.native.cpu_encoder import CpuEncoder
+    from magvit_runtime.native.lowering import lower
+    from magvit_runtime.native.onnx_file import read_graph
+    from magvit_runtime.verification_clips import verification_clips
+
+    opened = open_bundle(bundle)
+    _, graph = opened.encoder("fp32")
+    clips = verification_clips(graph.inputs[0].shape[1:])[:3]
+    encoder = CpuEncoder(lower(read_graph(opened.verified_graph(graph))))
+    _, latents = encoder.run(clips)
+    encoder.close()
+    np.savez(path, clips=clips, latents=latents)
+
+
+def build(bundle: Path, flavour: Flavour) -> None:
+    """An engine for this GPU, for batches of 1 to 8."""
+    from magvit_export.engines import BuildOptions, build_engine, plan_build
+    from magvit_runtime import open_bundle
+    from magvit_runtime.engines.finding import this_machine
+
+    opened = open_bundle(bundle)
+    options = BuildOptions(flavour=flavour, profile="/".join(map(str, BATCHES)))
+    record = build_engine(opened, plan_build(opened, options, this_machine())).engine.record
+    facts = {"build_seconds": record.build_seconds, "plugin_layers": record.plugin_layers}
+    print(json.dumps({"way": f"{flavour} build", **facts, "passed": bool(record.plugin_layers)}))
+
+
+if __name__ == "__main__":
+    action, *rest = sys.argv[1:]
+    if action == "bundle":
+        export_bundle(Path(rest[0]))
+    elif action == "reference":
+        write_reference(Path(rest[0]), Path(rest[1]))
+    else:
+        build(Path(rest[0]), "tensorrt" if rest[1] == "tensorrt" else "tensorrt-rtx")

@@ -1,0 +1,81 @@
+// What a pass over a channels-last feature map reads: values as they are stored, or sums that it
+// makes on the way. A pass fetches several vectors before it uses the first, to keep enough memory
+// requests in flight.
+#ifndef MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_
+#define MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_
+
+#include <cstdint>
+
+#include "tensor/half.h"
+#include "tensor/vector_access.cuh"
+
+namespace magvit {
+
+// The values lie in memory.
+template <typename T, int kVector>
+struct StoredFeatures {
+  static constexpr int kWidth = kVector;
+  struct Constants {};
+  using Fetched = Vector<T, kVector>;
+
+  const T* features;
+
+  __device__ Constants ForChannels(int, int) const { return {}; }
+  __device__ Fetched Fetch(int64_t offset) const { return LoadVector<kVector>(features + offset); }
+  __device__ Vector<T, kVector> Value(const Fetched& fetched, const Constants&) const {
+    return fetched;
+  }
+  __device__ void Keep(const Vector<T, kVector>&, int64_t) const {}
+};
+
+// The values are a conv's result plus its bias and a residual, rounded to TSum once.
+template <typename T, typename TSum, int kVector>
+struct SummedFeatures {
+  static constexpr int kWidth = kVector;
+  struct Constants {
+    float bias[kVector];
+  };
+  struct Fetched {
+    Vector<T, kVector> features;
+    Vector<TSum, kVector> residual;
+  };
+
+  const T* features;
+  const float* bias;     // [C], or null
+  const TSum* residual;  // or null
+  TSum* sum;             // where Keep puts the sums; may be `features` where the types are the same
+
+  __device__ Constants ForChannels(int first, int channels) const {
+    Constants constants;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      constants.bias[i] = bias != nullptr && first + i < channels ? bias[first + i] : 0.0f;
+    }
+    return constants;
+  }
+
+  __device__ Fetched Fetch(int64_t offset) const {
+    Fetched fetched = {};
+    fetched.features = LoadVector<kVector>(features + offset);
+    if (residual != nullptr) fetched.residual = LoadVector<kVector>(residual + offset);
+    return fetched;
+  }
+
+  __device__ Vector<TSum, kVector> Value(const Fetched& fetched, const Constants& constants) const {
+    Vector<TSum, kVector> value;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      value.values[i] = FromFloat<TSum>(ToFloat(fetched.features.values[i]) + constants.bias[i] +
+                                        ToFloat(fetched.residual.values[i]));
+    }
+    return value;
+  }
+
+  __device__ void Keep(const Vector<TSum, kVector>& value, int64_t offset) const {
+    StoreVector(value, sum + offset);
+  }
+};
+
+}  // namespace magvit
+
+#endif  // MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_

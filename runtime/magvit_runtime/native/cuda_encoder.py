@@ -1,0 +1,187 @@
+"""Runs an encoder's program on an NVIDIA GPU.
+
+Everything but cuDNN's own calls is tested on a stand-in for the GPU that runs our kernels on the
+CPU; the whole has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from queue import LifoQueue
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.native.conv_plans import ConvPrecision, PlanCache
+from magvit_runtime.native.cuda_launches import ConvLibrary, LoadedProgram
+from magvit_runtime.native.cuda_operators import CudaOperators, load_cuda_operators
+from magvit_runtime.native.cuda_parameters import CudaParameters
+from magvit_runtime.native.cuda_worker import CudaWorker
+from magvit_runtime.native.cudnn_convs import CudnnConvs, import_cudnn
+from magvit_runtime.native.program import Program
+from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
+from magvit_runtime.sessions.shaped_run import LaunchMode
+
+_LOG = logging.getLogger("magvit_runtime.native")
+
+
+class CudaEncoder:
+    """An encoder on one GPU: the first that CUDA_VISIBLE_DEVICES shows.
+
+    Thread-safe: as many batches run at once as there are workers, each with its own stream and
+    memory; others wait. `close` must not overlap with a run.
+
+    Args:
+        program: What it computes.
+        precision: fp16 for a graph in half precision, tf32 or fp32 for one in float32.
+        device: The GPU.
+        operators: All but the convs.
+        convs: The convs; closed with the encoder.
+        workers: Batches at once.
+
+    Raises:
+        InputError: `workers` isn't positive.
+        BackendError: The GPU's memory is short.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        precision: ConvPrecision,
+        device: CudaDevice,
+        operators: CudaOperators,
+        convs: ConvLibrary,
+        workers: int = 1,
+    ) -> None:
+        self._channels = program.convs[0].weight.shape[1]
+        # The last used first: what it needs is still in the caches.
+        self._free: LifoQueue[CudaWorker] = LifoQueue()
+        self._workers = workers
+        with device.current(), ExitStack() as opened:
+            opened.callback(convs.close)
+            if workers < 1:
+                raise InputError("`workers` must be positive", found=workers)
+            parameters = CudaParameters(device, program)
+            opened.callback(parameters.close)
+            launches = LaunchMode(captures=True, description="CUDA graphs, captured for each shape")
+            loaded = LoadedProgram(
+                program, precision, device, operators, convs, parameters, launches
+            )
+            for _ in range(workers):
+                worker = CudaWorker(loaded)
+                opened.callback(worker.close)
+                self._free.put(worker)
+            self._opened = opened.pop_all()
+        self._loaded: LoadedProgram | None = loaded
+
+    @property
+    def device(self) -> CudaDevice:
+        """The GPU."""
+        return self._open.device
+
+    @property
+    def launches(self) -> str:
+        """How runs reach the GPU by now, for people to read."""
+        return self._open.launches.description
+
+    @property
+    def workers(self) -> int:
+        """Batches that run at once."""
+        return self._workers
+
+    def run(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Encodes a batch.
+
+        Args:
+            frames: uint8 [N, T, H, W, 3] (or [N, H, W, 3] for images).
+
+        Returns:
+            int32 ids [N, t, h, w] and float32 latents [N, C, t, h, w] (or without t).
+
+        Raises:
+            InputError: The array isn't such a batch.
+            BackendError: CUDA or cuDNN failed, or the encoder is closed.
+        """
+        is_video = self._open.program.is_video
+        rank = 5 if is_video else 4
+        if frames.dtype != np.uint8 or frames.ndim != rank or frames.shape[-1] != self._channels:
+            raise InputError(
+                "the encoder takes frames",
+                found=f"{frames.dtype} {list(frames.shape)}",
+                expected=f"uint8 of rank {rank} with {self._channels} channels",
+            )
+        with self._worker() as worker:
+            ids, latents = worker.run(frames if is_video else frames[:, None])
+        return (ids, latents) if is_video else (ids[:, 0], latents[:, :, 0])
+
+    def close(self) -> None:
+        """Frees the GPU's memory; a second call does nothing."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            return
+        with loaded.device.current():
+            try:
+                self._opened.close()
+            except BackendError as error:
+                # After a failure of the GPU nothing can be freed, and nothing need be.
+                _LOG.warning("closing an encoder: %s", error)
+
+    @property
+    def _open(self) -> LoadedProgram:
+        if self._loaded is None:
+            raise BackendError("this encoder is closed")
+        return self._loaded
+
+    @contextmanager
+    def _worker(self) -> Iterator[CudaWorker]:
+        worker = self._free.get()
+        try:
+            with self._open.device.current():
+                yield worker
+        finally:
+            self._free.put(worker)
+
+
+def open_cuda_encoder(
+    program: Program, precision: str, plans: Path | None, workers: int = 1
+) -> CudaEncoder:
+    """Opens an encoder on this machine's GPU, with cuDNN's convs.
+
+    Args:
+        program: What it computes.
+        precision: Precision of its graph: fp16, tf32 or fp32.
+        plans: Folder, in a bundle, that keeps which plans of cuDNN are the fastest here; None
+            finds them anew. A shape's first run takes as long as that.
+        workers: Batches at once; each costs the memory of a run.
+
+    Raises:
+        InputError: `workers` isn't positive.
+        BackendError: Another precision, or not the graph's; there is no GPU, cuDNN or library of
+            operators.
+    """
+    known = next((name for name in get_args(ConvPrecision) if name == precision), None)
+    if known is None:
+        raise BackendError(
+            "the native backend doesn't compute in this precision on a GPU",
+            found=precision,
+            expected=" or ".join(get_args(ConvPrecision)),
+        )
+    is_half = any(conv.weight.dtype == np.float16 for conv in program.convs)
+    if is_half != (known == "fp16"):
+        raise BackendError(
+            "the graph isn't of the precision asked for",
+            found="a graph with half weights" if is_half else "a float32 graph",
+            expected=known,
+        )
+    device = open_device()
+    operators = load_cuda_operators()
+    cudnn = import_cudnn()
+    with device.current():
+        cache = PlanCache(plans, device.name, str(cudnn.backend_version()))
+        convs = CudnnConvs(device, cudnn, cache)
+    return CudaEncoder(program, known, device, operators, convs, workers)

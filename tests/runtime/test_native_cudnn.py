@@ -1,0 +1,279 @@
+"""How cuDNN is asked: with its real Python package where that is installed, else with a stand-in.
+
+The stand-in has plans with names, notes and times, and none of cuDNN's arithmetic.
+"""
+
+# Names and signatures are those of cuDNN.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import stand_in_gpu
+from stand_in_gpu import Cuda
+
+from magvit_runtime.errors import BackendError
+from magvit_runtime.native.conv_plans import ConvGeometry, Padding, PlanCache
+from magvit_runtime.native.cudnn_convs import CudnnConvs, conv_graph, import_cudnn
+from magvit_runtime.sessions.cuda_device import open_device
+
+CAUSAL = ConvGeometry(
+    precision="fp16",
+    batch=2,
+    sizes=(5, 9, 11),
+    in_channels=16,
+    out_channels=24,
+    kernel=(3, 3, 3),
+    stride=(1, 2, 2),
+    pads_before=(2, 1, 1),
+    pads_after=(0, 1, 1),
+)
+IMAGE = replace(CAUSAL, sizes=(1, 9, 11), kernel=(1, 3, 3), pads_before=(0, 1, 1), stride=(1, 1, 1))
+
+
+@pytest.mark.parametrize("geometry", [CAUSAL, IMAGE, replace(CAUSAL, precision="fp32")])
+@pytest.mark.parametrize("padding", ["implied", "border"])
+def test_cudnn_reads_the_graph_as_this_conv(geometry: ConvGeometry, padding: Padding) -> None:
+    cudnn = pytest.importorskip("cudnn", reason="pip install nvidia-cudnn-frontend")
+    graph, tensors = conv_graph(cudnn, geometry, padding)
+    (node,) = graph.nodes
+    axes = list(range(3)) if geometry is not IMAGE else [1, 2]
+    sizes = geometry.sizes if padding == "implied" else geometry.padded_sizes
+    assert tensors["image"].dim == [2, 16, *(sizes[axis] for axis in axes)]
+    assert tensors["weight"].dim == [24, 16, *(geometry.kernel[axis] for axis in axes)]
+    # What cuDNN's own rule makes of tensors, padding and stride.
+    from cudnn import _pygraph
+
+    assert _pygraph._conv_fprop_dims(node) == tensors["output"].dim
+    for tensor in tensors.values():
+        assert tensor.stride[1] == 1
+        assert tensor.stride[-1] == tensor.dim[1]
+        assert tensor.stride[0] * tensor.dim[0] == _size(tensor.dim)
+
+
+def _size(dims: list[int]) -> int:
+    return dims[0] * (_size(dims[1:]) if len(dims) > 1 else 1)
+
+
+class RefusedError(Exception):
+    """cuDNN's error for what it has no plan for."""
+
+
+class Knob(SimpleNamespace):
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+class StandInCudnn(ModuleType):
+    """Two engines for either padding; engine 9 can't be built, and asks for no time."""
+
+    cudnnGraphNotSupportedError = RefusedError  # noqa: N815
+    data_type = SimpleNamespace(HALF="half", FLOAT="float")
+    heur_mode = SimpleNamespace(A="A", B="B", FALLBACK="FALLBACK")
+    numerical_note = SimpleNamespace(
+        REDUCED_PRECISION_REDUCTION="reduced",
+        DOWN_CONVERT_INPUTS="down",
+        NONDETERMINISTIC="random",
+        TENSOR_CORE="tensor core",
+    )
+    knob_type = SimpleNamespace(__members__={"TILE_M": Knob(name="TILE_M")})
+
+    def __init__(self) -> None:
+        super().__init__("cudnn")
+        self.engines = [9, 3, 4]
+        self.graphs: list[StandInGraph] = []
+        self.executed: list[tuple[int, dict[str, int]]] = []
+        self.handles = 0
+
+    def backend_version(self) -> int:
+        return 91900
+
+    def create_handle(self) -> object:
+        self.handles += 1
+        return object()
+
+    def destroy_handle(self, handle: object) -> None:
+        self.handles -= 1
+
+    def set_stream(self, handle: object, stream: int) -> None: ...
+
+    def pygraph(self, **options: Any) -> StandInGraph:
+        self.graphs.append(StandInGraph(self))
+        return self.graphs[-1]
+
+
+class StandInTensor:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: self
+
+
+class StandInGraph:
+    def __init__(self, cudnn: StandInCudnn) -> None:
+        self.cudnn = cudnn
+        self.plans: list[tuple[int, dict[Knob, int]]] = []
+        self.notes: list[str] = []
+
+    def tensor(self, **facts: Any) -> StandInTensor:
+        return StandInTensor()
+
+    def conv_fprop(self, **facts: Any) -> StandInTensor:
+        return StandInTensor()
+
+    def deselect_numeric_notes(self, notes: list[str]) -> None:
+        self.notes = notes
+
+    def create_execution_plans(self, modes: list[str]) -> None:
+        if not self.cudnn.engines:
+            raise RefusedError("no engine for this conv")
+        knob = self.cudnn.knob_type.__members__["TILE_M"]
+        self.plans = [(engine, {knob: 64}) for engine in self.cudnn.engines]
+
+    def create_execution_plan(self, engine: int, knobs: dict[Knob, int]) -> None:
+        if engine not in self.cudnn.engines:
+            raise RuntimeError("no such engine")
+        self.plans.append((engine, knobs))
+
+    def get_execution_plan_count(self) -> int:
+        return len(self.plans)
+
+    def build_plan_at_index(self, index: int) -> None:
+        if self.plans[index][0] == 9:
+            raise RefusedError("engine 9 can't be built")
+
+    def get_workspace_size_plan_at_index(self, index: int) -> int:
+        return 100 * self.plans[index][0]
+
+    def get_engine_and_knobs_at_index(self, index: int) -> tuple[int, dict[Knob, int]]:
+        return self.plans[index]
+
+    def execute_plan_at_index(
+        self, pack: dict[Any, int], workspace: int, index: int, handle: object
+    ) -> None:
+        assert len(pack) == 3
+        engine, knobs = self.plans[index]
+        self.cudnn.executed.append((engine, {knob.name: n for knob, n in knobs.items()}))
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    return stand_in_gpu.install(monkeypatch)[0]
+
+
+def open_convs(cudnn: StandInCudnn, folder: Path) -> CudnnConvs:
+    device = open_device()
+    return CudnnConvs(device, cudnn, PlanCache(folder / "engines", device.name, "91900"))
+
+
+def run(convs: CudnnConvs, geometry: ConvGeometry = CAUSAL) -> None:
+    queue = convs.open_queue(7)
+    convs.enqueue(geometry, queue, image=1, weight=2, output=3, workspace=4)
+    convs.close_queue(queue)
+
+
+# Of engines 3 and 4, five rounds each, with implied padding and then with a border.
+TIMES = [3.0] * 5 + [2.0] * 4 + [1.9] + [1.5] * 5 + [2.5] * 5
+
+
+def test_the_fastest_plan_is_chosen_run_and_kept(cuda: Cuda, tmp_path: Path) -> None:
+    cudnn = StandInCudnn()
+    convs = open_convs(cudnn, tmp_path)
+    blocks = len(cuda.blocks)
+    cuda.milliseconds = list(TIMES)
+    plan = convs.plan(CAUSAL)
+    assert (plan.padding, plan.engine, plan.knobs) == ("border", 3, {"TILE_M": 64})
+    assert (plan.workspace, plan.microseconds) == (300, 1500.0)
+    assert len(cuda.blocks) == blocks
+    cudnn.executed.clear()
+    run(convs)
+    assert cudnn.executed == [(3, {"TILE_M": 64})]
+    convs.close()
+    assert cudnn.handles == 0
+    assert not cuda.live["stream"]
+
+    # Another process needs no times.
+    again = open_convs(cudnn, tmp_path)
+    assert again.plan(CAUSAL) == plan
+    run(again)
+    assert cudnn.executed[-1] == (3, {"TILE_M": 64})
+
+
+def test_without_padding_there_is_one_way(cuda: Cuda, tmp_path: Path) -> None:
+    convs = open_convs(StandInCudnn(), tmp_path)
+    cuda.milliseconds = TIMES[:10]
+    plan = convs.plan(replace(CAUSAL, pads_before=(0, 0, 0), pads_after=(0, 0, 0)))
+    assert (plan.padding, plan.engine, plan.microseconds) == ("implied", 4, 1900.0)
+
+
+@pytest.mark.parametrize(("engine", "knob"), [(8, "TILE_M"), (3, "KNOB_OF_ANOTHER_VERSION")])
+def test_a_kept_plan_that_cudnn_has_not_is_timed_anew(
+    cuda: Cuda, tmp_path: Path, engine: int, knob: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = PlanCache(tmp_path / "engines", "Stand-in GPU", "91900")
+    convs = open_convs(StandInCudnn(), tmp_path)
+    cuda.milliseconds = list(TIMES)
+    plan = convs.plan(CAUSAL)
+    cache.put(CAUSAL, type(plan)(plan.padding, engine, {knob: 64}, plan.workspace, 1.0))
+    cache.save()
+    convs = open_convs(StandInCudnn(), tmp_path)
+    cuda.milliseconds = list(TIMES)
+    assert convs.plan(CAUSAL) == plan
+    assert "is timed anew" in caplog.text
+
+
+def test_float32_leaves_out_tensor_cores_and_tf32_does_not(cuda: Cuda, tmp_path: Path) -> None:
+    cudnn = StandInCudnn()
+    convs = open_convs(cudnn, tmp_path)
+    for precision in ("fp32", "tf32", "fp16"):
+        cuda.milliseconds = list(TIMES)
+        convs.plan(replace(CAUSAL, precision=precision))
+        assert ("tensor core" in cudnn.graphs[-1].notes) == (precision == "fp32")
+        assert {"reduced", "down", "random"} <= set(cudnn.graphs[-1].notes)
+
+
+def test_no_plan_at_all_is_an_error_that_says_why(cuda: Cuda, tmp_path: Path) -> None:
+    cudnn = StandInCudnn()
+    cudnn.engines = []
+    convs = open_convs(cudnn, tmp_path)
+    blocks = len(cuda.blocks)
+    with pytest.raises(BackendError, match=r"no plan .* no engine for this conv.*onnxruntime"):
+        convs.plan(CAUSAL)
+    assert len(cuda.blocks) == blocks
+
+
+def test_a_conv_that_fails_is_named(
+    cuda: Cuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convs = open_convs(StandInCudnn(), tmp_path)
+    cuda.milliseconds = list(TIMES)
+    convs.plan(CAUSAL)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+
+    monkeypatch.setattr(StandInGraph, "execute_plan_at_index", fail)
+    with pytest.raises(BackendError, match=r"fp16 2x5x9x11 16>24 .*EXECUTION_FAILED"):
+        run(convs)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cudnn", None)
+    with pytest.raises(BackendError, match=r"needs cuDNN 9 .*magvit-runtime\[native-cuda\]"):
+        import_cudnn()
+
+
+def test_a_package_without_cudnn_itself_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = StandInCudnn()
+    monkeypatch.setitem(sys.modules, "cudnn", cudnn)
+
+    def missing() -> int:
+        raise RuntimeError("Unable to find symbol cudnnGetVersion")
+
+    cudnn.backend_version = missing  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match=r"cudnnGetVersion.*magvit-runtime\[native-cuda\]"):
+        import_cudnn()
