@@ -14,12 +14,8 @@ from magvit_runtime.engines.finding import find_engines, first_mismatch, this_ma
 from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.parity_stamps import graph_subject
 from magvit_runtime.sessions import Session, open_encoder
-from magvit_runtime.sessions.selection import (
-    GRAPH_BACKENDS,
-    GraphBackend,
-    native_refusal,
-    open_engine,
-)
+from magvit_runtime.sessions.graph_backends import GRAPH_BACKENDS, GraphBackend, why_not
+from magvit_runtime.sessions.selection import open_engine
 from magvit_runtime.tensor_check import check_array
 from magvit_runtime.verification_clips import in_batches
 
@@ -68,7 +64,7 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
     for precision, graph in bundle.manifest.encoder.items():
         batch, *clip_shape = graph.inputs[0].shape
         for backend in GRAPH_BACKENDS:
-            if backend == "native" and native_refusal(precision):
+            if why_not(backend, precision):
                 continue
             yield Candidate(
                 graph_subject(backend, precision),

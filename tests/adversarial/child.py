@@ -23,6 +23,7 @@ import numpy as np
 from magvit_runtime import Classifier, MagvitError, Tokenizer, open_bundle
 from magvit_runtime.engines.finding import check_plan, find_engines, first_mismatch, this_machine
 from magvit_runtime.operators import plugin_library
+from magvit_runtime.sessions import Backend
 
 # A bomb that asks for more than this fails in this process, and not in the whole machine.
 MEMORY_LIMIT = 12 * 2**30
@@ -38,8 +39,17 @@ def note_open(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def tokenize(path: Path) -> None:
-    with Tokenizer.open(path, threads=1) as tokenizer:
-        check_ids(tokenizer, np.zeros((1, 2, 4, 4, 3), np.uint8))
+    """In every backend that reads graphs; what one of them refuses, the others meet too."""
+    refusals = []
+    backends: tuple[Backend, ...] = ("native", "onnxruntime")
+    for backend in backends:
+        try:
+            with Tokenizer.open(path, backend=backend, threads=1) as tokenizer:
+                check_ids(tokenizer, np.zeros((1, 2, 4, 4, 3), np.uint8))
+        except MagvitError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
 
 
 def check_ids(tokenizer: Tokenizer, clips: np.ndarray) -> None:

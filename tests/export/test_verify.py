@@ -150,9 +150,7 @@ def test_a_changed_file_is_named(bundle: Path) -> None:
 
 
 def test_nothing_compared_is_no_proof(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "magvit_runtime.verification_candidates.native_refusal", lambda _: "not in this test"
-    )
+    monkeypatch.setattr("magvit_runtime.verification_candidates.GRAPH_BACKENDS", ("onnxruntime",))
     encoders = json.loads((bundle / "bundle.json").read_text())["encoder"]
     edit_manifest(bundle, encoder={"fp32": encoders["fp32"]})
     outcome = verify(bundle, against="fp32")

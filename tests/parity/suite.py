@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from magvit_export.config import TokenizerConfig
 from magvit_runtime.engines import list_gpus
 from magvit_runtime.engines.flavours import INSTALL, installed_flavours
 from magvit_runtime.manifest import Precision
-from magvit_runtime.sessions import Backend
+from magvit_runtime.sessions.graph_backends import GRAPH_BACKENDS, why_not
 
 Variant = Literal["raw", "ema"]
 
@@ -99,6 +99,8 @@ WAYS = (
     Way("onnxruntime", "fp32", rule="fp32"),
     Way("onnxruntime", "fp16", rule="fp16"),
     Way("native", "fp32", rule="fp32"),
+    Way("native-cuda", "fp32", rule="fp32"),
+    Way("native-cuda", "fp16", rule="fp16"),
     Way("tensorrt", "fp32", rule="tf32"),
     Way("tensorrt", "fp16", rule="fp16"),
     Way("tensorrt-rtx", "fp32", rule="tf32"),
@@ -115,10 +117,10 @@ def why_not_here(way: Way) -> str:
     """Why this machine can't run a way; "" where it can."""
     if way.backend == "pytorch":
         return ""
-    if way.backend not in get_args(Backend):
-        return f"this version has no backend {way.backend}"
-    if way.backend == "onnxruntime":
-        return "" if find_spec("onnxruntime") else "pip install 'magvit-runtime[cpu]'"
+    if way.backend == "onnxruntime" and not find_spec("onnxruntime"):
+        return "pip install 'magvit-runtime[cpu]'"
+    if way.backend in GRAPH_BACKENDS:
+        return why_not(way.backend, way.precision)
     if way.backend in INSTALL:
         if not list_gpus():
             return "no NVIDIA GPU here (nvidia-smi lists none)"

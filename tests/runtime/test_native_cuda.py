@@ -319,7 +319,10 @@ def test_the_session_on_a_gpu(
         assert ids.shape == (1, 3, 4, 4)
         assert latents.shape == (1, 18, 3, 4, 4)
         facts = session.capabilities
-        assert (facts.backend, facts.device) == ("native", "Stand-in GPU (compute capability 8.9)")
+        assert (facts.backend, facts.device) == (
+            "native-cuda",
+            "Stand-in GPU (compute capability 8.9)",
+        )
         assert (facts.workers, facts.threads) == (1, 0)
         assert facts.launches == "CUDA graphs, captured for each shape"
     assert not cuda.blocks

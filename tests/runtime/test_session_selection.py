@@ -51,7 +51,7 @@ def test_where_the_native_backend_cant_onnxruntime_does(
 def test_on_a_gpu_onnxruntime_comes_first(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("magvit_runtime.sessions.selection._onnxruntime_has_gpu", lambda: True)
+    monkeypatch.setattr("magvit_runtime.sessions.selection.onnxruntime_has_gpu", lambda: True)
     first, second = find_options(open_bundle(tiny_bundle))
     assert (first.subject, second.subject) == ("onnxruntime fp32", "native fp32")
     assert first.reason.endswith("ONNX Runtime can use the GPU")
@@ -71,7 +71,7 @@ def test_an_unknown_backend_lists_those_there_are(graph: Path) -> None:
     with pytest.raises(InputError) as error:
         open_graph(graph, precision="fp32", backend="abacus")
     assert str(error.value).startswith(
-        "no backend is named 'abacus': expected auto, native, onnxruntime"
+        "no backend is named 'abacus': expected auto, native, native-cuda"
     )
 
 

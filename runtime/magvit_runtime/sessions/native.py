@@ -64,7 +64,7 @@ class NativeSession(Closing):
         )
         onnx.tensors.release()  # The encoder has the weights as it needs them.
         self._capabilities = Capabilities(
-            backend="native",
+            backend="native" if device == "cpu" else "native-cuda",
             version=version("magvit-runtime"),
             device=_describe(self._encoder),
             precision=precision,

@@ -15,15 +15,19 @@ from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.parity_stamps import check_stamp, graph_subject
+from magvit_runtime.sessions.graph_backends import (
+    GRAPH_BACKENDS,
+    GraphBackend,
+    onnxruntime_has_gpu,
+    why_not,
+)
 from magvit_runtime.sessions.protocol import Session
 from magvit_runtime.tuning_file import tuned_seconds
 
 if TYPE_CHECKING:
     from magvit_runtime.engines.finding import Engine
 
-Backend = Literal["auto", "native", "onnxruntime", "tensorrt", "tensorrt-rtx"]
-GraphBackend = Literal["native", "onnxruntime"]
-GRAPH_BACKENDS: tuple[GraphBackend, ...] = get_args(GraphBackend)
+Backend = Literal["auto", "native", "native-cuda", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +88,12 @@ def open_encoder(
     if backend == "auto":
         return _open_first(bundle, _fastest_first(bundle, options), require_parity)
     asked_for = next((option for option in options if option.backend == backend), None)
-    if asked_for is None and backend == "native":
+    if asked_for is None and backend in ("native", "native-cuda"):
         chosen = bundle.encoder(precision)[0]
         raise BackendError(
-            native_refusal(chosen), found=chosen, mend="use precision='fp32' or another backend"
+            f"{backend} can't run the {chosen} graph of {bundle.path} here",
+            found=why_not(backend, chosen),
+            mend="use another precision or backend",
         )
     if asked_for is None:
         raise BackendError(
@@ -105,8 +111,8 @@ def find_options(
 ) -> list[Option]:
     """The ways to run a bundle's encoder here, in the order that holds where nothing was timed.
 
-    Engines that fit this machine come first, then the graph: where ONNX Runtime can use a GPU, in
-    ONNX Runtime, else in the native backend, which is the faster one on a CPU.
+    Engines that fit this machine come first, then the graph: on a GPU in ONNX Runtime, then in the
+    native backend; on a CPU the other way round, as the native backend is the faster one there.
 
     Args:
         bundle: The bundle.
@@ -130,11 +136,16 @@ def find_options(
         for engine in engines
     ]
     chosen, graph = bundle.encoder(precision)
-    backends, where = GRAPH_BACKENDS, "on a CPU the native backend is the fastest"
-    if native_refusal(chosen):
-        backends, where = ("onnxruntime",), native_refusal(chosen)
-    elif _onnxruntime_has_gpu():
-        backends, where = backends[::-1], "ONNX Runtime can use the GPU"
+    backends = [backend for backend in GRAPH_BACKENDS if not why_not(backend, chosen)]
+    if onnxruntime_has_gpu():
+        backends.sort(key=lambda backend: backend != "onnxruntime")
+        where = "ONNX Runtime can use the GPU"
+    elif backends[0] == "native-cuda":
+        where = "the native backend can use the GPU"
+    elif backends[0] == "native":
+        where = "on a CPU the native backend is the fastest"
+    else:
+        where = why_not("native", chosen)
     return options + [
         Option(
             subject=graph_subject(backend, chosen),
@@ -147,11 +158,6 @@ def find_options(
         )
         for backend in backends
     ]
-
-
-def native_refusal(precision: Precision) -> str:
-    """Why the native backend doesn't run graphs of a precision here; "" where it does."""
-    return "" if precision == "fp32" else "the native backend computes in float32 on a CPU"
 
 
 def open_graph(
@@ -259,16 +265,6 @@ def _usable_engines(
     return usable, "" if usable else reasons[0]
 
 
-def _onnxruntime_has_gpu() -> bool:
-    from magvit_runtime.engines.gpus import list_gpus
-
-    if not list_gpus() or find_spec("onnxruntime") is None:
-        return False
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
 def _open_verified(
     bundle: Bundle, backend: GraphBackend, precision: Precision, threads: int | None, reason: str
 ) -> Session:
@@ -277,7 +273,8 @@ def _open_verified(
         return _open_onnx_runtime(path, precision=precision, threads=threads, reason=reason)
     from magvit_runtime.sessions.native import NativeSession
 
-    return NativeSession(path, precision=precision, threads=threads, reason=reason)
+    device: Literal["cpu", "cuda"] = "cuda" if backend == "native-cuda" else "cpu"
+    return NativeSession(path, precision=precision, threads=threads, reason=reason, device=device)
 
 
 def _open_onnx_runtime(graph: Path, *, precision: str, threads: int | None, reason: str) -> Session:
