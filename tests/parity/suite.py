@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -41,7 +41,7 @@ class Model:
     fixture: str
     entry: str
     topology: str | None = None
-    marks: tuple[pytest.MarkDecorator, ...] = ()
+    marks: tuple[pytest.MarkDecorator, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
