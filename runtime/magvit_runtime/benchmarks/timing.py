@@ -1,0 +1,56 @@
+"""Times several ways of doing the same thing in one run, in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Input = TypeVar("Input")
+Seconds = NDArray[np.float64]
+
+
+def time_interleaved(
+    calls: Mapping[str, Callable[[Input], object]],
+    inputs: Sequence[Input],
+    *,
+    repetitions: int,
+    rounds: int = 1,
+    warm_up: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[str, Seconds]:
+    """Seconds of each call, where all calls take turns.
+
+    In each round every call runs once, on the same input. The order of the calls and the input
+    rotate from round to round, so that a machine that slows down, a neighbour's work, or a cache
+    that the call before left warm, meets all of them alike.
+
+    Args:
+        calls: What to time, by name; each returns when its work is done.
+        inputs: Inputs to rotate, at least one.
+        repetitions: Parts of the run whose scatter makes the confidence intervals.
+        rounds: Rounds of each repetition.
+        warm_up: Rounds before those, which aren't timed.
+        clock: Seconds since any moment.
+        advance: Told of every round done, the warm-up's included.
+
+    Returns:
+        Seconds of each call by its name: float64 [repetitions, rounds].
+    """
+    names = list(calls)
+    seconds = {name: np.empty(repetitions * rounds) for name in names}
+    for i in range(-warm_up, repetitions * rounds):
+        first = i % len(names)
+        value = inputs[i % len(inputs)]
+        for name in names[first:] + names[:first]:
+            begin = clock()
+            calls[name](value)
+            elapsed = clock() - begin
+            if i >= 0:
+                seconds[name][i] = elapsed
+        advance(1)
+    return {name: values.reshape(repetitions, rounds) for name, values in seconds.items()}
