@@ -24,8 +24,9 @@ endif
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
 
-test: $(VENV)/.dev build/ctest/.built $(DISPATCH)  ## All tests: C++ and Python.
-	$(BIN)/ctest --test-dir build/ctest --output-on-failure
+test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH)  ## All tests: C++ and Python.
+	for build in ctest sanitize-address sanitize-thread; do \
+	    $(BIN)/ctest --test-dir build/$$build --output-on-failure || exit 1; done
 	MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) $(BIN)/python -m pytest
 
 lint: $(VENV)/.dev  ## Style and types.
@@ -59,6 +60,12 @@ $(VENV)/.dev: $(BIN)/python constraints-cpu.txt $(SOURCES)
 build/ctest/.built: $(VENV)/.dev $(shell git ls-files tests/kernels)
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/ctest -G Ninja -DMAGVIT_WERROR=ON $(CMAKE_FLAGS)
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/ctest
+	touch $@
+
+# The CPU operators and their tests, checked as they run.
+build/sanitize-%: $(VENV)/.dev $(shell git ls-files tests/kernels)
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B $@ -G Ninja -DMAGVIT_SANITIZE=$*
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build $@
 	touch $@
 
 # The genuine plugin registries of two TensorRT versions, which can't be installed side by side.

@@ -44,7 +44,9 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
     if against == "fp32":
         bundle.encoder("fp32")  # Names what to export where there is none.
         return graph_reference(
-            bundle, "its own fp32 graph in ONNX Runtime", subject=graph_subject("fp32")
+            bundle,
+            "its own fp32 graph in ONNX Runtime",
+            subject=graph_subject("onnxruntime", "fp32"),
         )
     path = Path(against)
     if path.suffix.lower() == ".npz" and path.is_file():

@@ -102,8 +102,8 @@ magvit_status CheckMap(const magvit_feature_map& map, int64_t channels) {
   }
   if (map.first_frames == nullptr) return MAGVIT_OK;
   if (map.background == nullptr) return MAGVIT_NULL_POINTER;
-  if (map.background_height < 1 || map.background_height > map.height ||
-      map.background_width < 1 || map.background_width > map.width) {
+  if (map.background_height < 1 || map.background_height > map.height || map.background_width < 1 ||
+      map.background_width > map.width) {
     return MAGVIT_BAD_BACKGROUND;
   }
   return MAGVIT_OK;
@@ -124,10 +124,10 @@ bool Covers(const ConvShape& shape, const magvit_feature_map& input,
 
 magvit_status CheckCall(const ConvShape& shape, const magvit_conv_call& call) {
   if (call.input == nullptr || call.output == nullptr) return MAGVIT_NULL_POINTER;
-  for (const auto& [map, channels] : {std::pair(call.input, shape.in_channels),
-                                      std::pair<const magvit_feature_map*, int64_t>(
-                                          call.output, shape.out_channels),
-                                      std::pair(call.residual, shape.out_channels)}) {
+  for (const auto& [map, channels] :
+       {std::pair(call.input, shape.in_channels),
+        std::pair<const magvit_feature_map*, int64_t>(call.output, shape.out_channels),
+        std::pair(call.residual, shape.out_channels)}) {
     if (map == nullptr) continue;
     if (const magvit_status status = CheckMap(*map, channels); status != MAGVIT_OK) return status;
   }

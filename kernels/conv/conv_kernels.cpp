@@ -35,9 +35,8 @@ void Run(const ConvTask& task) {
 }  // namespace MAGVIT_ISA
 
 const ConvKernels MAGVIT_CONV_KERNELS = {
-    MAGVIT_TEXT(MAGVIT_ISA),     MAGVIT_ISA::kLanes,      MAGVIT_ISA::kPanel,
-    MAGVIT_ISA::PackedSize,      MAGVIT_ISA::PackPanel,   MAGVIT_ISA::ScratchSize,
-    MAGVIT_ISA::Run,
+    MAGVIT_TEXT(MAGVIT_ISA), MAGVIT_ISA::kLanes,      MAGVIT_ISA::kPanel, MAGVIT_ISA::PackedSize,
+    MAGVIT_ISA::PackPanel,   MAGVIT_ISA::ScratchSize, MAGVIT_ISA::Run,
 };
 
 }  // namespace magvit

@@ -42,9 +42,8 @@ static inline const float* PixelOf(const MapView& view, int64_t frame, int64_t y
   if (has_own) return map.values + ((frame * map.height + y) * map.width + x) * map.channel_pitch;
   const int64_t row = BackgroundCoordinate(y, view.height, map.background_height);
   const int64_t column = BackgroundCoordinate(x, view.width, map.background_width);
-  return map.background +
-         ((frame * map.background_height + row) * map.background_width + column) *
-             map.channel_pitch;
+  return map.background + ((frame * map.background_height + row) * map.background_width + column) *
+                              map.channel_pitch;
 }
 
 // A 4x4 tile of the output, in all frames from its first on.

@@ -63,9 +63,10 @@ void GatherRow(const ConvTask& task, Reader& read, int64_t frame, int64_t y, int
   for (int64_t pixel = 0; pixel < KernelPixels(shape); ++pixel) {
     const int64_t at[3] = {pixel / (shape.kernel[1] * shape.kernel[2]),
                            pixel / shape.kernel[2] % shape.kernel[1], pixel % shape.kernel[2]};
-    const float* source = PixelOf(task.input, frame * shape.stride[0] - shape.pads_before[0] + at[0],
-                                  y * shape.stride[1] - shape.pads_before[1] + at[1],
-                                  x * shape.stride[2] - shape.pads_before[2] + at[2]);
+    const float* source =
+        PixelOf(task.input, frame * shape.stride[0] - shape.pads_before[0] + at[0],
+                y * shape.stride[1] - shape.pads_before[1] + at[1],
+                x * shape.stride[2] - shape.pads_before[2] + at[2]);
     for (int64_t channel = 0; is_whole && channel < channels; channel += kLanes) {
       read.MoveTo(channel);
       Store(source ? read(Load(source + channel)) : Lanes{},

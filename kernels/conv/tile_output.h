@@ -55,9 +55,9 @@ class TileOutput {
     const Lanes block_mean = Load(task_.means + channel);
     const Lanes difference = mean - block_mean;
     MAGVIT_ISA::Store(block_mean + difference * share, task_.means + channel);
-    MAGVIT_ISA::Store(Load(task_.deviations + channel) + deviations +
-                          difference * difference * (before * share),
-                      task_.deviations + channel);
+    MAGVIT_ISA::Store(
+        Load(task_.deviations + channel) + deviations + difference * difference * (before * share),
+        task_.deviations + channel);
   }
 
  private:

@@ -10,9 +10,9 @@
 namespace magvit {
 namespace MAGVIT_ISA {
 
-constexpr int kWindow = 6;                       // input pixels of a tile's height and width
+constexpr int kWindow = 6;  // input pixels of a tile's height and width
 constexpr int kProducts = kWindow * kWindow;
-constexpr int kMaxFrameTaps = 3;                 // kernel frames that the Winograd form takes
+constexpr int kMaxFrameTaps = 3;  // kernel frames that the Winograd form takes
 
 // One dimension of the inputs' transform.
 inline void TransformInputs(const Lanes (&d)[kWindow], Lanes (&v)[kWindow]) {

@@ -71,7 +71,8 @@ inline void FindWindow(const MapView& view, int64_t frame, int64_t y, int64_t x,
   const bool is_inside = map.first_frames == nullptr && y >= 0 && y + kWindow <= map.height &&
                          x >= 0 && x + kWindow <= map.width;
   if (is_inside) {
-    const float* first = map.values + ((frame * map.height + y) * map.width + x) * map.channel_pitch;
+    const float* first =
+        map.values + ((frame * map.height + y) * map.width + x) * map.channel_pitch;
     for (int i = 0; i < kProducts; ++i) {
       pixels[i] = first + (i / kWindow * map.width + i % kWindow) * map.channel_pitch;
     }
@@ -176,11 +177,11 @@ inline void MultiplyBlock(const ConvTask& task, const float* inputs, float* outp
           const int64_t tap = run.taps[i];
           const int64_t row = task.input_rows[frame - shape.pads_before[0] + tap];
           terms[i].inputs = inputs + (product * chunks * input_rows + row) * kLanes;
-          terms[i].weights = task.weights + ((product * panels + panel) * shape.kernel[0] + tap) *
-                                                tap_size;
+          terms[i].weights =
+              task.weights + ((product * panels + panel) * shape.kernel[0] + tap) * tap_size;
         }
-        const int64_t target = product * (task.last_panel - task.first_panel) + panel -
-                               task.first_panel;
+        const int64_t target =
+            product * (task.last_panel - task.first_panel) + panel - task.first_panel;
         Multiply(terms, run.term_count, chunks, input_rows * kLanes, count,
                  outputs + (target * output_rows + first_row) * kPanel);
       }
@@ -199,8 +200,7 @@ inline void StoreBlock(const ConvTask& task, const float* outputs) {
       for (int64_t vector = 0; vector < 2 * panels; ++vector) {
         const int64_t channel = task.first_panel * kPanel + vector * kLanes;
         if (channel >= task.pitch) break;
-        const float* source =
-            outputs + (vector / 2 * rows + row) * kPanel + vector % 2 * kLanes;
+        const float* source = outputs + (vector / 2 * rows + row) * kPanel + vector % 2 * kLanes;
         Lanes half[4][kWindow], values[kTilePixels];
         for (int j = 0; j < kWindow; ++j) {
           Lanes column[kWindow], transformed[4];

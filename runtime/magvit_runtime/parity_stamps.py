@@ -11,9 +11,9 @@ from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import ParityStamp, Precision
 
 
-def graph_subject(precision: Precision) -> str:
-    """Name under which the stamp of a graph in ONNX Runtime is kept; an engine's is its file's."""
-    return f"onnxruntime {precision}"
+def graph_subject(backend: str, precision: Precision) -> str:
+    """Name under which the stamp of a graph in a backend is kept; an engine's is its file's."""
+    return f"{backend} {precision}"
 
 
 def check_stamp(bundle: Bundle, subject: str, sha256: str) -> None:

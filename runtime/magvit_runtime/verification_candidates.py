@@ -10,11 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.bundle import Bundle, graph_sha256
-from magvit_runtime.engines.finding import Engine, find_engines, first_mismatch, this_machine
+from magvit_runtime.engines.finding import find_engines, first_mismatch, this_machine
 from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.parity_stamps import graph_subject
 from magvit_runtime.sessions import Session, open_encoder
-from magvit_runtime.sessions.selection import open_engine
+from magvit_runtime.sessions.selection import (
+    GRAPH_BACKENDS,
+    GraphBackend,
+    native_refusal,
+    open_engine,
+)
 from magvit_runtime.tensor_check import check_array
 from magvit_runtime.verification_clips import in_batches
 
@@ -62,17 +67,20 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
     """All graphs and engines of a bundle."""
     for precision, graph in bundle.manifest.encoder.items():
         batch, *clip_shape = graph.inputs[0].shape
-        yield Candidate(
-            graph_subject(precision),
-            "onnxruntime",
-            precision,
-            graph_sha256(bundle, graph),
-            graph,
-            tuple(clip_shape),
-            range(batch, batch + 1) if isinstance(batch, int) else range(1, 2**31),
-            (batch,) if isinstance(batch, int) else USUAL_BATCHES,
-            partial(_open_graph, bundle, precision),
-        )
+        for backend in GRAPH_BACKENDS:
+            if backend == "native" and native_refusal(precision):
+                continue
+            yield Candidate(
+                graph_subject(backend, precision),
+                backend,
+                precision,
+                graph_sha256(bundle, graph),
+                graph,
+                tuple(clip_shape),
+                range(batch, batch + 1) if isinstance(batch, int) else range(1, 2**31),
+                (batch,) if isinstance(batch, int) else USUAL_BATCHES,
+                partial(_open_graph, bundle, backend, precision),
+            )
     machine = this_machine()
     for engine in find_engines(bundle):
         key = engine.record.key
@@ -90,7 +98,7 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
             profile.clip,
             range(profile.minimum, profile.maximum + 1),
             tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),
-            partial(_open_engine, bundle, engine),
+            partial(open_engine, engine, "verified"),
         )
 
 
@@ -110,9 +118,5 @@ def run_clips(
         yield ids[:new], latents[:new]
 
 
-def _open_graph(bundle: Bundle, precision: Precision) -> Session:
-    return open_encoder(bundle, backend="onnxruntime", precision=precision)[1]
-
-
-def _open_engine(bundle: Bundle, engine: Engine) -> Session:
-    return open_engine(bundle, engine, "verified")[1]
+def _open_graph(bundle: Bundle, backend: GraphBackend, precision: Precision) -> Session:
+    return open_encoder(bundle, backend=backend, precision=precision)[1]

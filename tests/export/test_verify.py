@@ -83,8 +83,9 @@ def test_a_sound_bundle_gets_its_stamps(bundle: Path) -> None:
     assert code == 0
     assert facts["reference"].startswith("PyTorch float64, seeded weights")
     rows = {row["subject"]: row for row in facts["encoders"]}
-    assert set(rows) == {"onnxruntime fp32", "onnxruntime fp16"}
+    assert set(rows) == {"native fp32", "onnxruntime fp32", "onnxruntime fp16"}
     assert all(row["passed"] and row["wrong_ids"] == 0 for row in rows.values())
+    assert rows["native fp32"]["rms"] < 5e-5
     assert rows["onnxruntime fp32"]["rms"] < 5e-5 < rows["onnxruntime fp16"]["rms"] < 8e-3
     assert set(facts["stamped"]) == set(rows)
     stamp = manifest_of(bundle).parity["onnxruntime fp16"]
@@ -99,13 +100,13 @@ def test_a_sound_bundle_gets_its_stamps(bundle: Path) -> None:
 def test_without_weights_the_fp32_graph_is_the_reference(bundle: Path) -> None:
     code, facts = run(bundle, "--against", "fp32")
     assert code == 0
-    (row,) = facts["encoders"]
-    assert (row["subject"], row["backend"], row["passed"]) == (
-        "onnxruntime fp16",
+    rows = {row["subject"]: row for row in facts["encoders"]}
+    assert set(rows) == {"native fp32", "onnxruntime fp16"}
+    assert (rows["onnxruntime fp16"]["backend"], rows["onnxruntime fp16"]["passed"]) == (
         "onnxruntime",
         True,
     )
-    assert list(manifest_of(bundle).parity) == ["onnxruntime fp16"]
+    assert set(manifest_of(bundle).parity) == set(rows)
 
 
 @pytest.mark.parametrize("missing", ["torch", "weights"])
@@ -128,14 +129,14 @@ def test_wrong_weights_disagree_and_lose_their_stamp(bundle: Path) -> None:
     assert code == 1
     assert facts["passed"] is False
     assert facts["stamped"] == []
-    assert set(before) == {"onnxruntime fp16"}
-    assert manifest_of(bundle).parity == {}
+    assert set(before) == {"native fp32", "onnxruntime fp16"}
+    assert set(manifest_of(bundle).parity) == {"native fp32"}
 
 
 def test_one_that_fails_leaves_the_others_without_a_new_stamp(bundle: Path) -> None:
     spoil(bundle)
     outcome = verify(bundle, against="pytorch", batch_sizes="1")
-    assert [row["passed"] for row in outcome.facts["encoders"]] == [True, False]
+    assert [row["passed"] for row in outcome.facts["encoders"]] == [True, True, False]
     assert "DISAGREES" in outcome.text
     assert manifest_of(bundle).parity == {}
 
@@ -148,7 +149,10 @@ def test_a_changed_file_is_named(bundle: Path) -> None:
     assert f"{HALF} has changed since export" in facts["error"]
 
 
-def test_nothing_compared_is_no_proof(bundle: Path) -> None:
+def test_nothing_compared_is_no_proof(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "magvit_runtime.verification_candidates.native_refusal", lambda _: "not in this test"
+    )
     encoders = json.loads((bundle / "bundle.json").read_text())["encoder"]
     edit_manifest(bundle, encoder={"fp32": encoders["fp32"]})
     outcome = verify(bundle, against="fp32")
@@ -160,7 +164,7 @@ def test_another_bundle_is_a_reference(bundle: Path, exported: Path) -> None:
     outcome = verify(bundle, against=str(exported))
     assert outcome.passed
     assert outcome.facts["reference"].startswith("fp32 graph of trajectory-small")
-    assert len(outcome.facts["encoders"]) == 2
+    assert len(outcome.facts["encoders"]) == 3
 
 
 def test_a_bundle_of_other_tokens_is_none(bundle: Path, exported: Path, tmp_path: Path) -> None:
@@ -191,10 +195,12 @@ def test_stored_latents_are_a_reference(small_bundle: Path, tmp_path: Path) -> N
     path = Path(__file__).parents[1] / "golden" / "video_small.npz"
     outcome = verify(bundle, against=str(path), batch_sizes="1")
     assert outcome.passed
-    (row,) = outcome.facts["encoders"]
-    assert row["tokens"] == 64 + 128 + 225 + 640
-    assert row["changed_tokens"] == 0
-    assert row["max_latent_error"] <= 3e-4
+    rows = outcome.facts["encoders"]
+    assert [row["subject"] for row in rows] == ["native fp32", "onnxruntime fp32"]
+    for row in rows:
+        assert row["tokens"] == 64 + 128 + 225 + 640
+        assert row["changed_tokens"] == 0
+        assert row["max_latent_error"] <= 3e-4
     stamp = manifest_of(bundle).parity["onnxruntime fp32"]
     assert stamp.reference.startswith("latents of raw weights in video_small.npz, sha256 ")
 
@@ -207,7 +213,7 @@ def test_stored_latents_are_of_their_own_clips(bundle: Path, tmp_path: Path) -> 
     np.savez(reference, **{"a.x": frames[:2], "a.z_raw": latents[:2]})
     outcome = verify(bundle, against=str(reference), batch_sizes="1")
     assert outcome.passed
-    assert [row["tokens"] for row in outcome.facts["encoders"]] == [2 * 5 * 8 * 8] * 2
+    assert [row["tokens"] for row in outcome.facts["encoders"]] == [2 * 5 * 8 * 8] * 3
     with pytest.raises(InputError, match="has latents of its own clips only: found --clips"):
         verify(bundle, against=str(reference), clips=tmp_path / "clips.npy")
     # Clips of a size that the graph doesn't take prove nothing of it.
@@ -256,18 +262,18 @@ def test_the_users_clips_are_run_too(bundle: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(3).integers(0, 256, (3, 5, 16, 16, 3), np.uint8)
     np.save(tmp_path / "clips.npy", noise)
     outcome = verify(bundle, against="fp32", clips=tmp_path / "clips.npy", batch_sizes="2")
-    (row,) = outcome.facts["encoders"]
-    assert row["tokens"] == (OUR_CLIPS + 3) * 5 * 8 * 8
+    *_, half = outcome.facts["encoders"]
+    assert half["tokens"] == (OUR_CLIPS + 3) * 5 * 8 * 8
     ours = verify(bundle, against="fp32", batch_sizes="2")
-    assert row["rms"] != ours.facts["encoders"][0]["rms"]
+    assert half["rms"] != ours.facts["encoders"][-1]["rms"]
 
 
 def test_trajectories_are_drawn_at_the_models_size(bundle: Path, tmp_path: Path) -> None:
     rows = "".join(f"{name},{i},{i * i}\n" for name in "ab" for i in range(9))
     (tmp_path / "clips.csv").write_text("id,x,y\n" + rows + "c,0,nonsense\n")
     outcome = verify(bundle, against="fp32", clips=tmp_path / "clips.csv", batch_sizes="1")
-    (row,) = outcome.facts["encoders"]
-    assert row["tokens"] == (OUR_CLIPS + 2) * 5 * 8 * 8
+    for row in outcome.facts["encoders"]:
+        assert row["tokens"] == (OUR_CLIPS + 2) * 5 * 8 * 8
     assert outcome.passed
 
 
@@ -316,7 +322,9 @@ def test_parity_can_be_required(bundle: Path) -> None:
         np.testing.assert_array_equal(proven(clips), same(clips))
     # The float32 graph was the reference; nothing is known of it.
     with pytest.raises(BundleError, match=r"onnxruntime fp32 of .* has no parity stamp"):
-        Tokenizer.open(bundle, require_parity=True)
+        Tokenizer.open(bundle, backend="onnxruntime", require_parity=True)
+    with Tokenizer.open(bundle, require_parity=True) as native:
+        assert native.capabilities.backend == "native"
 
 
 def test_a_stamp_is_of_the_bytes_that_passed(bundle: Path) -> None:
@@ -342,11 +350,12 @@ def test_a_report_says_what_the_outcome_says(bundle: Path, tmp_path: Path) -> No
     outcome = verify(bundle, against="fp32", batch_sizes="1", report=report)
     assert not outcome.passed
     assert f"report: {report}" in outcome.text
-    (row,) = outcome.facts["encoders"]
+    _, row = outcome.facts["encoders"]
     document = read_html(report.read_text(encoding="utf-8"))
     assert outward_references(document) == []
     cells = [cell.text for cell in document.find("td")]
-    assert cells[:4] == ["onnxruntime fp16", "fp16", "disagrees", f"{row['rms']:.1e}"]
+    half = cells.index("onnxruntime fp16")
+    assert cells[half : half + 4] == ["onnxruntime fp16", "fp16", "disagrees", f"{row['rms']:.1e}"]
     assert f"{row['changed_tokens']:,} of {row['tokens']:,}" in cells
 
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -48,8 +49,8 @@ struct Map {
     return t >= 0 && t < sizes[0] && y >= 0 && y < sizes[1] && x >= 0 && x < sizes[2];
   }
   magvit_feature_map View() {
-    return {values.get(), sizes[0], sizes[1], sizes[2], channels, Pitch(channels),
-            nullptr,      nullptr,  0,        0};
+    return {values.get(),    sizes[0], sizes[1], sizes[2], channels,
+            Pitch(channels), nullptr,  nullptr,  0,        0};
   }
 };
 
@@ -115,6 +116,24 @@ void TestConv(const Case& test, int32_t threads) {
   call.moments = moments.data();
   CHECK(magvit_conv_run(conv, &call, pool) == MAGVIT_OK);
 
+  // What the conv reads, in float64, and its weights with the channels last.
+  const auto place = [&](int64_t t, int64_t y, int64_t x) {
+    return ((t * test.sizes[1] + y) * test.sizes[2] + x) * test.channels[0];
+  };
+  std::vector<double> seen(place(test.sizes[0], 0, 0)), turned(weights.size());
+  ForEach(input, [&](auto t, auto y, auto x, auto c) {
+    const double value = input.At(t, y, x, c);
+    seen[place(t, y, x) + c] =
+        test.normalizes ? SiLU((value - mean[c]) * scale[c] + shift[c]) : value;
+  });
+  for (int64_t c = 0; c < test.channels[1]; ++c) {
+    for (int64_t i = 0; i < test.channels[0]; ++i) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        turned[(c * taps + tap) * test.channels[0] + i] =
+            weights[(c * test.channels[0] + i) * taps + tap];
+      }
+    }
+  }
   double error = 0;
   std::vector<double> sums(test.groups), squares(test.groups);
   ForEach(output, [&](int64_t t, int64_t y, int64_t x, int64_t c) {
@@ -125,11 +144,9 @@ void TestConv(const Case& test, int32_t threads) {
           y * test.stride[1] - test.before[1] + tap / test.kernel[2] % test.kernel[1],
           x * test.stride[2] - test.before[2] + tap % test.kernel[2]};
       if (!input.Has(at[0], at[1], at[2])) continue;
-      for (int64_t i = 0; i < test.channels[0]; ++i) {
-        double value = input.At(at[0], at[1], at[2], i);
-        if (test.normalizes) value = SiLU((value - mean[i]) * scale[i] + shift[i]);
-        expected += value * weights[(c * test.channels[0] + i) * taps + tap];
-      }
+      const double* values = &seen[place(at[0], at[1], at[2])];
+      const double* factors = &turned[(c * taps + tap) * test.channels[0]];
+      for (int64_t i = 0; i < test.channels[0]; ++i) expected += values[i] * factors[i];
     }
     error = std::max(error, std::abs(expected - output.At(t, y, x, c)));
     sums[c * test.groups / test.channels[1]] += output.At(t, y, x, c);
@@ -160,7 +177,8 @@ void TestBackground() {
   ForEach(whole, [&](auto t, auto y, auto x, auto c) {
     whole.At(t, y, x, c) = 1.0f + c + (t > 0 && y == 9 && x == 13 ? 5.0f : 0.0f);
   });
-  ForEach(background, [&](auto t, auto y, auto x, auto c) { background.At(t, y, x, c) = 1.0f + c; });
+  ForEach(background,
+          [&](auto t, auto y, auto x, auto c) { background.At(t, y, x, c) = 1.0f + c; });
   std::vector<float> weights(16 * 16 * 27);
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
@@ -216,6 +234,31 @@ void TestBackground() {
   magvit_pool_destroy(pool);
 }
 
+// Callers of one pool take turns, and each gets its own result.
+void TestManyCallers() {
+  const int64_t sizes[3] = {2, 9, 10};
+  std::vector<float> weights(16 * 16 * 9, 0.01f);
+  magvit_pool* pool = magvit_pool_create(2);
+  magvit_conv_options options = {16, 16, {1, 3, 3}, {1, 1, 1}, {0, 1, 1}, weights.data(), nullptr};
+  magvit_conv* conv = nullptr;
+  CHECK(magvit_conv_create(&options, pool, &conv) == MAGVIT_OK);
+  const auto call = [&](float value) {
+    Map input(sizes, 16), output(sizes, 16);
+    ForEach(input, [&](auto t, auto y, auto x, auto c) { input.At(t, y, x, c) = value; });
+    magvit_feature_map in = input.View(), out = output.View();
+    const magvit_conv_call once = {&in, nullptr, nullptr, &out, nullptr, 0, nullptr};
+    for (int i = 0; i < 20; ++i) {
+      CHECK(magvit_conv_run(conv, &once, pool) == MAGVIT_OK);
+      CHECK(std::abs(output.At(1, 4, 5, 3) - 1.44f * value) < 1e-4f * value);
+    }
+  };
+  std::vector<std::thread> callers;
+  for (const float value : {1.0f, 2.0f, 3.0f}) callers.emplace_back(call, value);
+  for (std::thread& caller : callers) caller.join();
+  magvit_conv_destroy(conv);
+  magvit_pool_destroy(pool);
+}
+
 void TestRefusals() {
   magvit_pool* pool = magvit_pool_create(1);
   std::vector<float> weights(9);
@@ -267,6 +310,7 @@ int main() {
     for (const int32_t threads : {1, 3}) TestConv(test, threads);
   }
   TestBackground();
+  TestManyCallers();
   TestRefusals();
   return Verdict();
 }

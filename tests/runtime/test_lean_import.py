@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import magvit_runtime
+from magvit_runtime.operators import LIBRARY_DIR_VARIABLE
 
 SOURCES = Path(magvit_runtime.__file__).parent
 HEAVY = {
@@ -59,12 +60,14 @@ class Without:
     def find_spec(name, path=None, target=None):
         return None if name.split(".")[0] in HIDDEN else PathFinder.find_spec(name, path, target)
 
+    find_distributions = PathFinder.find_distributions
+
 HIDDEN = set(sys.argv[1].split(","))
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 """
 
 
-def test_without_a_backend_it_says_what_to_install(tiny_bundle: Path) -> None:
+def test_without_a_backend_it_says_what_to_install(tiny_bundle: Path, tmp_path: Path) -> None:
     script = """
 from magvit_runtime import BackendError, Tokenizer
 try:
@@ -72,19 +75,26 @@ try:
 except BackendError as error:
     print(error)
 """
-    message = run(HIDE_PACKAGES + script, "onnxruntime", str(tiny_bundle))
+    without_library = f"import os\nos.environ['{LIBRARY_DIR_VARIABLE}'] = '{tmp_path}'\n"
+    message = run(without_library + HIDE_PACKAGES + script, "onnxruntime", str(tiny_bundle))
     assert message.strip() == (
-        "no backend is installed. To mend it: pip install 'magvit-runtime[cpu]' "
+        "ONNX Runtime isn't installed. To mend it: pip install 'magvit-runtime[cpu]' "
         "(or [cuda] on a machine with an NVIDIA GPU)"
     )
 
 
-def test_tokens_need_no_package_of_the_export_side(tiny_bundle: Path) -> None:
-    script = """
+TOKENIZE = """
 import numpy as np
 from magvit_runtime import Tokenizer
 with Tokenizer.open(sys.argv[2]) as tokenizer:
     print(tokenizer(np.zeros((1, 1, 8, 8, 3), np.uint8)).shape)
 """
+
+
+def test_tokens_need_no_package_of_the_export_side(tiny_bundle: Path) -> None:
     hidden = "torch,onnx,onnxscript,onnx_ir,huggingface_hub,safetensors,magvit_export"
-    assert run(HIDE_PACKAGES + script, hidden, str(tiny_bundle)).strip() == "(1, 1, 4, 4)"
+    assert run(HIDE_PACKAGES + TOKENIZE, hidden, str(tiny_bundle)).strip() == "(1, 1, 4, 4)"
+
+
+def test_the_native_backend_needs_no_onnxruntime(tiny_bundle: Path) -> None:
+    assert run(HIDE_PACKAGES + TOKENIZE, "onnxruntime", str(tiny_bundle)).strip() == "(1, 1, 4, 4)"

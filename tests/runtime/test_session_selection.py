@@ -40,7 +40,9 @@ def test_a_session_gives_the_outputs_that_were_asked_for_in_order(graph: Path) -
 def test_an_unknown_backend_lists_those_there_are(graph: Path) -> None:
     with pytest.raises(InputError) as error:
         open_graph(graph, precision="fp32", backend="abacus")
-    assert str(error.value).startswith("no backend is named 'abacus': expected auto, onnxruntime")
+    assert str(error.value).startswith(
+        "no backend is named 'abacus': expected auto, native, onnxruntime"
+    )
 
 
 @pytest.mark.parametrize("threads", [0, -2])

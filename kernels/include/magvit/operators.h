@@ -151,11 +151,11 @@ struct magvit_normalization {
 typedef struct magvit_conv magvit_conv;
 struct magvit_conv_options {
   int64_t in_channels, out_channels;
-  int64_t kernel[3];        // frames, height, width
-  int64_t stride[3];        // positive
-  int64_t pads_before[3];   // not negative
-  const float* weights;     // [out_channels, in_channels, kernel...]; copied
-  const float* bias;        // [out_channels], or NULL; copied
+  int64_t kernel[3];       // frames, height, width
+  int64_t stride[3];       // positive
+  int64_t pads_before[3];  // not negative
+  const float* weights;    // [out_channels, in_channels, kernel...]; copied
+  const float* bias;       // [out_channels], or NULL; copied
 };
 MAGVIT_EXPORT enum magvit_status magvit_conv_create(const struct magvit_conv_options* options,
                                                     magvit_pool* pool, magvit_conv** conv);
@@ -179,8 +179,8 @@ MAGVIT_EXPORT enum magvit_status magvit_conv_run(const magvit_conv* conv,
                                                  const struct magvit_conv_call* call,
                                                  magvit_pool* pool);
 
-// "avx512", "avx2" or "portable": the instruction set that convs use, which is the fastest that this
-// CPU has, or that which the environment variable MAGVIT_INSTRUCTION_SET names.
+// "avx512", "avx2" or "portable": the instruction set that convs use, which is the fastest that
+// this CPU has, or that which the environment variable MAGVIT_INSTRUCTION_SET names.
 MAGVIT_EXPORT const char* magvit_instruction_set(void);
 
 // One plain sentence; never NULL, never freed.

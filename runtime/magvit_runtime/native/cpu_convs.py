@@ -1,4 +1,4 @@
-"""The fused convs of libmagvit_operators.so: threads, feature maps, and convs laid out for this CPU.
+"""The fused convs of libmagvit_operators.so, laid out for this CPU, and the threads they run on.
 
 kernels/include/magvit/operators.h says what each does.
 """
@@ -6,24 +6,16 @@ kernels/include/magvit/operators.h says what each does.
 from __future__ import annotations
 
 import ctypes
-import math
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from magvit_runtime.errors import BackendError
+from magvit_runtime.native.cpu_maps import FeatureMap, Moments
 from magvit_runtime.native.program import Conv, Normalization
 from magvit_runtime.operators import load_operators
 
-CHANNEL_MULTIPLE = 16
-TILE = 4
-ALIGNMENT = 64
 _ACTIVATIONS = {"none": 0, "silu": 1}
-
-Floats = NDArray[np.float32]
 
 
 class _FeatureMap(ctypes.Structure):
@@ -80,52 +72,6 @@ class _ConvCall(ctypes.Structure):
         ("groups", ctypes.c_int64),
         ("moments", ctypes.c_void_p),
     )
-
-
-@dataclass(frozen=True)
-class Background:
-    """What a map holds once instead of at every place where only background was seen.
-
-    Attributes:
-        first_frames: int16 [ceil(H / 4), ceil(W / 4)]: frame from which a tile has its own values.
-        values: float32 [T, height, width, pitch]: an all-background clip with a middle.
-        counts: float32 [T, height, width]: pixels of the map that each of these stands for; None
-            where no moments are wanted.
-    """
-
-    first_frames: NDArray[np.int16]
-    values: Floats
-    counts: Floats | None
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """A feature map of one clip.
-
-    Attributes:
-        values: float32 [T, H, W, pitch], of `aligned_floats`; padding channels are zero.
-        channels: Channels that mean something.
-        background: None where every value is in `values`.
-    """
-
-    values: Floats
-    channels: int
-    background: Background | None = None
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean and variance of each group of a map's channels: float64 [groups, 2]."""
-
-    groups: NDArray[np.float64]
-
-    def normalize(self, normalization: Normalization) -> tuple[Floats, Floats, Floats]:
-        """Mean, scale and shift of each channel, padded to `CHANNEL_MULTIPLE`."""
-        channels = len(normalization.weight)
-        each = channels // normalization.groups
-        mean, variance = (np.repeat(column, each) for column in self.groups.T)
-        scale = normalization.weight / np.sqrt(variance + normalization.epsilon)
-        return _padded(mean), _padded(scale), _padded(normalization.bias)
 
 
 class ThreadPool:
@@ -219,7 +165,8 @@ class CpuConv:
             pool: Its threads.
             source: What it reads.
             target: What it writes; its sizes say how far the padding behind goes.
-            normalization, moments: How the source is read; both or neither.
+            normalization: How the source is read; None for as it is.
+            moments: The source's, where it is normalized.
             residual: Added to the result. Its values may be the target's.
             groups: Groups of the target's channels whose moments are wanted; None for none.
 
@@ -248,9 +195,7 @@ class CpuConv:
             groups=groups or 0,
             moments=results.ctypes.data if groups else None,
         )
-        self._check(
-            self._library.magvit_conv_run(self._handle, ctypes.byref(call), pool.handle)
-        )
+        self._check(self._library.magvit_conv_run(self._handle, ctypes.byref(call), pool.handle))
         return Moments(results) if groups else None
 
     def close(self) -> None:
@@ -266,31 +211,13 @@ class CpuConv:
 
 
 def instruction_set() -> str:
-    """ "avx512", "avx2" or "portable": what convs use on this CPU.
+    """What convs use on this CPU: "avx512", "avx2" or "portable".
 
     Raises:
         BackendError: The library is missing or of another version.
     """
     name: bytes = _library().magvit_instruction_set()
     return name.decode()
-
-
-def channel_pitch(channels: int) -> int:
-    """Floats from one pixel to the next."""
-    return -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
-
-
-def aligned_floats(memory: NDArray[np.uint8], shape: tuple[int, ...]) -> Floats:
-    """A float32 array within memory of `ALIGNMENT` bytes more, where convs can read and write."""
-    offset = -memory.ctypes.data % ALIGNMENT
-    return memory[offset : offset + math.prod(shape) * 4].view(np.float32).reshape(shape)
-
-
-def _padded(values: NDArray[Any]) -> Floats:
-    size = channel_pitch(len(values))
-    padded = aligned_floats(np.zeros(size * 4 + ALIGNMENT, np.uint8), (size,))
-    padded[: len(values)] = values
-    return padded
 
 
 def _structure(feature_map: FeatureMap) -> _FeatureMap:

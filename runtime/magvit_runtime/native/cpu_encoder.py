@@ -11,18 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.errors import BackendError
-from magvit_runtime.native.cpu_convs import (
+from magvit_runtime.native.cpu_convs import CpuConv, ThreadPool
+from magvit_runtime.native.cpu_maps import (
     ALIGNMENT,
     Background,
-    CpuConv,
     FeatureMap,
     Floats,
     Moments,
-    ThreadPool,
     aligned_floats,
     channel_pitch,
 )
-from magvit_runtime.native.program import Program, Sizes
+from magvit_runtime.native.program import Conv, Program, Sizes
 from magvit_runtime.native.sharing import Sharing, background_color, plan_sharing
 from magvit_runtime.operators import lfq
 
@@ -76,11 +75,15 @@ class CpuEncoder:
             int32 ids [N, t, h, w] and float32 latents [N, C, t, h, w] (or without t).
 
         Raises:
-            BackendError: A conv failed.
+            BackendError: The clips are too small for the convs or too large for the memory.
         """
         clips = frames if self._program.is_video else frames[:, None]
-        with self._lock:
-            latents = np.stack([self._encode(clip) for clip in clips])
+        self._check_sizes(clips.shape[1:4])
+        try:
+            with self._lock:
+                latents = np.stack([self._encode(clip) for clip in clips])
+        except MemoryError as error:
+            raise BackendError("there is no memory for clips of this size") from error
         if not self._program.is_video:
             latents = latents[:, :, 0]
         return lfq(latents, threads=1), latents
@@ -92,6 +95,17 @@ class CpuEncoder:
         self._convs = []
         self._memory = _Memory()
         self._pool.close()
+
+    def _check_sizes(self, sizes: Sizes) -> None:
+        known = {self._program.pixels: sizes}
+        for conv in self._program.convs:
+            written = conv.output_sizes(known[conv.input])
+            if min(written) < 1 or (conv.residual and known[conv.residual] != written):
+                raise BackendError(
+                    "the native backend can't run clips of this size",
+                    found=f"{list(sizes)}, of which {conv.name} would make {list(written)}",
+                )
+            known[conv.output] = written
 
     def _encode(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Latents [C, t, h, w] of one clip [T, H, W, 3]."""
@@ -110,8 +124,7 @@ class CpuEncoder:
                 sizes,
                 conv.weight.shape[0],
                 sharing.get(conv.output),
-                # A sum takes the place of what it adds to, unless that is still needed.
-                residual if conv.residual and self._last_reader[conv.residual] == i else None,
+                residual if self._takes_place(i, conv) else None,
                 needs_counts=normalization is not None,
             )
             moments[conv.output] = kernel.run(
@@ -128,9 +141,17 @@ class CpuEncoder:
                 if name is not None and self._last_reader[name] == i:
                     self._give_back(maps.pop(name), kept=target)
         latents = maps.pop(program.latents)
-        result = np.ascontiguousarray(np.moveaxis(latents.values[..., : latents.channels], -1, 0))
+        # A copy even of a single position, for the memory is used again.
+        result = np.moveaxis(latents.values[..., : latents.channels], -1, 0).copy()
         self._give_back(latents)
         return result
+
+    def _takes_place(self, index: int, conv: Conv) -> bool:
+        """Whether a sum may take the place of what it adds to: nothing else reads that any more."""
+        residual = conv.residual
+        return residual is not None and (
+            residual != conv.input and self._last_reader[residual] == index
+        )
 
     def _pixels(
         self,

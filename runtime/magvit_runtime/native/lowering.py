@@ -13,6 +13,8 @@ from magvit_runtime.native.onnx_file import Graph, Node
 from magvit_runtime.native.program import Conv, FloatType, Normalization, Program, Sizes
 
 _FLOAT_TYPES: dict[int, FloatType] = {1: "float32", 10: "float16"}
+_PIXEL_CHANNELS = 3
+_LARGEST_CODE = 31  # Bits of an id.
 # From the layout of frames to that of feature maps, by the number of axes.
 _CHANNELS_FIRST = {4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
 
@@ -92,6 +94,8 @@ class _Lowering:
                 expected=", ".join(sorted(expected)),
             )
         pixels, entry = self._entry
+        if not self._channels(self._map(latents)) <= _LARGEST_CODE:
+            raise BackendError(f"the native backend makes ids of {_LARGEST_CODE} bits at most")
         return Program(
             frames=self._frames,
             is_video=self._rank == len(_CHANNELS_FIRST[5]),
@@ -154,7 +158,7 @@ class _Lowering:
                 raise _refusal(node)
             self._entry = source, value
             value = _Map(source)
-        if value is None:
+        if value is None or kernel.shape[1] != self._channels(value):
             raise _refusal(node)
         pads = _sizes(node, "pads", 2 * dims, default=0)
         missing = 3 - dims
@@ -178,6 +182,7 @@ class _Lowering:
     def _read_normalization(self, node: Node) -> None:
         source = self._map(node.inputs[0], node)
         tensors = self._graph.tensors
+        channels = self._channels(source)
         weight, bias = node.inputs[1:3]
         groups, epsilon = node.attributes.get("num_groups"), node.attributes.get("epsilon")
         if (
@@ -186,6 +191,9 @@ class _Lowering:
             or bias not in tensors
             or not isinstance(groups, int)
             or not isinstance(epsilon, float)
+            or not 0 < groups <= channels
+            or channels % groups != 0
+            or not tensors[weight].shape == tensors[bias].shape == (channels,)
         ):
             raise _refusal(node)
         normalization = Normalization(
@@ -199,18 +207,19 @@ class _Lowering:
 
     def _read_sum(self, node: Node) -> None:
         """A sum is part of the conv that finishes last of the two that it adds."""
-        first, second = (self._map(name, node) for name in node.inputs)
-        if first.normalization is not None or second.normalization is not None:
+        terms = [(self._map(name, node), name) for name in node.inputs]
+        if any(term.normalization is not None for term, _ in terms):
             raise _refusal(node)
-        earlier, later = sorted(
-            ((self._writer(value), name) for value, name in zip((first, second), node.inputs)),
-        )
-        index, name = later
-        if index < 0 or self._uses[name] != 1 or self._convs[index].residual is not None:
+        (_, residual), (index, name) = sorted((self._writer(term), name) for term, name in terms)
+        if (
+            index < 0
+            or self._uses[name] != 1
+            or self._convs[index].residual is not None
+            or self._channels(terms[0][0]) != self._channels(terms[1][0])
+        ):
             raise _refusal(node)
-        residual = self._map(earlier[1]).value
         self._convs[index] = replace(
-            self._convs[index], output=node.outputs[0], residual=residual
+            self._convs[index], output=node.outputs[0], residual=self._map(residual).value
         )
         self._values[node.outputs[0]] = _Map(node.outputs[0])
 
@@ -222,9 +231,7 @@ class _Lowering:
         index = self._writer(source)
         # What is read as another type everywhere is written as that.
         if source.normalization is None and index >= 0 and self._uses[node.inputs[0]] == 1:
-            conv = replace(
-                self._convs[index], output=node.outputs[0], output_type=_FLOAT_TYPES[to]
-            )
+            conv = replace(self._convs[index], output=node.outputs[0], output_type=_FLOAT_TYPES[to])
             self._convs[index] = conv
             source = _Map(conv.output)
         self._values[node.outputs[0]] = source
@@ -233,6 +240,10 @@ class _Lowering:
         """Index of the conv that writes a map; -1 for pixels."""
         found = [i for i, conv in enumerate(self._convs) if conv.output == source.value]
         return found[-1] if found else -1
+
+    def _channels(self, source: _Map) -> int:
+        index = self._writer(source)
+        return _PIXEL_CHANNELS if index < 0 else self._convs[index].weight.shape[0]
 
     def _map(self, name: str, node: Node | None = None) -> _Map:
         value = self._values.get(name)

@@ -7,6 +7,8 @@ Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,26 +52,65 @@ class Node:
 
 
 class Tensors(Mapping[str, NDArray[Any]]):
-    """A graph's initializers by name; each is read when it is asked for, and not kept."""
+    """A graph's initializers by name; files of weights are mapped, and read where they are used."""
 
     def __init__(self, path: Path, records: Mapping[str, memoryview]) -> None:
         self._path = path
         self._records = records
+        self._mapped: dict[Path, mmap.mmap] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         record = self._records[name]
         try:
-            return _tensor(self._path, record)
-        except (WireError, ValueError, OSError) as error:
+            return self._read(record)
+        except (ValueError, OverflowError, OSError) as error:
             raise BundleError(
                 f"the tensor {name!r} of {self._path} can't be read", found=str(error)
             ) from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._records  # Mapping's own would read it.
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def release(self) -> None:
+        """Gives back the memory of weights that were read; arrays stay valid, and read anew."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._mapped.values():
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _read(self, record: memoryview) -> NDArray[Any]:
+        message = _by_number(record)
+        shape = _integers(message, 1)
+        kind = _number(message, 2)
+        if kind not in _DTYPES or any(size < 0 for size in shape):
+            raise ValueError(f"type {kind}, shape {list(shape)}")
+        dtype = np.dtype(_DTYPES[kind])
+        if _number(message, 14) == _EXTERNAL:
+            return self._external(message, dtype, shape)
+        if 9 in message:
+            return np.frombuffer(_only(message, 9), dtype).reshape(shape)
+        if dtype == np.float32:
+            parts = [np.frombuffer(part, "<f4") for part in _messages(message, 4)]
+            return np.concatenate(parts).reshape(shape)
+        return np.array(_integers(message, 7 if dtype == np.int64 else 5), dtype).reshape(shape)
+
+    def _external(
+        self, message: Fields, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> NDArray[Any]:
+        pairs = [_by_number(entry) for entry in _messages(message, 13)]
+        entries = {_text(_only(pair, 1)): _text(_only(pair, 2)) for pair in pairs}
+        path = self._path.parent / entries["location"] if "location" in entries else self._path
+        if path not in self._mapped:
+            with path.open("rb") as file:
+                self._mapped[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        offset = int(entries.get("offset", 0))
+        array = np.frombuffer(self._mapped[path], dtype, math.prod(shape), offset)
+        return array.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -105,7 +146,7 @@ def read_graph(path: Path) -> Graph:
             nodes=tuple(_node(value) for value in _messages(graph, 1)),
             tensors=Tensors(path, records),
         )
-    except (WireError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise BundleError(f"{path} is no ONNX model", found=str(error)) from error
 
 
@@ -186,31 +227,3 @@ def _integers(message: Fields, number: int) -> tuple[int, ...]:
     for value in message.get(number, ()):
         found += [value] if isinstance(value, int) else packed_varints(value)
     return tuple(as_int64(value) for value in found)
-
-
-def _tensor(path: Path, record: memoryview) -> NDArray[Any]:
-    message = _by_number(record)
-    shape = _integers(message, 1)
-    kind = _number(message, 2)
-    if kind not in _DTYPES or any(size < 0 for size in shape):
-        raise ValueError(f"type {kind}, shape {list(shape)}")
-    dtype = np.dtype(_DTYPES[kind])
-    if _number(message, 14) == _EXTERNAL:
-        return _external(path, message, dtype, shape)
-    if 9 in message:
-        return np.frombuffer(_only(message, 9), dtype).reshape(shape)
-    if dtype == np.float32:
-        parts = [np.frombuffer(part, "<f4") for part in _messages(message, 4)]
-        return np.concatenate(parts).reshape(shape)
-    return np.array(_integers(message, 7 if dtype == np.int64 else 5), dtype).reshape(shape)
-
-
-def _external(
-    path: Path, message: Fields, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> NDArray[Any]:
-    pairs = [_by_number(entry) for entry in _messages(message, 13)]
-    entries = {_text(_only(pair, 1)): _text(_only(pair, 2)) for pair in pairs}
-    file = path.parent / entries["location"] if "location" in entries else path
-    count = int(np.prod(shape, dtype=np.int64))
-    # Mapped, not read: what a device has laid out for itself need not stay in memory.
-    return np.memmap(file, dtype, "r", int(entries.get("offset", 0)), (count,)).reshape(shape)

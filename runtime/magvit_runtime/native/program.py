@@ -75,9 +75,7 @@ class Conv:
 
     def output_sizes(self, sizes: Sizes) -> Sizes:
         """Frames, height and width of the output for those of the input."""
-        axes = zip(
-            sizes, self.kernel, self.stride, self.pads_before, self.pads_after, strict=True
-        )
+        axes = zip(sizes, self.kernel, self.stride, self.pads_before, self.pads_after, strict=True)
         t, h, w = ((n + b + a - k) // s + 1 for n, k, s, b, a in axes)
         return t, h, w
 
@@ -108,9 +106,7 @@ class Program:
 
     def readers(self, value: str) -> tuple[int, ...]:
         """Indices of the convs that read a value, as input or as residual."""
-        return tuple(
-            i for i, conv in enumerate(self.convs) if value in (conv.input, conv.residual)
-        )
+        return tuple(i for i, conv in enumerate(self.convs) if value in (conv.input, conv.residual))
 
     def normalization_of(self, value: str) -> Normalization | None:
         """The normalisation that a value is read through, if any; its groups are the moments'."""

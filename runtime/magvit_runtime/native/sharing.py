@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.native.cpu_convs import TILE
+from magvit_runtime.native.cpu_maps import TILE
 from magvit_runtime.native.program import Conv, Program, Sizes
 
 # Work that sharing must save at least: its blocks of tiles are less regular than a whole map's.
@@ -107,7 +107,8 @@ def plan_sharing(
     for conv in program.convs:
         read = [plan.get(name) for name in (conv.input, conv.residual) if name is not None]
         shared = [sharing for sharing in read if sharing is not None]
-        if len(shared) < len(read):
+        # The latents leave the encoder, so every one of them must be there.
+        if len(shared) < len(read) or conv.output == program.latents:
             continue
         output = _reach(conv, *shared)
         if output.share < WORTH_SHARING:
@@ -130,8 +131,8 @@ def _reach(conv: Conv, source: Sharing, residual: Sharing | None = None) -> Shar
         margins.append(max(-(-(margin + pad) // stride) for pad in (before, behind)))
     # A frame sees a stroke as soon as the last frame in its window does.
     ahead = conv.kernel[0] - 1 - conv.pads_before[0]
-    first = np.clip(-((ahead - reached.astype(np.int32)) // conv.stride[0]), 0, frames)
-    first = np.where(reached >= source.sizes[0], frames, first).astype(np.int16)
+    seen = np.clip(-((ahead - reached.astype(np.int32)) // conv.stride[0]), 0, frames)
+    first = np.where(reached >= source.sizes[0], frames, seen).astype(np.int16)
     result = Sharing(first, (margins[0], margins[1]), (frames, height, width))
     if residual is None:
         return result

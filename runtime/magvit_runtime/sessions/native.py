@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native.cpu_convs import instruction_set
@@ -34,8 +36,10 @@ class NativeSession(Closing):
     """
 
     def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
-        self._program = lower(read_graph(graph))
+        onnx = read_graph(graph)
+        self._program = lower(onnx)
         self._encoder: CpuEncoder | None = CpuEncoder(self._program, threads)
+        onnx.tensors.release()  # Convs have laid out the weights for themselves.
         self.capabilities = Capabilities(
             backend="native",
             version=version("magvit-runtime"),
@@ -49,8 +53,26 @@ class NativeSession(Closing):
         """Runs the graph once; see `Session.run`."""
         if self._encoder is None:
             raise BackendError("this session is closed")
-        ids, latents = self._encoder.run(inputs[self._program.frames])
-        results = {self._program.ids_output: ids, self._program.latents_output: latents}
+        program = self._program
+        frames = inputs.get(program.frames)
+        shape = [*("NTHW" if program.is_video else "NHW"), 3]
+        if (
+            frames is None
+            or frames.dtype != np.uint8
+            or frames.ndim != len(shape)
+            or frames.shape[-1] != 3
+            or not frames.size
+        ):
+            given = ", ".join(f"{name} {a.dtype} {list(a.shape)}" for name, a in inputs.items())
+            raise BackendError(
+                "the native backend can't run these inputs",
+                found=given,
+                expected=f"{program.frames} uint8 [{', '.join(map(str, shape))}], none of them 0",
+            )
+        ids, latents = self._encoder.run(frames)
+        results = {program.ids_output: ids, program.latents_output: latents}
+        if unknown := set(outputs) - results.keys():
+            raise BackendError(f"the graph has no output {', '.join(sorted(unknown))}")
         return [results[name] for name in outputs]
 
     def close(self) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -12,13 +16,39 @@ from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.parity_stamps import check_stamp, graph_subject
 from magvit_runtime.sessions.protocol import Session
+from magvit_runtime.tuning_file import tuned_seconds
 
 if TYPE_CHECKING:
     from magvit_runtime.engines.finding import Engine
 
-Backend = Literal["auto", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+Backend = Literal["auto", "native", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+GraphBackend = Literal["native", "onnxruntime"]
+GRAPH_BACKENDS: tuple[GraphBackend, ...] = get_args(GraphBackend)
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run a bundle's encoder here.
+
+    Attributes:
+        subject: Name of its parity stamp and of its time in tuning.json.
+        backend: Backend.
+        precision: Precision of the graph.
+        sha256: Digest of the graph with its weights, or of the plan.
+        graph: Its inputs and outputs.
+        reason: Why it may be chosen.
+        open: Opens it; takes the reason for the record.
+    """
+
+    subject: str
+    backend: Backend
+    precision: Precision
+    sha256: str
+    graph: GraphRecord
+    reason: str
+    open: Callable[[str], Session]
 
 
 def open_encoder(
@@ -31,8 +61,8 @@ def open_encoder(
 ) -> tuple[GraphRecord, Session]:
     """Opens a bundle's encoder in the best backend there is for it.
 
-    "auto" takes an engine of the bundle where one runs here, else ONNX Runtime; the session's
-    `capabilities.reason` says why.
+    "auto" takes the fastest option that `magvit tune` timed on this machine, else the first of
+    `find_options` that can be opened; the session's `capabilities.reason` says why.
 
     Args:
         bundle: The bundle.
@@ -49,31 +79,79 @@ def open_encoder(
         BundleError: The bundle has no such encoder, a file was changed, or a stamp is missing.
         BackendError: The backend isn't installed, has no engine here, or can't load it.
     """
-    _check_backend(backend)
-    reason = "asked for"
-    if backend != "onnxruntime":
-        engine, reason = _usable_engine(bundle, backend, precision)
-        if engine is not None:
-            if require_parity:
-                check_stamp(bundle, engine.plan.name, engine.record.plan.sha256)
-            try:
-                return open_engine(bundle, engine, reason)
-            except BackendError as error:
-                if backend != "auto":
-                    raise
-                reason = f"{engine.plan.name} can't be opened: {error}"
-                logger.warning("ONNX Runtime is used instead: %s", reason)
-        elif backend != "auto":
-            raise BackendError(
-                f"{bundle.path} has no engine that {backend} can run here",
-                found=reason,
-                mend=f"magvit build {bundle.path} --flavour {backend}",
-            )
-    chosen, graph = bundle.encoder(precision)
+    _check(backend, threads)
+    options = find_options(bundle, precision=precision, threads=threads)
+    if backend == "auto":
+        return _open_first(bundle, _fastest_first(bundle, options), require_parity)
+    asked_for = next((option for option in options if option.backend == backend), None)
+    if asked_for is None and backend == "native":
+        chosen = bundle.encoder(precision)[0]
+        raise BackendError(
+            native_refusal(chosen), found=chosen, mend="use precision='fp32' or another backend"
+        )
+    if asked_for is None:
+        raise BackendError(
+            f"{bundle.path} has no engine that {backend} can run here",
+            found=_usable_engines(bundle, precision, backend)[1],
+            mend=f"magvit build {bundle.path} --flavour {backend}",
+        )
     if require_parity:
-        check_stamp(bundle, graph_subject(chosen), graph_sha256(bundle, graph))
-    path = bundle.verified_graph(graph)
-    return graph, _open_onnx_runtime(path, precision=chosen, threads=threads, reason=reason)
+        check_stamp(bundle, asked_for.subject, asked_for.sha256)
+    return asked_for.graph, asked_for.open("asked for")
+
+
+def find_options(
+    bundle: Bundle, *, precision: Precision | None = None, threads: int | None = None
+) -> list[Option]:
+    """The ways to run a bundle's encoder here, in the order that holds where nothing was timed.
+
+    Engines that fit this machine come first, then the graph: where ONNX Runtime can use a GPU, in
+    ONNX Runtime, else in the native backend, which is the faster one on a CPU.
+
+    Args:
+        bundle: The bundle.
+        precision: Which encoder. None takes any engine, and the most precise graph.
+        threads: CPU threads of one run.
+
+    Raises:
+        BundleError: The bundle has no such encoder, or an engine's sidecar is malformed.
+    """
+    engines, why_none = _usable_engines(bundle, precision)
+    options = [
+        Option(
+            subject=engine.plan.name,
+            backend=engine.record.key.flavour,
+            precision=engine.record.key.precision,
+            sha256=engine.record.plan.sha256,
+            graph=bundle.manifest.encoder[engine.record.key.precision],
+            reason=f"{engine.plan.name} was built for this machine",
+            open=partial(open_engine, engine),
+        )
+        for engine in engines
+    ]
+    chosen, graph = bundle.encoder(precision)
+    backends, where = GRAPH_BACKENDS, "on a CPU the native backend is the fastest"
+    if native_refusal(chosen):
+        backends, where = ("onnxruntime",), native_refusal(chosen)
+    elif _onnxruntime_has_gpu():
+        backends, where = backends[::-1], "ONNX Runtime can use the GPU"
+    return options + [
+        Option(
+            subject=graph_subject(backend, chosen),
+            backend=backend,
+            precision=chosen,
+            sha256=graph_sha256(bundle, graph),
+            graph=graph,
+            reason=f"{why_none}, and {where}" if backend == backends[0] else why_none,
+            open=partial(_open_verified, bundle, backend, chosen, threads),
+        )
+        for backend in backends
+    ]
+
+
+def native_refusal(precision: Precision) -> str:
+    """Why the native backend doesn't run graphs of a precision here; "" where it does."""
+    return "" if precision == "fp32" else "the native backend computes in float32 on a CPU"
 
 
 def open_graph(
@@ -88,22 +166,21 @@ def open_graph(
         threads: CPU threads of one run; None is the backend's own choice.
 
     Raises:
-        InputError: The backend doesn't run graphs, or `threads` isn't positive.
+        InputError: The backend runs encoders only, or `threads` isn't positive.
         BackendError: ONNX Runtime isn't installed, or can't load the graph.
     """
-    _check_backend(backend)
+    _check(backend, threads)
     if backend not in ("auto", "onnxruntime"):
-        raise InputError(f"{backend} runs engines of encoders only", mend="leave `backend` out")
-    reason = "it has no engine" if backend == "auto" else "asked for"
+        raise InputError(f"{backend} runs encoders only", mend="leave `backend` out")
+    reason = "only ONNX Runtime runs it" if backend == "auto" else "asked for"
     return _open_onnx_runtime(graph, precision=precision, threads=threads, reason=reason)
 
 
-def open_engine(bundle: Bundle, engine: Engine, reason: str) -> tuple[GraphRecord, Session]:
+def open_engine(engine: Engine, reason: str) -> Session:
     """Opens one engine of a bundle that fits this machine.
 
     Args:
-        bundle: The bundle.
-        engine: Its engine, for which `first_mismatch` found nothing.
+        engine: The engine, for which `first_mismatch` found nothing.
         reason: Why it was chosen, for the record.
 
     Raises:
@@ -112,51 +189,101 @@ def open_engine(bundle: Bundle, engine: Engine, reason: str) -> tuple[GraphRecor
     """
     from magvit_runtime.sessions.tensorrt import TensorRtSession
 
-    precision = engine.record.key.precision
-    session = TensorRtSession(engine, precision=precision, reason=reason)
-    return bundle.manifest.encoder[precision], session
+    return TensorRtSession(engine, precision=engine.record.key.precision, reason=reason)
 
 
-def _check_backend(backend: str) -> None:
+def _check(backend: str, threads: int | None) -> None:
     if backend not in get_args(Backend):
         raise InputError(f"no backend is named {backend!r}", expected=", ".join(get_args(Backend)))
+    if threads is not None and threads < 1:
+        raise InputError("`threads` must be positive", found=threads)
 
 
-def _usable_engine(
-    bundle: Bundle, backend: Backend, precision: Precision | None
-) -> tuple[Engine | None, str]:
-    """The first engine that runs here and why it is taken, or None and why there is none."""
+def _open_first(
+    bundle: Bundle, options: Sequence[Option], require_parity: bool
+) -> tuple[GraphRecord, Session]:
+    """The first option that can be opened; a stamp is asked of each that is tried."""
+    failures: list[str] = []
+    for option in options:
+        if require_parity:
+            check_stamp(bundle, option.subject, option.sha256)
+        try:
+            return option.graph, option.open("; ".join([*failures, option.reason]))
+        except BackendError as error:
+            if option is options[-1]:
+                raise
+            failures.append(f"{option.subject} can't be opened: {error}")
+            logger.warning("%s; another backend is used instead", failures[-1])
+    raise AssertionError("ONNX Runtime is always an option")
+
+
+def _fastest_first(bundle: Bundle, options: Sequence[Option]) -> list[Option]:
+    """Options that were timed on this machine by their time, then the others as they are."""
+    seconds = tuned_seconds(bundle, {option.subject: option.sha256 for option in options})
+    timed = [
+        replace(option, reason=f"the fastest of {len(seconds)} that `magvit tune` timed here")
+        for option in sorted(options, key=lambda option: seconds.get(option.subject, inf))
+        if option.subject in seconds
+    ]
+    return timed + [option for option in options if option.subject not in seconds]
+
+
+def _usable_engines(
+    bundle: Bundle, precision: Precision | None, flavour: str | None = None
+) -> tuple[list[Engine], str]:
+    """Engines that run here, the best first, and why there is none."""
     # Imported here: what it needs to look into packages would double the import of the runtime.
     from magvit_runtime.engines.finding import find_engines, first_mismatch, this_machine
 
     engines = [
         engine
         for engine in find_engines(bundle)
-        if backend in ("auto", engine.record.key.flavour)
-        and precision in (None, engine.record.key.precision)
+        if precision in (None, engine.record.key.precision)
+        and flavour in (None, engine.record.key.flavour)
     ]
     if not engines:
-        return None, "the bundle has no engine for it"
+        return [], "the bundle has no engine for it"
     machine = this_machine()
-    reason = ""
+    usable: list[Engine] = []
+    reasons: list[str] = []
     # An engine that was tuned for one GPU is faster than one that was built for many.
     for engine in sorted(engines, key=lambda engine: engine.record.key.gpu is None):
         mismatch = first_mismatch(engine, bundle, machine)
         if mismatch is None:
-            return engine, f"{engine.plan.name} was built for this machine"
-        reason = reason or (
-            f"{engine.plan.name} doesn't run here ({mismatch.what}: built for {mismatch.engine}, "
-            f"here {mismatch.here})"
-        )
-    return None, reason
+            usable.append(engine)
+        else:
+            reasons.append(
+                f"{engine.plan.name} doesn't run here ({mismatch.what}: built for "
+                f"{mismatch.engine}, here {mismatch.here})"
+            )
+    return usable, "" if usable else reasons[0]
+
+
+def _onnxruntime_has_gpu() -> bool:
+    from magvit_runtime.engines.gpus import list_gpus
+
+    if not list_gpus() or find_spec("onnxruntime") is None:
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _open_verified(
+    bundle: Bundle, backend: GraphBackend, precision: Precision, threads: int | None, reason: str
+) -> Session:
+    path = bundle.verified_graph(bundle.manifest.encoder[precision])
+    if backend == "onnxruntime":
+        return _open_onnx_runtime(path, precision=precision, threads=threads, reason=reason)
+    from magvit_runtime.sessions.native import NativeSession
+
+    return NativeSession(path, precision=precision, threads=threads, reason=reason)
 
 
 def _open_onnx_runtime(graph: Path, *, precision: str, threads: int | None, reason: str) -> Session:
-    if threads is not None and threads < 1:
-        raise InputError("`threads` must be positive", found=threads)
     if find_spec("onnxruntime") is None:
         raise BackendError(
-            "no backend is installed",
+            "ONNX Runtime isn't installed",
             mend="pip install 'magvit-runtime[cpu]' (or [cuda] on a machine with an NVIDIA GPU)",
         )
     from magvit_runtime.sessions.onnx_runtime import OnnxRuntimeSession

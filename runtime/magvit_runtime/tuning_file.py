@@ -1,0 +1,127 @@
+"""tuning.json: how long each way to run a bundle's encoder took, machine by machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from magvit_runtime.atomic_write import atomic_path
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle_files import check_file, decode_json, read_json
+
+TUNING_FILE = "tuning.json"
+
+
+class TunedOption(msgspec.Struct, frozen=True, kw_only=True):
+    """What one graph or engine took.
+
+    Attributes:
+        subject: "native fp32", or the plan's file name.
+        sha256: Digest of the graph with its weights, or of the plan.
+        seconds: Median seconds of one clip.
+    """
+
+    subject: str
+    sha256: str
+    seconds: float
+
+
+class MachineTuning(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured on one machine.
+
+    Attributes:
+        options: All that ran and agreed with the others in tokens, the fastest first.
+        clips: Shape of the clips, [T, H, W, 3].
+        versions: Of what ran.
+        measured_at: UTC, ISO 8601.
+    """
+
+    options: tuple[TunedOption, ...]
+    clips: tuple[int, ...]
+    versions: dict[str, str]
+    measured_at: str
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file.
+
+    Attributes:
+        machines: By `machine_name`.
+    """
+
+    machines: dict[str, MachineTuning]
+
+
+def machine_name() -> str:
+    """The CPU, how many of them this process may use, and the GPU if there is one."""
+    from magvit_runtime.engines.gpus import list_gpus
+
+    gpus = list_gpus()
+    parts = [_cpu_name(), f"{len(os.sched_getaffinity(0))} CPUs"]
+    return ", ".join(parts + [gpu.name for gpu in gpus[:1]])
+
+
+def read_tuning(bundle: Bundle) -> Tuning:
+    """What was measured so far; nothing where there is no file.
+
+    Raises:
+        BundleError: The file is malformed, or lies outside the bundle.
+    """
+    path = bundle.path / TUNING_FILE
+    if not os.path.lexists(path):
+        return Tuning(machines={})
+    check_file(path, bundle.path)
+    return decode_json(path, read_json(path), Tuning, mend="remove it and run `magvit tune` again")
+
+
+def write_tuning(bundle: Bundle, tuning: MachineTuning) -> Path:
+    """Puts what was measured on this machine into the file, in the place of what was there.
+
+    Returns:
+        The file.
+
+    Raises:
+        BundleError: The file that is there is malformed.
+        InputError: The bundle's directory can't be written to.
+    """
+    machines = read_tuning(bundle).machines | {machine_name(): tuning}
+    path = bundle.path / TUNING_FILE
+    with atomic_path(path) as partial:
+        partial.write_bytes(
+            msgspec.json.format(msgspec.json.encode(Tuning(machines=machines)), indent=2)
+        )
+    return path
+
+
+def tuned_seconds(bundle: Bundle, digests: Mapping[str, str]) -> dict[str, float]:
+    """Seconds a clip, of those subjects whose present bytes were timed on this machine.
+
+    Args:
+        bundle: The bundle.
+        digests: Present digests by subject.
+
+    Raises:
+        BundleError: The file is malformed, or lies outside the bundle.
+    """
+    machines = read_tuning(bundle).machines
+    if not machines or (here := machines.get(machine_name())) is None:
+        return {}
+    return {
+        option.subject: option.seconds
+        for option in here.options
+        if digests.get(option.subject) == option.sha256
+    }
+
+
+def _cpu_name() -> str:
+    """As the kernel names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,152 @@
+"""ONNX graphs as programs: what is fused into which conv, and which nodes are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+from runtime.native.graphs import Encoder, plain_encoder
+
+from magvit_runtime import BackendError
+from magvit_runtime.native.lowering import lower
+from magvit_runtime.native.onnx_file import read_graph
+from magvit_runtime.native.program import Program
+
+
+def program_of(encoder: Encoder, latents: str, folder: Path) -> Program:
+    return lower(read_graph(encoder.save(latents, folder / "encoder.onnx")))
+
+
+@pytest.mark.parametrize("is_video", [True, False])
+def test_norms_and_sums_are_parts_of_convs(tmp_path: Path, is_video: bool) -> None:
+    program = program_of(*plain_encoder(is_video), tmp_path)
+    assert program.is_video == is_video
+    assert (program.pixel_divisor, program.pixel_offset) == (127.5, -1)
+    assert [conv.weight.shape[:2] for conv in program.convs] == [
+        (32, 3), (32, 32), (32, 32), (32, 32), (48, 32), (48, 32), (48, 48), (18, 48),
+    ]  # fmt: skip
+    first, *_, shortcut, third, fourth, last = program.convs
+    assert first.input == program.pixels
+    assert first.normalization is None
+    # The block's input is needed twice: by its first conv, and by the sum.
+    assert program.readers(first.output) == (1, 2)
+    assert program.convs[2].residual == first.output
+    assert third.normalization is not None
+    assert third.normalization.groups == 8
+    assert third.normalization.activation == "silu"
+    assert fourth.residual == shortcut.output
+    assert last.output == program.latents
+    assert last.kernel == (1, 1, 1)
+    assert program.normalization_of(third.output) is fourth.normalization
+
+
+def test_pads_of_each_side_are_kept(tmp_path: Path) -> None:
+    program = program_of(*plain_encoder(), tmp_path)
+    assert program.convs[0].pads_before == (2, 1, 1)
+    assert program.convs[0].pads_after == (0, 1, 1)
+    assert program.convs[3].output_sizes((17, 40, 71)) == (9, 20, 36)
+
+
+def test_a_bundles_graph_has_its_modules_names(tiny_bundle: Path) -> None:
+    program = lower(read_graph(tiny_bundle / "encoder.fp32.onnx"))
+    assert program.convs[0].name == "encoder.conv_in.conv_1/Conv"
+    assert (program.frames, program.latents_output, program.ids_output) == (
+        "frames",
+        "latents",
+        "ids",
+    )
+
+
+def other_operator(encoder: Encoder, x: str) -> str:
+    encoder.channels["y"] = encoder.channels[x]
+    return encoder.add("Relu", [x], "y")
+
+
+def grouped_conv(encoder: Encoder, x: str) -> str:
+    encoder.channels[x], channels = 1, encoder.channels[x]
+    return encoder.conv(x, channels, (1, 1, 1), group=channels)
+
+
+def dilated_conv(encoder: Encoder, x: str) -> str:
+    return encoder.conv(x, 8, (3, 3, 3), dilations=(1, 2, 2))
+
+
+def conv_of_other_channels(encoder: Encoder, x: str) -> str:
+    encoder.channels[x] += 1
+    return encoder.conv(x, 8, (1, 1, 1))
+
+
+def norm_of_other_channels(encoder: Encoder, x: str) -> str:
+    encoder.channels[x] *= 2
+    return encoder.norm(x, 2)
+
+
+def norm_of_uneven_groups(encoder: Encoder, x: str) -> str:
+    return encoder.norm(x, encoder.channels[x] - 1)
+
+
+def norm_of_a_norm(encoder: Encoder, x: str) -> str:
+    return encoder.norm(encoder.norm(x, 2), 2)
+
+
+def sum_of_a_norm(encoder: Encoder, x: str) -> str:
+    return encoder.sum(encoder.norm(x, 2), x)
+
+
+def sum_with_itself(encoder: Encoder, x: str) -> str:
+    return encoder.sum(x, x)
+
+
+def frames_cast_twice(encoder: Encoder, x: str) -> str:
+    encoder.add("Cast", ["frames"], "again", to=TensorProto.FLOAT)
+    encoder.channels["sum"] = encoder.channels[x]
+    return encoder.add("Add", [x, "again"], "sum")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        other_operator, grouped_conv, dilated_conv, conv_of_other_channels,
+        norm_of_other_channels, norm_of_uneven_groups, norm_of_a_norm, sum_of_a_norm,
+        sum_with_itself, frames_cast_twice,
+    ],
+)  # fmt: skip
+def test_what_has_no_place_is_named(tmp_path: Path, spoil: Callable[[Encoder, str], str]) -> None:
+    encoder, x = plain_encoder()
+    x = encoder.conv(spoil(encoder, encoder.conv(x, 16, (1, 1, 1))), 18, (1, 1, 1))
+    with pytest.raises(BackendError, match=r"can't run the node \w+/node \(") as error:
+        program_of(encoder, x, tmp_path)
+    assert str(error.value).endswith("use backend='onnxruntime'")
+
+
+def test_more_bits_than_an_id_has(tmp_path: Path) -> None:
+    encoder, x = plain_encoder()
+    with pytest.raises(BackendError, match="ids of 31 bits at most"):
+        program_of(encoder, encoder.conv(x, 32, (1, 1, 1)), tmp_path)
+
+
+def test_a_graph_without_ids(tmp_path: Path) -> None:
+    encoder, latents = plain_encoder()
+    model = encoder.model(latents)
+    del model.graph.node[-1]
+    del model.graph.output[0]
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BackendError, match="encoders that end in LFQ"):
+        lower(read_graph(path))
+
+
+def test_half_weights_keep_their_type(tmp_path: Path) -> None:
+    """The CPU refuses them; another device needs them."""
+    encoder = Encoder(is_video=True, random=np.random.default_rng(0))
+    latents = encoder.conv(encoder.pixels(), 18, (1, 1, 1))
+    for tensor in encoder.tensors:
+        if tensor.name.startswith("conv"):
+            values = np.frombuffer(tensor.raw_data, np.float32).astype(np.float16)
+            tensor.raw_data = values.tobytes()
+            tensor.data_type = TensorProto.FLOAT16
+    (conv,) = program_of(encoder, latents, tmp_path).convs
+    assert conv.weight.dtype == np.float16
