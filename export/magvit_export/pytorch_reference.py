@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from magvit_export.catalog import find_model
 from magvit_export.config import TokenizerConfig
 from magvit_export.exporting import load_encoder
-from magvit_export.models import empty_tokenizer
+from magvit_export.models import Encoder, empty_tokenizer
 from magvit_export.models.tokenizer import encode_frames
 from magvit_export.weights import find_weights
 from magvit_runtime.bundle import EXPORT_AGAIN, Bundle
@@ -25,6 +25,23 @@ from magvit_runtime.weights_label import weights_label
 
 def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
     """The encoder of a bundle in PyTorch, in float64 on the CPU.
+
+    Raises:
+        InputError, BundleError, CheckpointError: As `pytorch_encoder`.
+    """
+    encoder = pytorch_encoder(bundle, weights).double()
+
+    def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
+        with torch.inference_mode():
+            result: NDArray[np.float64] = encode_frames(encoder, torch.from_numpy(frames)).numpy()
+        return result
+
+    name = f"PyTorch float64, {weights_label(bundle)}"
+    return Reference(name, latents, {"torch": str(torch.__version__)})
+
+
+def pytorch_encoder(bundle: Bundle, weights: str | None = None) -> Encoder:
+    """The encoder of a bundle in PyTorch, in float32 on the CPU, for inference.
 
     Args:
         bundle: The bundle; its manifest says the architecture and which weights it must be.
@@ -56,15 +73,7 @@ def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
         _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))
     found = find_weights(source, find_model(bundle.manifest.model), shapes, recorded.variant)
     _check_weights(bundle, found.record)
-    encoder = load_encoder(model.encoder, found).double().eval()
-
-    def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
-        with torch.inference_mode():
-            result: NDArray[np.float64] = encode_frames(encoder, torch.from_numpy(frames)).numpy()
-        return result
-
-    name = f"PyTorch float64, {weights_label(bundle)}"
-    return Reference(name, latents, {"torch": str(torch.__version__)})
+    return load_encoder(model.encoder, found).eval()
 
 
 def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:
