@@ -15,7 +15,7 @@ from magvit_runtime.benchmarks.tables import (
     ratio_text,
     settings_text,
 )
-from magvit_runtime.reports.figures import boxes, lines, roofline, stacked_shares
+from magvit_runtime.reports.figures import boxes, grouped_bars, roofline, stacked_shares
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
 
 
@@ -121,10 +121,10 @@ def _scaling(benchmark: Benchmark) -> Section:
     batches = sorted({row.batch for row in benchmark.rows})
     speeds = {(row.encoder, row.batch): row.clips_per_second.value for row in benchmark.rows}
     names = dict.fromkeys(row.encoder for row in benchmark.rows)
-    figure = lines(
+    figure = grouped_bars(
         "scaling",
         [str(batch) for batch in batches],
-        {name: [speeds.get((name, batch)) for batch in batches] for name in names},
+        {name: [speeds.get((name, batch), 0) for batch in batches] for name in names},
         x_title="clips of a call",
         y_title="clips a second",
     )

@@ -145,7 +145,9 @@ def boxes(name: str, samples: Mapping[str, Sequence[float]], *, x_title: str) ->
     y_axis = {"type": "category", "autorange": "reversed", "automargin": True}
     x_axis = {"type": "log", "automargin": True}
     height = 130 + 52 * len(samples)
-    return _html(figure, name, x_title, "", x_axis=x_axis, y_axis=y_axis, height=height)
+    return _html(
+        figure, name, x_title, "", x_axis=x_axis, y_axis=y_axis, height=height, legend=False
+    )
 
 
 def stacked_shares(
@@ -228,6 +230,7 @@ def _html(
     x_axis: Mapping[str, Any],
     y_axis: Mapping[str, Any] | None = None,
     height: int = 380,
+    legend: bool = True,
 ) -> str:
     axis = {"gridcolor": "#e8ebef", "linecolor": "#b6bdc7", "zeroline": False}
     figure.update_layout(
@@ -236,7 +239,7 @@ def _html(
         font={"family": _FONT, "size": 13, "color": "#1c2430"},
         margin={"l": 70, "r": 20, "t": 40, "b": 60},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        showlegend=True,
+        showlegend=legend,
         xaxis=axis | {"title": x_title} | dict(x_axis),
         yaxis=axis | {"title": y_title} | dict(y_axis or {"rangemode": "tozero"}),
     )
