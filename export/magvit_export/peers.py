@@ -19,6 +19,8 @@ from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.manifest import Precision
 
+_CPU = "CPUExecutionProvider"
+
 TORCH_PEERS = {
     "PyTorch eager": "torch",
     "torch.compile": "torch",
@@ -63,7 +65,8 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    providers = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
     graph = bundle.verified_graph(bundle.manifest.encoder[precision])
     session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
     frames = bundle.manifest.encoder[precision].inputs[0].name
