@@ -60,7 +60,7 @@ def settings_text(benchmark: Benchmark) -> str:
 def price_note(prices: PriceTable) -> str:
     """Where prices are from, and how far to trust them."""
     trust = "" if prices.checked else "; NOT CHECKED against the seller's list"
-    return f"prices: {prices.region}, {prices.date}, {prices.source}{trust}"
+    return f"Prices: {prices.region}, {prices.date}, {prices.source}{trust}"
 
 
 def milliseconds(seconds: float) -> str:
@@ -85,16 +85,18 @@ def agreement_text(row: Row) -> str:
     return f"{min(row.agreement, 0.99999):.3%}".replace("%", " %")
 
 
-def full_text(row: Row) -> str:
-    """Clips a second with all workers calling."""
-    return "" if row.kept_full is None else f"{row.kept_full.value:.3g}"
+def full_texts(row: Row, benchmark: Benchmark) -> list[str]:
+    """Clips a second with all workers calling; none where that mode was left out."""
+    if not benchmark.settings.workers:
+        return []
+    return ["" if row.kept_full is None else f"{row.kept_full.value:.3g}"]
 
 
 def _latencies(benchmark: Benchmark) -> Table:
-    full = f"kept full by {benchmark.settings.workers}"
+    full = [f"kept full by {benchmark.settings.workers}"] if benchmark.settings.workers else []
     columns = (
         *("encoder", "batch", "p50 ms", "95 % interval", "p90", "p95", "p99", "max"),
-        *("clips/s", full, f"ratio to {benchmark.encoders[0].name}", "equal ids"),
+        *("clips/s", *full, f"ratio to {benchmark.encoders[0].name}", "equal ids"),
     )
     table = _table("right", "frames to ids, one request at a time", columns)
     for row in benchmark.rows:
@@ -106,7 +108,7 @@ def _latencies(benchmark: Benchmark) -> Table:
             f"{milliseconds(row.median.low)} to {milliseconds(row.median.high)}",
             *map(milliseconds, (latency.p90, latency.p95, latency.p99, latency.max)),
             f"{row.clips_per_second.value:.3g}",
-            full_text(row),
+            *full_texts(row, benchmark),
             ratio_text(row.ratio),
             agreement_text(row),
         )

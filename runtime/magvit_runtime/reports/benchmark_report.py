@@ -9,7 +9,7 @@ from magvit_runtime.benchmarks.results import Benchmark, Ceilings, Row, Work
 from magvit_runtime.benchmarks.tables import (
     agreement_text,
     cost_basis,
-    full_text,
+    full_texts,
     milliseconds,
     price_note,
     ratio_text,
@@ -82,9 +82,11 @@ def _facts(benchmark: Benchmark) -> dict[str, str]:
 
 
 def _latencies(benchmark: Benchmark) -> Section:
+    workers = benchmark.settings.workers
+    full = [f"Kept full by {workers}"] if workers else []
     columns = (
         *("Encoder", "Batch", "p50 ms", "95 % interval", "p90", "p95", "p99", "Max"),
-        *("Clips/s", f"Kept full by {benchmark.settings.workers}", "Ratio", "Equal ids"),
+        *("Clips/s", *full, "Ratio", "Equal ids"),
     )
     text = (
         "From uint8 frames to ids, one request at a time; all encoders took turns on the same "
@@ -92,10 +94,12 @@ def _latencies(benchmark: Benchmark) -> Section:
         "above 1 is slower. Intervals come from the scatter between repetitions. A p99 of fewer "
         "than 100 calls is little more than their maximum."
     )
-    return Section("Latency", text, Table(columns, [_latency(row) for row in benchmark.rows]))
+    return Section(
+        "Latency", text, Table(columns, [_latency(row, benchmark) for row in benchmark.rows])
+    )
 
 
-def _latency(row: Row) -> list[Cell]:
+def _latency(row: Row, benchmark: Benchmark) -> list[Cell]:
     latency = row.latency
     numbers = [
         str(row.batch),
@@ -103,7 +107,7 @@ def _latency(row: Row) -> list[Cell]:
         f"{milliseconds(row.median.low)} to {milliseconds(row.median.high)}",
         *map(milliseconds, (latency.p90, latency.p95, latency.p99, latency.max)),
         f"{row.clips_per_second.value:.3g}",
-        full_text(row),
+        *full_texts(row, benchmark),
         ratio_text(row.ratio),
         agreement_text(row),
     ]
@@ -212,7 +216,7 @@ def _costs(costs: Sequence[Cost], prices: PriceTable) -> Section:
         for cost in costs
     ]
     text = (
-        f"{price_note(prices).capitalize()}. Projections are direct convs at "
+        f"{price_note(prices)}. Projections are direct convs at "
         "the peaks of data sheets, which no real run of them reaches."
     )
     return Section("Cost", text, Table(columns, rows))

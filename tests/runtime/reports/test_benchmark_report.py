@@ -49,7 +49,7 @@ def test_projections_are_called_so_and_unchecked_prices_too() -> None:
     basis = {line[0]: line[-1] for line in rows(part)}
     assert basis.pop("c7i.large") == f"measured: {OURS}, batch 1"
     assert all(text.startswith("PROJECTION") for text in basis.values())
-    assert "not checked" in part.text
+    assert "NOT CHECKED" in part.text
 
 
 def test_batch_scaling_is_drawn_where_there_are_several() -> None:
