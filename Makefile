@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= build/demo
 GPU_CHECK_DIR ?= build/gpu-check
+BENCH_DIR ?= build/bench
 SOURCES := $(shell git ls-files export runtime kernels CMakeLists.txt pyproject.toml)
 CPP := git ls-files '*.c' '*.cpp' '*.cu' '*.cuh' '*.h'
 
@@ -19,7 +20,7 @@ CMAKE_FLAGS += -DMAGVIT_DOWNLOAD_HEADERS=ON
 DISPATCH := build/dispatch-10.16.1.11 build/dispatch-11.1.0.106
 endif
 
-.PHONY: demo test lint format gpu-check clean
+.PHONY: demo test lint format bench gpu-check clean
 
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
@@ -39,6 +40,12 @@ format: $(VENV)/.dev  ## Formats Python and C++.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(CPP) | xargs $(BIN)/clang-format -i
+
+bench: $(VENV)/.dev  ## Our backends in turn on the small preset: what to look at, not to pass.
+	test -d $(BENCH_DIR)/bundle || \
+	    $(BIN)/magvit export trajectory-small --weights seeded -o $(BENCH_DIR)/bundle
+	$(BIN)/magvit bench $(BENCH_DIR)/bundle --repetitions 5 --rounds 2 --workers 0 \
+	    --output $(BENCH_DIR)/bench.json --report $(BENCH_DIR)/bench.html
 
 gpu-check:  ## Kernels and engines on this machine's GPU; without one it says so and does nothing.
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) kernels/gpu_check --output $(GPU_CHECK_DIR) $(GPU_CHECK_FLAGS)

@@ -37,7 +37,12 @@ def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
 
 
 def reference_encoder(bundle: Bundle, weights: str | None = None) -> Encoder:
-    """The encoder of a bundle in PyTorch, in float64 on the CPU.
+    """The encoder of a bundle in PyTorch, in float64; see `pytorch_encoder`."""
+    return pytorch_encoder(bundle, weights).double()
+
+
+def pytorch_encoder(bundle: Bundle, weights: str | None = None) -> Encoder:
+    """The encoder of a bundle in PyTorch, in float32 on the CPU, for inference.
 
     Args:
         bundle: The bundle; its manifest says the architecture and which weights it must be.
@@ -69,7 +74,7 @@ def reference_encoder(bundle: Bundle, weights: str | None = None) -> Encoder:
         _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))
     found = find_weights(source, find_model(bundle.manifest.model), shapes, recorded.variant)
     _check_weights(bundle, found.record)
-    return load_encoder(model.encoder, found).double().eval()
+    return load_encoder(model.encoder, found).eval()
 
 
 def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:

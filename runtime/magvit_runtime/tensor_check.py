@@ -28,7 +28,7 @@ def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
         size >= 1 and (isinstance(expected, str) or size == expected)
         for size, expected in zip(array.shape, spec.shape, strict=True)
     )
-    if array.dtype != np.dtype(spec.dtype) or not fits:
+    if array.dtype != spec.dtype or not fits:
         raise InputError(
             f"{what} don't fit this model",
             found=f"{array.dtype} {list(array.shape)}",
@@ -47,19 +47,21 @@ def check_result(result: object, spec: TensorSpec, count: int) -> None:
     Raises:
         BundleError: The graph isn't the one that the manifest describes.
     """
+    if (
+        isinstance(result, np.ndarray)
+        and result.dtype == spec.dtype
+        and result.ndim == len(spec.shape)
+        and result.shape[:1] == (count,)
+        and all(
+            isinstance(expected, str) or size == expected
+            for size, expected in zip(result.shape[1:], spec.shape[1:], strict=True)
+        )
+    ):
+        return
+    # Only now: spelling a type out takes longer than all the checks.
     found = type(result).__name__
     if isinstance(result, np.ndarray):
         found = f"{result.dtype} {list(result.shape)}"
-        if (
-            result.dtype == np.dtype(spec.dtype)
-            and result.ndim == len(spec.shape)
-            and result.shape[:1] == (count,)
-            and all(
-                isinstance(expected, str) or size == expected
-                for size, expected in zip(result.shape[1:], spec.shape[1:], strict=True)
-            )
-        ):
-            return
     raise BundleError(
         f"the graph's output {spec.name!r} isn't what bundle.json says",
         found=found,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -58,11 +57,12 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
 def machine_name() -> str:
     """The CPU, how many of them this process may use, and the GPU if there is one."""
+    # Imported here: only a bundle that was tuned needs it.
+    from magvit_runtime.benchmarks.machine import cpu_name, usable_cpus
     from magvit_runtime.engines.gpus import list_gpus
 
-    gpus = list_gpus()
-    parts = [_cpu_name(), f"{len(os.sched_getaffinity(0))} CPUs"]
-    return ", ".join(parts + [gpu.name for gpu in gpus[:1]])
+    gpus = [gpu.name for gpu in list_gpus()[:1]]
+    return ", ".join([cpu_name(), f"{usable_cpus()} CPUs", *gpus])
 
 
 def read_tuning(bundle: Bundle) -> Tuning:
@@ -115,13 +115,3 @@ def tuned_seconds(bundle: Bundle, digests: Mapping[str, str]) -> dict[str, float
         for option in here.options
         if digests.get(option.subject) == option.sha256
     }
-
-
-def _cpu_name() -> str:
-    """As the kernel names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

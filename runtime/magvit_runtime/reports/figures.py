@@ -123,6 +123,92 @@ def ranges_with_limits(
     return _html(figure, name, value_name, "", x_axis=_LOG, y_axis=y_axis, height=height)
 
 
+def boxes(name: str, samples: Mapping[str, Sequence[float]], *, x_title: str) -> str:
+    """A box with all its points for each distribution, on a logarithmic scale.
+
+    Args:
+        name: Id of the figure in its page.
+        samples: Positive values by the distribution's name.
+        x_title: Title of the axis of the values, with the unit.
+    """
+    figure = go.Figure()
+    for color, (key, values) in zip(_colors(len(samples)), samples.items(), strict=True):
+        figure.add_box(
+            name=escape(key),
+            x=list(values),
+            boxpoints="all",
+            pointpos=0,
+            jitter=0.6,
+            marker={"color": color, "size": 5, "opacity": 0.7},
+            line={"width": 1.5},
+        )
+    y_axis = {"type": "category", "autorange": "reversed", "automargin": True}
+    x_axis = {"type": "log", "automargin": True}
+    height = 130 + 52 * len(samples)
+    return _html(
+        figure, name, x_title, "", x_axis=x_axis, y_axis=y_axis, height=height, legend=False
+    )
+
+
+def stacked_shares(
+    name: str, labels: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_title: str
+) -> str:
+    """A bar for each label, divided as its whole is; each bar's parts add up to 100.
+
+    Args:
+        name: Id of the figure in its page.
+        labels: Name of each whole.
+        parts: Values by the part's name, one for each label.
+        x_title: Title of the axis of the shares.
+    """
+    totals = [sum(values) for values in zip(*parts.values(), strict=True)]
+    figure = go.Figure()
+    for color, (key, values) in zip(_colors(len(parts)), parts.items(), strict=True):
+        shares = [100 * value / total for value, total in zip(values, totals, strict=True)]
+        figure.add_bar(
+            name=escape(key), y=_plain(labels), x=shares, marker_color=color, orientation="h"
+        )
+    figure.update_layout(barmode="stack", bargap=0.4)
+    y_axis = {"type": "category", "autorange": "reversed", "automargin": True}
+    height = 160 + 40 * len(labels)
+    return _html(figure, name, x_title, "", x_axis={}, y_axis=y_axis, height=height)
+
+
+def roofline(
+    name: str,
+    points: Mapping[str, tuple[float, float]],
+    *,
+    flop_per_second: float,
+    bytes_per_second: float,
+) -> str:
+    """What was achieved, under what the machine can do (Williams, Waterman and Patterson, 2009).
+
+    Args:
+        name: Id of the figure in its page.
+        points: FLOP a byte and FLOP a second, by the point's name.
+        flop_per_second: The ceiling of computing.
+        bytes_per_second: The ceiling of moving data.
+    """
+    ridge = flop_per_second / bytes_per_second
+    xs = [x for x, _ in points.values()]
+    ends = min([ridge, *xs]) / 4, max([ridge, *xs]) * 4
+    roof = [ends[0], ridge, ends[1]]
+    figure = go.Figure()
+    figure.add_scatter(
+        name="measured ceilings",
+        x=roof,
+        y=[min(flop_per_second, x * bytes_per_second) for x in roof],
+        mode="lines",
+        line={"color": LIMIT_COLOR, "width": 2},
+    )
+    for color, (key, (x, y)) in zip(_colors(len(points)), points.items(), strict=True):
+        figure.add_scatter(
+            name=escape(key), x=[x], y=[y], mode="markers", marker={"size": 11, "color": color}
+        )
+    log = {"type": "log", "exponentformat": "power"}
+    return _html(figure, name, "FLOP a byte", "FLOP a second", x_axis=log, y_axis=log, height=440)
+
+
 _LOG: dict[str, Any] = {"type": "log", "exponentformat": "power", "dtick": 1}
 
 
@@ -144,6 +230,7 @@ def _html(
     x_axis: Mapping[str, Any],
     y_axis: Mapping[str, Any] | None = None,
     height: int = 380,
+    legend: bool = True,
 ) -> str:
     axis = {"gridcolor": "#e8ebef", "linecolor": "#b6bdc7", "zeroline": False}
     figure.update_layout(
@@ -152,7 +239,7 @@ def _html(
         font={"family": _FONT, "size": 13, "color": "#1c2430"},
         margin={"l": 70, "r": 20, "t": 40, "b": 60},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        showlegend=True,
+        showlegend=legend,
         xaxis=axis | {"title": x_title} | dict(x_axis),
         yaxis=axis | {"title": y_title} | dict(y_axis or {"rangemode": "tozero"}),
     )

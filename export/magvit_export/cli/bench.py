@@ -1,0 +1,147 @@
+"""`magvit bench`: how fast a bundle's encoder runs here, in every way there is."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from magvit_export.peers import TORCH_PEERS, open_peers
+from magvit_runtime.atomic_write import atomic_path
+from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
+from magvit_runtime.benchmarks.comparison import compare_benchmarks
+from magvit_runtime.benchmarks.costs import costs, read_prices
+from magvit_runtime.benchmarks.machine import usable_cpus
+from magvit_runtime.benchmarks.results import ClipKind, Settings, read_benchmark
+from magvit_runtime.benchmarks.tables import benchmark_text, comparison_text
+from magvit_runtime.bundle import open_bundle
+from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.manifest import Precision
+from magvit_runtime.reports import check_report_packages
+from magvit_runtime.sessions.selection import Backend, find_options
+from magvit_runtime.verification_clips import usual_shape
+
+
+def bench(
+    bundle: Path | None = None,
+    *,
+    compare: tuple[Path, Path] | None = None,
+    backend: list[Backend] | None = None,
+    precision: Precision | None = None,
+    batch_sizes: str = "1",
+    threads: int | None = None,
+    clips: ClipKind = "drawn",
+    inputs: int = 3,
+    repetitions: int = 7,
+    rounds: int = 3,
+    workers: int = 2,
+    peers: bool = False,
+    weights: str | None = None,
+    prices: Path | None = None,
+    instance_type: str | None = None,
+    output: Path | None = None,
+    report: Path | None = None,
+) -> Outcome:
+    """Times a bundle's encoder in every way that this machine can run it, all in turn.
+
+    docs/benchmarking.md says what each figure is, and how the others are set up.
+
+    Args:
+        bundle: Directory of the exported model.
+        compare: Two files of --output, the old one first, to compare instead of measuring; exit
+            code 1 where something became slower beyond the noise.
+        backend: What to time; may be given several times. All that run here by default.
+        precision: Which of the bundle's encoders; engines, and the most precise graph by default.
+        batch_sizes: Clips of a call, separated by commas.
+        threads: CPU threads of one run, the same for all; one for each CPU by default.
+        clips: What is encoded: drawn trajectories, or noise, which shares no background.
+        inputs: Input sets that rotate.
+        repetitions: Parts of the run whose scatter makes the 95 % intervals.
+        rounds: Calls of each encoder in a repetition.
+        workers: Threads that call at once in the mode "kept full"; 0 leaves that out.
+        peers: Time other ways to run the same weights too: plain ONNX Runtime, OpenVINO, PyTorch
+            eager and compiled, Torch-TensorRT, as far as they are installed.
+        weights: What the bundle was made of, for PyTorch; seeded bundles generate theirs.
+        prices: A price table to use instead of the one that comes with the package.
+        instance_type: This machine's type in the price table; on EC2 it is known.
+        output: A JSON file to write, for --compare.
+        report: An HTML file to write: plots and tables.
+    """
+    if compare is not None:
+        return _compare(*compare)
+    if bundle is None:
+        raise InputError("there is nothing to time", mend="magvit bench DIR")
+    if report is not None:
+        check_report_packages()
+    table = read_prices(prices)
+    opened = open_bundle(bundle)
+    batches = _batch_sizes(batch_sizes)
+    settings = Settings(
+        threads=_at_least("threads", threads or usable_cpus(), 1),
+        clip_shape=usual_shape(opened.encoder(precision)[1].inputs[0].shape[1:]),
+        clips=clips,
+        inputs=_at_least("inputs", inputs, 1),
+        repetitions=_at_least("repetitions", repetitions, 1),
+        rounds=_at_least("rounds", rounds, 1),
+        workers=_at_least("workers", workers, 0),
+    )
+    options = [
+        option
+        for option in find_options(opened, precision=precision, threads=settings.threads)
+        if backend is None or option.backend in backend
+    ]
+    if not options:
+        raise BackendError(f"none of these backends runs {bundle} here", found=backend)
+    others = open_peers(opened, opened.encoder(precision)[0], settings.threads, weights)
+    total = steps(len(options) + peers * (2 + len(TORCH_PEERS)), len(batches), settings)
+    with ExitStack() as stack:
+        # Files are opened before the work, so that none is spent on what can't be written.
+        json_file = None if output is None else stack.enter_context(atomic_path(output))
+        html_file = None if report is None else stack.enter_context(atomic_path(report))
+        with progress_bar("steps", total) as advance:
+            result = run_benchmark(
+                opened,
+                options,
+                settings,
+                batches,
+                peers=others if peers else (),
+                advance=advance,
+            )
+        spent = costs(result, table, instance_type or result.machine.instance_type)
+        if json_file is not None:
+            json_file.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+        if html_file is not None:
+            from magvit_runtime.reports.benchmark_report import benchmark_report
+
+            html_file.write_text(benchmark_report(result, spent, table), encoding="utf-8")
+    facts = msgspec.to_builtins(result)
+    facts["costs"] = [
+        msgspec.to_builtins(cost) | {"usd_per_million": cost.usd_per_million} for cost in spent
+    ]
+    written = [f"{path} written" for path in (output, report) if path is not None]
+    return Outcome(facts, "\n".join([benchmark_text(result, spent, table), *written]))
+
+
+def _compare(old: Path, new: Path) -> Outcome:
+    compared = compare_benchmarks(read_benchmark(old), read_benchmark(new))
+    facts = {"old": str(old), "new": str(new), "compared": msgspec.to_builtins(compared)}
+    slower = any(one.change == "slower" for one in compared)
+    return Outcome(facts, comparison_text(compared), passed=not slower)
+
+
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise InputError(
+            "--batch-sizes can't be read", found=text, expected="positive numbers, as 1,2"
+        )
+    return tuple(dict.fromkeys(int(size) for size in sizes))
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    if value < least:
+        raise InputError(f"--{name} must be {least} or more", found=value)
+    return value

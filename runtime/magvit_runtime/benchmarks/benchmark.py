@@ -1,0 +1,191 @@
+"""The whole of `magvit bench`: opens, warms up, times and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from magvit_runtime.benchmarks.cold_start import Start, measure_cold_start
+from magvit_runtime.benchmarks.comparison import YARDSTICK
+from magvit_runtime.benchmarks.encoders import Encoder, Ids, NotRun, open_option
+from magvit_runtime.benchmarks.machine import describe_machine
+from magvit_runtime.benchmarks.measuring import Advance, encode_once, measure_rows
+from magvit_runtime.benchmarks.results import (
+    SCHEMA_VERSION,
+    Benchmark,
+    ColdStart,
+    Row,
+    Settings,
+    Work,
+)
+from magvit_runtime.benchmarks.work import encoder_work, measure_ceilings
+from magvit_runtime.benchmarks.workload import InputSet, input_sets
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.classifier import Classifier
+from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.native.lowering import lower
+from magvit_runtime.native.onnx_file import read_graph
+from magvit_runtime.parity_stamps import graph_subject
+from magvit_runtime.sessions import open_encoder
+from magvit_runtime.sessions.selection import Option
+from magvit_runtime.weights_label import weights_label
+
+Peers = Iterable[Encoder | NotRun]
+
+
+def run_benchmark(
+    bundle: Bundle,
+    options: Sequence[Option],
+    settings: Settings,
+    batches: Sequence[int],
+    *,
+    peers: Peers = (),
+    advance: Advance = lambda _: None,
+) -> Benchmark:
+    """Times a bundle's encoder in every way asked for, in turn.
+
+    Args:
+        bundle: The bundle.
+        options: Our own ways to run it, at least one.
+        settings: How to measure.
+        batches: Batch sizes.
+        peers: Other ways, opened as they are taken.
+        advance: Told of steps done; there are `steps` of them.
+
+    Raises:
+        BackendError: None of our own ways can be opened, or takes these batches.
+        BundleError: A file was changed.
+    """
+    machine = describe_machine()
+    not_run: dict[str, str] = {}
+    cold_starts = _cold_starts(bundle, options, settings, not_run)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        encoders = _open(bundle, options, peers, max(batches), not_run, stack)
+        classifier = None
+        if bundle.manifest.classifier is not None:
+            classifier = stack.enter_context(Classifier.open(bundle.path, threads=settings.threads))
+        for batch in batches:
+            inputs = input_sets(settings.clips, settings.clip_shape, settings.inputs, batch)
+            ids, failures = encode_once(encoders, inputs, advance)
+            not_run |= {f"{name}, batch {batch}": why for name, why in failures.items()}
+            running = [encoder for encoder in encoders if encoder.record.name in ids]
+            if not running or running[0].record.kind != "ours":
+                continue  # None of ours takes this batch, so there is nothing to compare with.
+            rows += measure_rows(
+                running,
+                inputs,
+                settings,
+                classifier=classifier,
+                ids=ids,
+                reference=_reference(bundle, running, ids, inputs),
+                advance=advance,
+            )
+        records = [encoder.record for encoder in encoders]
+    if not rows:
+        raise BackendError("none of our encoders ran", found="; ".join(not_run.values()))
+    work = _work(bundle, settings.clip_shape)
+    return Benchmark(
+        schema_version=SCHEMA_VERSION,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        model=bundle.manifest.model,
+        weights=weights_label(bundle),
+        reference=_reference_name(bundle),
+        machine=machine,
+        settings=settings,
+        encoders=records,
+        rows=rows,
+        not_run=not_run,
+        cold_starts=cold_starts,
+        work=work,
+        ceilings=measure_ceilings() if work else None,
+    )
+
+
+def steps(encoders: int, batches: int, settings: Settings) -> int:
+    """Steps that `advance` is told of, with this many encoders and batch sizes, at most."""
+    full = settings.repetitions if settings.workers else 0
+    rounds = settings.repetitions * settings.rounds
+    return batches * (encoders * settings.inputs + rounds + full)
+
+
+def _cold_starts(
+    bundle: Bundle, options: Sequence[Option], settings: Settings, not_run: dict[str, str]
+) -> dict[str, ColdStart]:
+    found: dict[str, ColdStart] = {}
+    for option in options:
+        start = Start(
+            str(bundle.path),
+            option.backend,
+            option.precision,
+            settings.threads,
+            settings.clip_shape,
+        )
+        try:
+            found[option.subject] = measure_cold_start(start)
+        except BackendError as error:
+            not_run[f"{option.subject}, in a fresh process"] = str(error)
+    return found
+
+
+def _open(
+    bundle: Bundle,
+    options: Sequence[Option],
+    peers: Peers,
+    largest_batch: int,
+    not_run: dict[str, str],
+    stack: ExitStack,
+) -> list[Encoder]:
+    encoders: list[Encoder] = []
+    for option in options:
+        try:
+            encoders.append(open_option(bundle, option, largest_batch))
+        except BackendError as error:
+            not_run[option.subject] = str(error)
+            continue
+        stack.callback(encoders[-1].close)
+    if not encoders:
+        raise BackendError("no backend could be opened", found="; ".join(not_run.values()))
+    for peer in peers:
+        if isinstance(peer, NotRun):
+            not_run[peer.name] = peer.why
+        else:
+            encoders.append(peer)
+            stack.callback(peer.close)
+    return encoders
+
+
+def _reference_name(bundle: Bundle) -> str:
+    return graph_subject("onnxruntime", bundle.encoder()[0])
+
+
+def _reference(
+    bundle: Bundle,
+    encoders: Sequence[Encoder],
+    ids: dict[str, list[Ids]],
+    inputs: Sequence[InputSet],
+) -> list[Ids] | None:
+    """Ids of the most precise graph in ONNX Runtime: those of the run where it took part."""
+    precision = bundle.encoder()[0]
+    for record in (encoder.record for encoder in encoders):
+        if record.name in (_reference_name(bundle), YARDSTICK) and record.precision == precision:
+            return ids[record.name]
+    try:
+        graph, session = open_encoder(bundle, backend="onnxruntime", precision=precision)
+    except BackendError:
+        return None
+    frames = graph.inputs[0].name
+    try:
+        return [session.run({frames: one.clips}, ["ids"])[0] for one in inputs]
+    finally:
+        session.close()
+
+
+def _work(bundle: Bundle, clip_shape: tuple[int, ...]) -> Work | None:
+    """None where the graph isn't made of convs that the native backend can read."""
+    graph = bundle.encoder()[1]
+    try:
+        return encoder_work(lower(read_graph(bundle.verified_graph(graph))), clip_shape)
+    except (BackendError, BundleError):
+        return None

@@ -1,0 +1,88 @@
+"""Two benchmarks of one machine: what became faster or slower, beyond the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from magvit_runtime.benchmarks.results import Benchmark
+from magvit_runtime.benchmarks.statistics import Estimate, ratio_estimate
+from magvit_runtime.errors import InputError
+
+# Timed in both runs it tells a slower machine from a slower encoder: nothing of ours is in it.
+YARDSTICK = "ONNX Runtime, plain"
+
+Change = Literal["faster", "slower", "no change"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One encoder at one batch size in both runs.
+
+    Attributes:
+        encoder: Its name.
+        batch: Clips of a call.
+        measure: "seconds", or "times the yardstick" where both runs have that.
+        old, new: The measure in each.
+        change: "no change" where the intervals overlap.
+    """
+
+    encoder: str
+    batch: int
+    measure: Literal["seconds", "times the yardstick"]
+    old: Estimate
+    new: Estimate
+    change: Change
+
+
+def compare_benchmarks(old: Benchmark, new: Benchmark) -> list[Compared]:
+    """Compares all of our encoders that are in both.
+
+    Where both runs timed plain ONNX Runtime beside ours, the ratio to it is compared, which a
+    machine that got slower as a whole leaves alone; else the seconds are.
+
+    Raises:
+        InputError: They are of other machines, models or settings, or have no row in common.
+    """
+    for name, was, now in (
+        ("machine", old.machine.cpu, new.machine.cpu),
+        ("number of CPUs", old.machine.cpus, new.machine.cpus),
+        ("GPUs", old.machine.gpus, new.machine.gpus),
+        ("model", old.model, new.model),
+        ("weights", old.weights, new.weights),
+        ("number of threads", old.settings.threads, new.settings.threads),
+        ("clips", old.settings.clips, new.settings.clips),
+        ("clip shape", old.settings.clip_shape, new.settings.clip_shape),
+    ):
+        if was != now:
+            raise InputError(
+                f"benchmarks can't be compared: the {name} differs", found=now, expected=was
+            )
+    compared = list(_pairs(old, new))
+    if not compared:
+        raise InputError("the two benchmarks have no encoder and batch size in common")
+    return compared
+
+
+def _pairs(old: Benchmark, new: Benchmark) -> Iterator[Compared]:
+    ours = {encoder.name for encoder in new.encoders if encoder.kind == "ours"}
+    before = {(row.encoder, row.batch): row for row in old.rows}
+    after = {(row.encoder, row.batch): row for row in new.rows}
+    for key, row in after.items():
+        if key not in before or row.encoder not in ours:
+            continue
+        yardstick = (YARDSTICK, row.batch)
+        if yardstick in before and yardstick in after:
+            was = ratio_estimate(before[key].samples, before[yardstick].samples)
+            now = ratio_estimate(row.samples, after[yardstick].samples)
+            yield Compared(*key, "times the yardstick", was, now, _change(was, now))
+        else:
+            was, now = before[key].median, row.median
+            yield Compared(*key, "seconds", was, now, _change(was, now))
+
+
+def _change(old: Estimate, new: Estimate) -> Change:
+    if old.overlaps(new):
+        return "no change"
+    return "slower" if new.value > old.value else "faster"

@@ -1,0 +1,97 @@
+"""What is timed: every way to run a bundle's encoder here, each as one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.benchmarks.results import EncoderRecord
+from magvit_runtime.bundle import Bundle
+from magvit_runtime.sessions.protocol import Array, Capabilities, Session
+from magvit_runtime.sessions.selection import Option
+from magvit_runtime.tokenizer import Tokenizer
+
+Frames = NDArray[np.uint8]
+Ids = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One way to run the encoder.
+
+    Attributes:
+        record: What it is.
+        encode: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]) to ids [N, t, h, w]; returns when
+            they are there.
+        close: Frees what it holds.
+        run_seconds: Grows by the seconds of the backend's own run with each call; None where
+            nothing of ours stands around that.
+    """
+
+    record: EncoderRecord
+    encode: Callable[[Frames], Ids]
+    close: Callable[[], None]
+    run_seconds: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A way that can't be run here, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass
+class TimedSession:
+    """A session that notes how long each run took; as thread-safe as what it wraps."""
+
+    session: Session
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `Session.capabilities`."""
+        return self.session.capabilities
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Runs the graph once; see `Session.run`."""
+        begin = time.perf_counter()
+        results = self.session.run(inputs, outputs)
+        self.seconds.append(time.perf_counter() - begin)
+        return results
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self.session.close()
+
+
+def open_option(bundle: Bundle, option: Option, largest_batch: int) -> Encoder:
+    """One of our own encoders, as users call it.
+
+    Args:
+        bundle: The bundle.
+        option: Which of the ways to run it.
+        largest_batch: Clips that may run at once.
+
+    Raises:
+        BackendError: The backend can't load it.
+        BundleError: A file was changed.
+    """
+    session = TimedSession(option.open("timed"))
+    tokenizer = Tokenizer(bundle, option.graph, session, largest_batch)
+    ours = session.capabilities
+    details = [f"{ours.threads} threads" if ours.threads else "", ours.launches]
+    record = EncoderRecord(
+        name=option.subject,
+        kind="ours",
+        version=ours.version,
+        device=ours.device,
+        precision=ours.precision,
+        settings=", ".join(filter(None, details)),
+    )
+    return Encoder(record, tokenizer, tokenizer.close, session.seconds)

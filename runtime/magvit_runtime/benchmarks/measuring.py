@@ -1,0 +1,186 @@
+"""Times encoders at one batch size: one request at a time, in parts, and kept full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
+from magvit_runtime.benchmarks.results import Row, Settings
+from magvit_runtime.benchmarks.statistics import (
+    Estimate,
+    median_estimate,
+    percentiles,
+    ratio_estimate,
+)
+from magvit_runtime.benchmarks.timing import Seconds, time_interleaved
+from magvit_runtime.benchmarks.workload import InputSet
+from magvit_runtime.classifier import Classifier
+from magvit_runtime.errors import MagvitError
+
+# Calls of each worker in a repetition of the mode "kept full": the first and the last of a
+# repetition run alone for a while, and should weigh little.
+_FULL_CALLS = 3
+
+Advance = Callable[[int], None]
+
+
+def encode_once(
+    encoders: Sequence[Encoder], inputs: Sequence[InputSet], advance: Advance
+) -> tuple[dict[str, list[Ids]], dict[str, str]]:
+    """Runs every input through every encoder, which also warms them up.
+
+    Returns:
+        Ids by the encoder's name, one array for each input; and why an encoder failed, by its name.
+    """
+    ids: dict[str, list[Ids]] = {}
+    failures: dict[str, str] = {}
+    for encoder in encoders:
+        name = encoder.record.name
+        # Peers raise whatever their libraries do, and the rest is still worth timing.
+        expected = MagvitError if encoder.record.kind == "ours" else Exception
+        try:
+            ids[name] = [encoder.encode(one.clips) for one in inputs]
+        except expected as error:
+            failures[name] = (str(error).splitlines() or [type(error).__name__])[0]
+        advance(len(inputs))
+    return ids, failures
+
+
+def measure_rows(
+    encoders: Sequence[Encoder],
+    inputs: Sequence[InputSet],
+    settings: Settings,
+    *,
+    classifier: Classifier | None,
+    ids: Mapping[str, Sequence[Ids]],
+    reference: Sequence[Ids] | None,
+    advance: Advance,
+) -> list[Row]:
+    """A row for each encoder, all timed in turn at the batch size of the inputs.
+
+    Args:
+        encoders: What to time, warmed up; ratios are to the first.
+        inputs: Input sets.
+        settings: Repetitions and rounds.
+        classifier: Timed beside them, where there is one.
+        ids: What each encoder gave for each input.
+        reference: What it should have given; None leaves the agreement out.
+        advance: Told of every round and every repetition done.
+    """
+    first = ids[encoders[0].record.name]
+    calls: dict[str, Callable[[InputSet], object]] = {
+        encoder.record.name: _encoding(encoder) for encoder in encoders
+    }
+    if inputs[0].trajectories:
+        calls["render"] = InputSet.render
+    if classifier is not None:
+        calls["classify"] = _classifying(classifier, first)
+    seconds = time_interleaved(
+        calls,
+        inputs,
+        repetitions=settings.repetitions,
+        rounds=settings.rounds,
+        warm_up=0,
+        advance=advance,
+    )
+    around = {name: taken for name, taken in seconds.items() if name not in ids}
+    runs = {encoder.record.name: _last_runs(encoder, settings) for encoder in encoders}
+    full = _keep_full(encoders, inputs, settings, advance) if settings.workers else {}
+    base = seconds[encoders[0].record.name]
+    return [
+        _row(
+            name,
+            seconds[name],
+            base,
+            batch=len(inputs[0].clips),
+            parts=_parts(seconds[name], runs[name], around),
+            kept_full=full.get(name),
+            agreement=None if reference is None else _agreement(ids[name], reference),
+        )
+        for name in (encoder.record.name for encoder in encoders)
+    ]
+
+
+def _encoding(encoder: Encoder) -> Callable[[InputSet], object]:
+    return lambda one: encoder.encode(one.clips)
+
+
+def _classifying(classifier: Classifier, ids: Sequence[Ids]) -> Callable[[InputSet], object]:
+    return lambda one: classifier(ids[one.index].astype(np.int32, copy=False))
+
+
+def _last_runs(encoder: Encoder, settings: Settings) -> Seconds | None:
+    """Seconds of the backend's own run in each of the calls that were just timed."""
+    if encoder.run_seconds is None:
+        return None
+    count = settings.repetitions * settings.rounds
+    return np.reshape(encoder.run_seconds[-count:], (settings.repetitions, settings.rounds))
+
+
+def _parts(
+    seconds: Seconds, run: Seconds | None, around: Mapping[str, Seconds]
+) -> dict[str, float]:
+    if run is None:
+        return {}
+    samples = {"render": around.get("render"), "checks and copies": seconds - run, "run": run}
+    samples["classify"] = around.get("classify")
+    return {name: float(np.median(part)) for name, part in samples.items() if part is not None}
+
+
+def _keep_full(
+    encoders: Sequence[Encoder], inputs: Sequence[InputSet], settings: Settings, advance: Advance
+) -> dict[str, Estimate]:
+    """Clips a second of our own encoders when all workers call at once."""
+    ours = [encoder for encoder in encoders if encoder.record.kind == "ours"]
+    tasks = settings.workers * _FULL_CALLS
+    work: list[Frames] = [inputs[i % len(inputs)].clips for i in range(tasks)]
+    with ThreadPoolExecutor(settings.workers) as pool:
+
+        def filling(encoder: Encoder) -> Callable[[list[Frames]], object]:
+            return lambda clips: list(pool.map(encoder.encode, clips))
+
+        seconds = time_interleaved(
+            {encoder.record.name: filling(encoder) for encoder in ours},
+            [work],
+            repetitions=settings.repetitions,
+            warm_up=0,
+            advance=advance,
+        )
+    clips = sum(map(len, work))
+    return {name: _per_second(clips, median_estimate(taken)) for name, taken in seconds.items()}
+
+
+def _per_second(count: int, seconds: Estimate) -> Estimate:
+    return Estimate(count / seconds.value, count / seconds.high, count / seconds.low)
+
+
+def _agreement(ids: Sequence[Ids], reference: Sequence[Ids]) -> float:
+    return float(np.mean([np.mean(a == b) for a, b in zip(ids, reference, strict=True)]))
+
+
+def _row(
+    name: str,
+    seconds: Seconds,
+    base: Seconds,
+    *,
+    batch: int,
+    parts: dict[str, float],
+    kept_full: Estimate | None,
+    agreement: float | None,
+) -> Row:
+    median = median_estimate(seconds)
+    return Row(
+        encoder=name,
+        batch=batch,
+        seconds=seconds.tolist(),
+        latency=percentiles(seconds),
+        median=median,
+        clips_per_second=_per_second(batch, median),
+        ratio=ratio_estimate(seconds, base),
+        parts=parts,
+        kept_full=kept_full,
+        agreement=agreement,
+    )

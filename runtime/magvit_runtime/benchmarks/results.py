@@ -1,0 +1,198 @@
+"""What a benchmark found, as its JSON file holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.benchmarks.machine import Machine
+from magvit_runtime.benchmarks.statistics import Estimate, Percentiles
+from magvit_runtime.errors import InputError
+
+SCHEMA_VERSION = 1
+
+ClipKind = Literal["drawn", "noise"]
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all records: immutable, and unknown fields are refused."""
+
+
+class Settings(_Record, frozen=True):
+    """How it was measured.
+
+    Attributes:
+        threads: CPU threads of one run, the same for every encoder.
+        clip_shape: [T, H, W, 3] or [H, W, 3].
+        clips: "drawn" trajectories or seeded "noise".
+        inputs: Input sets that rotate; each runs once before anything is timed.
+        repetitions: Parts of the run whose scatter makes the intervals.
+        rounds: Calls of each encoder in a repetition.
+        workers: Threads that call at once where an encoder is kept full; 0 left that out.
+    """
+
+    threads: int
+    clip_shape: tuple[int, ...]
+    clips: ClipKind
+    inputs: int
+    repetitions: int
+    rounds: int
+    workers: int
+
+
+class EncoderRecord(_Record, frozen=True):
+    """One way of running the encoder.
+
+    Attributes:
+        name: Its name in all tables.
+        kind: "ours", through `Tokenizer`, or a "peer".
+        version: Of the library behind it.
+        device: Where it ran.
+        precision: Precision of its graph or weights.
+        settings: What was set for it, for people to read.
+    """
+
+    name: str
+    kind: Literal["ours", "peer"]
+    version: str
+    device: str
+    precision: str
+    settings: str
+
+
+class Row(_Record, frozen=True):
+    """One encoder at one batch size.
+
+    Attributes:
+        encoder: Name of the encoder.
+        batch: Clips of a call.
+        seconds: Seconds of each call, uint8 frames to ids, [repetitions][rounds].
+        latency: Their percentiles.
+        median: Their median with its interval.
+        clips_per_second: One request at a time, from the median.
+        ratio: How many times as long as the first of our own encoders it takes.
+        parts: Median seconds of the parts of a call, and of what comes before and behind it.
+        kept_full: Clips a second with all workers calling at once; None where not measured.
+        agreement: Share of ids equal to the reference's, 0..1; None where there is no reference.
+    """
+
+    encoder: str
+    batch: int
+    seconds: list[list[float]]
+    latency: Percentiles
+    median: Estimate
+    clips_per_second: Estimate
+    ratio: Estimate
+    parts: dict[str, float]
+    kept_full: Estimate | None = None
+    agreement: float | None = None
+
+    @property
+    def samples(self) -> NDArray[np.float64]:
+        """`seconds` as float64 [repetitions, rounds]."""
+        return np.asarray(self.seconds)
+
+
+class ColdStart(_Record, frozen=True):
+    """A fresh process of its own: seconds, and MiB.
+
+    Attributes:
+        imports: Starting Python and importing the runtime.
+        load: Opening the tokenizer, digests included; the files are in the system's cache.
+        first_call: The first call, of one clip.
+        second_call: The second.
+        host_mib: Most memory that the process held.
+        device_mib: Memory of the GPU that was taken meanwhile; None without one.
+    """
+
+    imports: float
+    load: float
+    first_call: float
+    second_call: float
+    host_mib: float
+    device_mib: int | None = None
+
+
+class Work(_Record, frozen=True):
+    """What the graph asks for, a clip.
+
+    Attributes:
+        flop: Of its convs, done directly: 2 a multiplication, those with padding included.
+        weight_bytes: Weights, read once a call.
+        map_bytes: Every conv's input, residual and output, moved once, with all else fused.
+    """
+
+    flop: float
+    weight_bytes: float
+    map_bytes: float
+
+    def bytes(self, batch: int) -> float:
+        """Least traffic of a call, in bytes."""
+        return self.weight_bytes + batch * self.map_bytes
+
+
+class Ceilings(_Record, frozen=True):
+    """What this machine's CPU reaches.
+
+    Attributes:
+        flop_per_second: float32 matrix product, NumPy's BLAS, all CPUs.
+        bytes_per_second: Copy, bytes read and written, all CPUs.
+    """
+
+    flop_per_second: float
+    bytes_per_second: float
+
+
+class Benchmark(_Record, frozen=True):
+    """A whole benchmark.
+
+    Attributes:
+        schema_version: Version of this schema.
+        created: When, ISO 8601 in UTC.
+        model, weights: What was run.
+        reference: What ids are compared with.
+        machine: Where.
+        settings: How.
+        encoders: What ran, ours first; ratios are to the first.
+        rows: What was measured.
+        not_run: What didn't run, and why.
+        cold_starts: Of each of our encoders, by its name.
+        work: None where the graph can't be read as convs.
+        ceilings: None where there is no such work.
+    """
+
+    schema_version: int
+    created: str
+    model: str
+    weights: str
+    reference: str
+    machine: Machine
+    settings: Settings
+    encoders: list[EncoderRecord]
+    rows: list[Row]
+    not_run: dict[str, str]
+    cold_starts: dict[str, ColdStart]
+    work: Work | None = None
+    ceilings: Ceilings | None = None
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """Reads what `magvit bench --output` wrote.
+
+    Raises:
+        InputError: The file can't be read, or isn't such a file.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Benchmark)
+    except OSError as error:
+        raise InputError(f"can't read {path}", found=error.strerror) from error
+    except msgspec.DecodeError as error:
+        raise InputError(
+            f"{path} is no benchmark of this version",
+            found=str(error),
+            mend="write it with `magvit bench DIR --output FILE`",
+        ) from error

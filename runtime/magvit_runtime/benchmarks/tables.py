@@ -1,0 +1,169 @@
+"""Benchmarks as tables for a terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from io import StringIO
+
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+
+from magvit_runtime.benchmarks.comparison import Compared
+from magvit_runtime.benchmarks.costs import Cost, PriceTable
+from magvit_runtime.benchmarks.results import Benchmark, Row
+from magvit_runtime.benchmarks.statistics import Estimate
+
+# Wide enough for all columns where there is no terminal to fit.
+_PIPE_WIDTH = 160
+
+
+def benchmark_text(benchmark: Benchmark, costs: Sequence[Cost], prices: PriceTable) -> str:
+    """A benchmark as lines of text."""
+    machine = benchmark.machine
+    lines = [
+        f"{benchmark.model}, {benchmark.weights}",
+        f"{machine.cpu}, {machine.cpus} CPUs, load {machine.load:.1f}; {settings_text(benchmark)}",
+        _render(_latencies(benchmark)),
+        _render(_parts(benchmark)),
+    ]
+    if benchmark.cold_starts:
+        lines.append(_render(_cold_starts(benchmark)))
+    if costs:
+        lines += [_render(_costs(costs)), price_note(prices)]
+    lines += [f"not run: {name}: {why}" for name, why in benchmark.not_run.items()]
+    return "\n".join(lines)
+
+
+def comparison_text(compared: Sequence[Compared]) -> str:
+    """A comparison as lines of text."""
+    table = _table(
+        "left", "old against new", ("encoder", "batch", "measure", "old", "new", "change")
+    )
+    for one in compared:
+        bounds = (f"{e.value:.4g} ({e.low:.4g} to {e.high:.4g})" for e in (one.old, one.new))
+        table.add_row(one.encoder, str(one.batch), one.measure, *bounds, one.change)
+    return _render(table)
+
+
+def settings_text(benchmark: Benchmark) -> str:
+    """How it was measured, in a few words."""
+    settings = benchmark.settings
+    shape = "x".join(map(str, settings.clip_shape[:-1]))
+    return (
+        f"{settings.threads} threads, {settings.clips} clips of {shape}, {settings.inputs} input "
+        f"sets, {settings.repetitions} repetitions of {settings.rounds} rounds"
+    )
+
+
+def price_note(prices: PriceTable) -> str:
+    """Where prices are from, and how far to trust them."""
+    trust = "" if prices.checked else "; NOT CHECKED against the seller's list"
+    return f"Prices: {prices.region}, {prices.date}, {prices.source}{trust}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three significant digits in milliseconds, as "0.123", "1.23" or "1,230"."""
+    value = seconds * 1e3
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def ratio_text(ratio: Estimate) -> str:
+    """A ratio with its interval."""
+    return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def agreement_text(row: Row) -> str:
+    """The share of equal ids, never rounded up to all of them."""
+    if row.agreement is None:
+        return "unknown"
+    if row.agreement == 1:
+        return "100 %"
+    return f"{min(row.agreement, 0.99999):.3%}".replace("%", " %")
+
+
+def full_texts(row: Row, benchmark: Benchmark) -> list[str]:
+    """Clips a second with all workers calling; none where that mode was left out."""
+    if not benchmark.settings.workers:
+        return []
+    return ["" if row.kept_full is None else f"{row.kept_full.value:.3g}"]
+
+
+def _latencies(benchmark: Benchmark) -> Table:
+    full = [f"kept full by {benchmark.settings.workers}"] if benchmark.settings.workers else []
+    columns = (
+        *("encoder", "batch", "p50 ms", "95 % interval", "p90", "p95", "p99", "max"),
+        *("clips/s", *full, f"ratio to {benchmark.encoders[0].name}", "equal ids"),
+    )
+    table = _table("right", "frames to ids, one request at a time", columns)
+    for row in benchmark.rows:
+        latency = row.latency
+        table.add_row(
+            row.encoder,
+            str(row.batch),
+            milliseconds(latency.p50),
+            f"{milliseconds(row.median.low)} to {milliseconds(row.median.high)}",
+            *map(milliseconds, (latency.p90, latency.p95, latency.p99, latency.max)),
+            f"{row.clips_per_second.value:.3g}",
+            *full_texts(row, benchmark),
+            ratio_text(row.ratio),
+            agreement_text(row),
+        )
+    return table
+
+
+def _parts(benchmark: Benchmark) -> Table:
+    rows = [row for row in benchmark.rows if row.parts]
+    names = list(dict.fromkeys(name for row in rows for name in row.parts))
+    table = _table("right", "median ms of each part of a request", ("encoder", "batch", *names))
+    for row in rows:
+        parts = [milliseconds(row.parts[name]) for name in names]
+        table.add_row(row.encoder, str(row.batch), *parts)
+    return table
+
+
+def _cold_starts(benchmark: Benchmark) -> Table:
+    columns = ("encoder", "start s", "load s", "first call s", "second call s", "peak MiB")
+    table = _table("right", "a fresh process", columns)
+    for name, cold in benchmark.cold_starts.items():
+        seconds = (cold.imports, cold.load, cold.first_call, cold.second_call)
+        table.add_row(name, *(f"{value:.2f}" for value in seconds), f"{cold.host_mib:,.0f}")
+    return table
+
+
+def _costs(costs: Sequence[Cost]) -> Table:
+    columns = ("machine", "USD/h", "clips/s", "USD a million clips", "how it is known")
+    table = _table("right", "cost", columns)
+    for cost in costs:
+        table.add_row(
+            cost.type,
+            f"{cost.usd_per_hour:.4g}",
+            f"{cost.clips_per_second:.3g}",
+            f"{cost.usd_per_million:,.2f}",
+            cost_basis(cost),
+        )
+    return table
+
+
+def cost_basis(cost: Cost) -> str:
+    """Whether a cost was measured."""
+    if cost.is_projection:
+        return f"PROJECTION: {cost.encoder}"
+    return f"measured: {cost.encoder}"
+
+
+def _table(justify: JustifyMethod, title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify=justify if i else "left")
+    return table
+
+
+def _render(table: Table) -> str:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
+    text = StringIO()
+    Console(file=text, width=width).print(table)
+    return text.getvalue().rstrip()

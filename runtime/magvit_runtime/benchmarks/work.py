@@ -1,0 +1,68 @@
+"""How much an encoder's graph computes and moves, and how much this CPU can."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.benchmarks.machine import usable_cpus
+from magvit_runtime.benchmarks.results import Ceilings, Work
+from magvit_runtime.native.program import Program, Sizes
+
+_MATRIX = 2048
+_COPY_BYTES = 256 * 2**20  # Far beyond the caches.
+_TRIES = 5
+
+
+def encoder_work(program: Program, clip_shape: tuple[int, ...]) -> Work:
+    """What an encoder's convs compute and move for one clip.
+
+    Args:
+        program: The encoder.
+        clip_shape: [T, H, W, 3] or [H, W, 3].
+    """
+    frames, height, width = (1, *clip_shape)[-4:-1]
+    sizes: dict[str, Sizes] = {program.pixels: (frames, height, width)}
+    flop = weights = moved = 0.0
+    for conv in program.convs:
+        out = sizes[conv.output] = conv.output_sizes(sizes[conv.input])
+        c_out, c_in = conv.weight.shape[:2]
+        flop += 2.0 * prod(out) * conv.weight.size
+        weights += conv.weight.nbytes
+        elements = prod(sizes[conv.input]) * c_in + prod(out) * c_out
+        elements += prod(out) * c_out if conv.residual else 0
+        moved += elements * conv.weight.itemsize
+    return Work(flop, weights, moved)
+
+
+def measure_ceilings() -> Ceilings:
+    """The best of a few matrix products and copies on all CPUs: about two seconds."""
+    random = np.random.default_rng(0)
+    left, right = random.random((2, _MATRIX, _MATRIX), np.float32)
+    product = np.empty_like(left)
+    product_seconds = _best(lambda: np.matmul(left, right, out=product))
+    source = np.ones(_COPY_BYTES, np.uint8)
+    target = np.zeros_like(source)
+    parts = usable_cpus()
+
+    def copy(pair: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+        np.copyto(*pair)  # Without the interpreter's lock, so the parts run side by side.
+
+    pieces = list(zip(np.array_split(target, parts), np.array_split(source, parts), strict=True))
+    with ThreadPoolExecutor(parts) as pool:
+        copy_seconds = _best(lambda: list(pool.map(copy, pieces)))
+    return Ceilings(2 * _MATRIX**3 / product_seconds, 2 * _COPY_BYTES / copy_seconds)
+
+
+def _best(call: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(_TRIES):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)

@@ -1,0 +1,88 @@
+"""Rows of encoders whose times and ids are known beforehand."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from magvit_runtime import BackendError
+from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
+from magvit_runtime.benchmarks.measuring import encode_once, measure_rows
+from magvit_runtime.benchmarks.results import EncoderRecord, Row, Settings
+from magvit_runtime.benchmarks.workload import input_sets
+
+SHAPE = (5, 32, 32, 3)
+SETTINGS = Settings(1, SHAPE, "drawn", 2, 3, 2, 2)
+INPUTS = input_sets("drawn", SHAPE, 2, 2)
+
+
+def sleeper(name: str, seconds: float, *, wrong: int = 0, kind: str = "ours") -> Encoder:
+    """Takes a known time for 2 clips; of the 10 ids of each, some may be wrong."""
+    run_seconds: list[float] = []
+
+    def encode(clips: Frames) -> Ids:
+        time.sleep(seconds)
+        run_seconds.append(seconds / 2)  # As if the other half were the runtime's own.
+        ids = np.tile(np.arange(10), (len(clips), 1))
+        ids[:, :wrong] += 1
+        return ids
+
+    record = EncoderRecord(name, "ours" if kind == "ours" else "peer", "1", "CPU", "fp32", "")
+    return Encoder(record, encode, lambda: None, run_seconds if kind == "ours" else None)
+
+
+def rows(*encoders: Encoder) -> list[Row]:
+    ids, failures = encode_once(encoders, INPUTS, lambda _: None)
+    assert failures == {}
+    return measure_rows(
+        encoders,
+        INPUTS,
+        SETTINGS,
+        classifier=None,
+        ids=ids,
+        reference=ids[encoders[0].record.name],
+        advance=lambda _: None,
+    )
+
+
+def test_time_ratio_and_agreement_are_those_of_the_encoder() -> None:
+    ours, peer = rows(sleeper("ours", 0.01), sleeper("peer", 0.03, wrong=3, kind="peer"))
+    assert 0.03 <= peer.latency.p50 < 0.05
+    assert 2 < peer.ratio.value < 4
+    assert (ours.agreement, peer.agreement) == (1, pytest.approx(0.7))
+    assert 40 < peer.clips_per_second.value < 67  # Two clips in 30 ms.
+
+
+def test_parts_are_ours_alone_and_add_up_to_the_call() -> None:
+    ours, peer = rows(sleeper("ours", 0.01), sleeper("peer", 0.01, kind="peer"))
+    assert peer.parts == {}
+    assert ours.parts["run"] == 0.005
+    assert ours.parts["checks and copies"] == pytest.approx(ours.latency.p50 - 0.005)
+    assert 0 < ours.parts["render"] < 0.1
+
+
+def test_workers_together_keep_an_encoder_full() -> None:
+    """Sleeping takes no CPU: two workers do twice as much."""
+    ours, peer = rows(sleeper("ours", 0.03), sleeper("peer", 0.03, kind="peer"))
+    assert ours.kept_full is not None
+    assert 1.5 < ours.kept_full.value / ours.clips_per_second.value < 2.2
+    assert peer.kept_full is None
+
+
+def test_a_peer_may_fail_in_its_own_way_and_ours_in_ours() -> None:
+    def fail(clips: Frames) -> Ids:
+        raise BackendError(f"no room for {len(clips)}")
+
+    def crash(clips: Frames) -> Ids:
+        raise ZeroDivisionError(f"no {len(clips)} clips\nsecond line")
+
+    ours, peer = sleeper("ours", 0), sleeper("peer", 0, kind="peer")
+    failing = Encoder(ours.record, fail, ours.close)
+    crashing = Encoder(peer.record, crash, peer.close)
+    ids, failures = encode_once([failing, crashing], INPUTS, lambda _: None)
+    assert ids == {}
+    assert failures == {"ours": "no room for 2", "peer": "no 2 clips"}
+    with pytest.raises(ZeroDivisionError):
+        encode_once([Encoder(ours.record, crash, ours.close)], INPUTS, lambda _: None)

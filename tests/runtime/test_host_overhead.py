@@ -1,0 +1,65 @@
+"""What the runtime itself costs: time around a backend's run, and memory over many calls.
+
+Needs the bundle `small_bundle` and takes about 20 s.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import psutil
+import pytest
+
+from magvit_runtime import open_bundle
+from magvit_runtime.benchmarks.encoders import TimedSession
+from magvit_runtime.sessions import open_encoder
+from magvit_runtime.tokenizer import Tokenizer
+
+BACKENDS: tuple[Literal["native", "onnxruntime"], ...] = ("native", "onnxruntime")
+LIMIT_SECONDS = 150e-6
+CALLS = 10_000
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_call_adds_at_most_150_microseconds_to_the_backends_run(
+    small_bundle: Path, backend: Literal["native", "onnxruntime"]
+) -> None:
+    """The least of some calls: what other work on the machine adds isn't the runtime's."""
+    bundle = open_bundle(small_bundle)
+    graph, opened = open_encoder(bundle, backend=backend, threads=1)
+    session = TimedSession(opened)
+    clips = np.zeros((1, 17, 128, 128, 3), np.uint8)
+    added = []
+    with Tokenizer(bundle, graph, session, batch_size=1) as tokenizer:
+        for _ in range(8):
+            begin = time.perf_counter()
+            tokenizer(clips)
+            added.append(time.perf_counter() - begin - session.seconds[-1])
+    assert 0 < min(added) <= LIMIT_SECONDS
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_does_not_grow_over_ten_thousand_calls(
+    tiny_bundle: Path, backend: Literal["native", "onnxruntime"]
+) -> None:
+    process = psutil.Process()
+    clips = np.zeros((1, 1, 8, 8, 3), np.uint8)
+    with Tokenizer.open(tiny_bundle, backend=backend, threads=1) as tokenizer:
+
+        def call(times: int) -> tuple[int, int]:
+            """Blocks that Python holds, and bytes that the process holds, after some calls."""
+            for _ in range(times):
+                tokenizer(clips)
+            gc.collect()
+            return sys.getallocatedblocks(), process.memory_info().rss
+
+        blocks_before, bytes_before = call(200)
+        blocks_after, bytes_after = call(CALLS)
+    # Whatever is kept of each call, or of every tenth, shows: an object is a block at least.
+    assert blocks_after - blocks_before < CALLS / 10
+    assert bytes_after - bytes_before < 4 * 2**20
