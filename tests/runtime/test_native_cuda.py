@@ -325,6 +325,11 @@ def test_the_session_on_a_gpu(
         )
         assert (facts.workers, facts.threads) == (1, 0)
         assert facts.launches == "CUDA graphs, captured for each shape"
+        assert session.stage_times is not None
+        session.stage_times.seconds = []
+        cuda.milliseconds = [1, 2, 3]
+        session.run({"frames": frames}, ["ids"])
+        assert session.stage_times.seconds == [(0.001, 0.002, 0.003)]
     assert not cuda.blocks
 
 

@@ -234,6 +234,24 @@ def test_results_are_those_of_the_engine(tmp_path: Path, flavour: Flavour) -> No
         assert latents.shape == (3, 2, 3, 4, 2)
 
 
+def test_stages_are_timed_where_somebody_asks(tmp_path: Path, gpu: Gpu) -> None:
+    cuda, *_ = gpu
+    with open_session(write_engine(tmp_path)) as session:
+        session.run({"clips": clips_of(1)}, ["ids"])
+        assert session.stage_times.seconds is None
+        session.stage_times.seconds = []
+        cuda.milliseconds = [1, 20, 0.5, 2, 30, 1.5]
+        for _ in range(2):
+            session.run({"clips": clips_of(1)}, ["ids"])
+        assert session.stage_times.seconds == [(0.001, 0.02, 0.0005), (0.002, 0.03, 0.0015)]
+        # A run that fails is no measurement, and leaves the next one whole.
+        with pytest.raises(InputError):
+            session.run({"clips": clips_of(99)}, ["ids"])
+        cuda.milliseconds = [3, 4, 5]
+        session.run({"clips": clips_of(1)}, ["ids"])
+        assert session.stage_times.seconds[2:] == [(0.003, 0.004, 0.005)]
+
+
 @pytest.mark.usefixtures("gpu")
 def test_results_belong_to_the_caller(tmp_path: Path) -> None:
     with open_session(write_engine(tmp_path)) as session:

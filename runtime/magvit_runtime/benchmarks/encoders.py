@@ -13,6 +13,7 @@ from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.sessions.protocol import Array, Capabilities, Session
 from magvit_runtime.sessions.selection import Option
+from magvit_runtime.sessions.stage_times import StageTimes
 from magvit_runtime.tokenizer import Tokenizer
 
 Frames = NDArray[np.uint8]
@@ -30,12 +31,14 @@ class Encoder:
         close: Frees what it holds.
         run_seconds: Grows by the seconds of the backend's own run with each call; None where
             nothing of ours stands around that.
+        stage_seconds: Grows likewise by the seconds of each of `STAGES` on a GPU; None elsewhere.
     """
 
     record: EncoderRecord
     encode: Callable[[Frames], Ids]
     close: Callable[[], None]
     run_seconds: list[float] | None = None
+    stage_seconds: list[tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,13 @@ def open_option(bundle: Bundle, option: Option, largest_batch: int) -> Encoder:
         precision=ours.precision,
         settings=", ".join(filter(None, details)),
     )
-    return Encoder(record, tokenizer, tokenizer.close, session.seconds)
+    stages: StageTimes | None = getattr(session.session, "stage_times", None)
+    if stages is not None:
+        stages.seconds = []
+    return Encoder(
+        record,
+        tokenizer,
+        tokenizer.close,
+        session.seconds,
+        None if stages is None else stages.seconds,
+    )

@@ -19,6 +19,7 @@ from magvit_runtime.benchmarks.timing import Seconds, time_interleaved
 from magvit_runtime.benchmarks.workload import InputSet
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import MagvitError
+from magvit_runtime.sessions.stage_times import STAGES
 
 # Calls of each worker in a repetition of the mode "kept full": the first and the last of a
 # repetition run alone for a while, and should weigh little.
@@ -87,7 +88,9 @@ def measure_rows(
         advance=advance,
     )
     around = {name: taken for name, taken in seconds.items() if name not in ids}
+    # Before the mode "kept full" adds its own.
     runs = {encoder.record.name: _last_runs(encoder, settings) for encoder in encoders}
+    stages = {encoder.record.name: _last_stages(encoder, settings) for encoder in encoders}
     full = _keep_full(encoders, inputs, settings, advance) if settings.workers else {}
     base = seconds[encoders[0].record.name]
     return [
@@ -96,7 +99,7 @@ def measure_rows(
             seconds[name],
             base,
             batch=len(inputs[0].clips),
-            parts=_parts(seconds[name], runs[name], around),
+            parts=_parts(seconds[name], runs[name], stages[name], around),
             kept_full=full.get(name),
             agreement=None if reference is None else _agreement(ids[name], reference),
         )
@@ -120,12 +123,29 @@ def _last_runs(encoder: Encoder, settings: Settings) -> Seconds | None:
     return np.reshape(encoder.run_seconds[-count:], (settings.repetitions, settings.rounds))
 
 
+def _last_stages(encoder: Encoder, settings: Settings) -> dict[str, Seconds]:
+    """Seconds of each stage on a GPU in each of the calls that were just timed."""
+    if encoder.stage_seconds is None:
+        return {}
+    count = settings.repetitions * settings.rounds
+    columns = np.asarray(encoder.stage_seconds[-count:]).T
+    shape = settings.repetitions, settings.rounds
+    return {name: c.reshape(shape) for name, c in zip(STAGES, columns, strict=True)}
+
+
 def _parts(
-    seconds: Seconds, run: Seconds | None, around: Mapping[str, Seconds]
+    seconds: Seconds,
+    run: Seconds | None,
+    stages: Mapping[str, Seconds],
+    around: Mapping[str, Seconds],
 ) -> dict[str, float]:
+    """Medians in the order of a request; where a GPU has stages, they and the rest make the run."""
     if run is None:
         return {}
-    samples = {"render": around.get("render"), "checks and copies": seconds - run, "run": run}
+    inside = {"run": run}
+    if stages:
+        inside = {**stages, "launches and waits": run - sum(stages.values())}
+    samples = {"render": around.get("render"), "checks and copies": seconds - run, **inside}
     samples["classify"] = around.get("classify")
     return {name: float(np.median(part)) for name, part in samples.items() if part is not None}
 

@@ -120,9 +120,14 @@ def _parts(benchmark: Benchmark) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row.parts))
     table = _table("right", "median ms of each part of a request", ("encoder", "batch", *names))
     for row in rows:
-        parts = [milliseconds(row.parts[name]) for name in names]
+        parts = [part_text(row, name) for name in names]
         table.add_row(row.encoder, str(row.batch), *parts)
     return table
+
+
+def part_text(row: Row, name: str) -> str:
+    """Milliseconds of one part of a request; "–" where the encoder has no such part."""
+    return milliseconds(row.parts[name]) if name in row.parts else "–"
 
 
 def _cold_starts(benchmark: Benchmark) -> Table:

@@ -26,6 +26,7 @@ from magvit_runtime.native.cudnn_convs import CudnnConvs, import_cudnn
 from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
 from magvit_runtime.sessions.shaped_run import LaunchMode
+from magvit_runtime.sessions.stage_times import StageTimes
 
 _LOG = logging.getLogger("magvit_runtime.native")
 
@@ -70,7 +71,14 @@ class CudaEncoder:
             opened.callback(parameters.close)
             launches = LaunchMode(captures=True, description="CUDA graphs, captured for each shape")
             loaded = LoadedProgram(
-                program, precision, device, operators, convs, parameters, launches
+                program,
+                precision,
+                device,
+                operators,
+                convs,
+                parameters,
+                launches,
+                StageTimes(),
             )
             for _ in range(workers):
                 worker = CudaWorker(loaded)
@@ -88,6 +96,11 @@ class CudaEncoder:
     def launches(self) -> str:
         """How runs reach the GPU by now, for people to read."""
         return self._open.launches.description
+
+    @property
+    def stage_times(self) -> StageTimes:
+        """What runs take on the GPU, once its `seconds` is a list."""
+        return self._open.stage_times
 
     @property
     def workers(self) -> int:

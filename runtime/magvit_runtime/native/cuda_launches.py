@@ -23,6 +23,7 @@ from magvit_runtime.native.cuda_schedule import (
 from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.cuda_device import CudaDevice
 from magvit_runtime.sessions.shaped_run import LaunchMode
+from magvit_runtime.sessions.stage_times import StageTimes
 
 Launch = Callable[[], None]
 
@@ -67,6 +68,7 @@ class LoadedProgram:
         convs: The convs.
         parameters: Weights on the GPU.
         launches: How runs reach the GPU.
+        stage_times: What runs take there.
     """
 
     program: Program
@@ -76,6 +78,7 @@ class LoadedProgram:
     convs: ConvLibrary
     parameters: CudaParameters
     launches: LaunchMode
+    stage_times: StageTimes
 
 
 @dataclass(frozen=True)

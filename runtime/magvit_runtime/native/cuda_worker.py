@@ -15,6 +15,7 @@ from magvit_runtime.native.cuda_operators import CudaMap
 from magvit_runtime.native.cuda_schedule import plan_schedule
 from magvit_runtime.sessions.device_memory import DeviceBuffer, StagedBuffer, tensor_bytes
 from magvit_runtime.sessions.shaped_run import ShapedRun
+from magvit_runtime.sessions.stage_times import StageClock
 
 # Two are usual: the full batch and the rest of the last one. Each has memory of its own.
 SHAPES_KEPT = 4
@@ -34,25 +35,32 @@ class CudaWorker:
         self._shapes: OrderedDict[tuple[int, ...], _Shape] = OrderedDict()
         self._stream = loaded.device.new_stream()
         self._queue = loaded.convs.open_queue(self._stream)
+        self._clock = StageClock(loaded.device, self._stream, loaded.stage_times)
 
     def run(self, clips: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Int32 ids [N, t, h, w] and float32 latents [N, C, t, h, w] of uint8 [N, T, H, W, 3]."""
         shape = self._shape(clips.shape)
         ids, latents = (shape.run.output_shapes[name] for name in ("ids", "latents"))
         try:
+            self._clock.begin()
             shape.frames.upload(clips, self._stream)
+            self._clock.mark()
             shape.run.launch()
+            self._clock.mark()
             shape.ids.download(ids, _IDS, self._stream)
             shape.latents.download(latents, _LATENTS, self._stream)
+            self._clock.mark()
         finally:
             # Also after an error: the next run writes into the buffers that this one reads.
             self._loaded.device.synchronize(self._stream)
+        self._clock.finish()
         return shape.ids.array(ids, _IDS), shape.latents.array(latents, _LATENTS)
 
     def close(self) -> None:
         """Frees everything, what uses a thing before the thing itself."""
         while self._shapes:
             self._shapes.popitem()[1].close()
+        self._clock.close()
         self._loaded.convs.close_queue(self._queue)
         self._loaded.device.call("cudaStreamDestroy", self._stream)
 

@@ -11,6 +11,7 @@ from magvit_runtime.benchmarks.tables import (
     cost_basis,
     full_texts,
     milliseconds,
+    part_text,
     price_note,
     ratio_text,
     settings_text,
@@ -145,18 +146,18 @@ def _breakdown(benchmark: Benchmark) -> Section:
             [
                 Cell(row.encoder),
                 Cell(str(row.batch), number=True),
-                *(Cell(milliseconds(row.parts[name]), number=True) for name in names),
+                *(Cell(part_text(row, name), number=True) for name in names),
             ]
             for row in rows
         ],
     )
-    parts = {name: [row.parts[name] for row in rows] for name in names}
+    parts = {name: [row.parts.get(name, 0.0) for row in rows] for name in names}
     figure = stacked_shares(
         "breakdown", [_label(row) for row in rows], parts, x_title="% of a request"
     )
     text = (
-        "Medians of the parts of a request. “run” is the backend's own run; for a GPU it holds the "
-        "copies to it and back. Normalising the pixels is part of the graph, and so of the run."
+        "Medians of the parts of a request. “run” is the backend's own run, which on a GPU falls "
+        "into copies, computing, and what is neither. Normalising the pixels is part of the graph."
     )
     return Section("Where the time goes", text, table, figure)
 

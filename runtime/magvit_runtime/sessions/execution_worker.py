@@ -29,6 +29,7 @@ from magvit_runtime.sessions.shaped_run import (
     set_addresses,
     set_shapes,
 )
+from magvit_runtime.sessions.stage_times import StageClock, StageTimes
 
 # Sets of input shapes of which a worker keeps the context and graph: two are usual, the full batch
 # and the rest of the last one.
@@ -46,6 +47,7 @@ class LoadedEngine:
         contexts: Makes its contexts.
         results: Where device results come from.
         launches: How runs reach the GPU.
+        stage_times: What runs take there.
     """
 
     device: CudaDevice
@@ -54,6 +56,7 @@ class LoadedEngine:
     contexts: ExecutionContexts
     results: ResultMemory
     launches: LaunchMode
+    stage_times: StageTimes
 
 
 class Worker:
@@ -70,6 +73,7 @@ class Worker:
         self._staged: dict[str, StagedBuffer] = {}
         self._activations: DeviceBuffer | None = None
         self._stream = loaded.device.new_stream()
+        self._clock = StageClock(loaded.device, self._stream, loaded.stage_times)
         try:
             self._allocate()
         except BaseException:
@@ -86,15 +90,20 @@ class Worker:
         tensors, stream = self._loaded.tensors, self._stream
         try:
             shaped = self._shaped({name: inputs[name].shape for name in tensors.inputs})
+            self._clock.begin()
             for name in tensors.inputs:
                 self._staged[name].upload(inputs[name], stream)
+            self._clock.mark()
             shaped.launch()
+            self._clock.mark()
             for name in outputs:
                 shape = shaped.output_shapes[name]
                 self._staged[name].download(shape, tensors.outputs[name], stream)
+            self._clock.mark()
         finally:
             # Also after an error: the next run writes into the buffers that this one reads.
             self._loaded.device.synchronize(stream)
+        self._clock.finish()
         return [
             self._staged[name].array(shaped.output_shapes[name], tensors.outputs[name])
             for name in outputs
@@ -144,6 +153,7 @@ class Worker:
         self._staged = {}
         if self._activations is not None:
             self._activations.close()
+        self._clock.close()
         stream, self._stream = self._stream, None
         self._loaded.device.call("cudaStreamDestroy", stream)
 

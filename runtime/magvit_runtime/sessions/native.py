@@ -21,6 +21,7 @@ from magvit_runtime.sessions.protocol import Array, Capabilities
 
 if TYPE_CHECKING:
     from magvit_runtime.native.cuda_encoder import CudaEncoder
+    from magvit_runtime.sessions.stage_times import StageTimes
 
 
 class NativeSession(Closing):
@@ -79,6 +80,13 @@ class NativeSession(Closing):
         if self._encoder is None or isinstance(self._encoder, CpuEncoder):
             return self._capabilities
         return replace(self._capabilities, launches=self._encoder.launches)
+
+    @property
+    def stage_times(self) -> StageTimes | None:
+        """What runs take on the GPU, once its `seconds` is a list; None on a CPU."""
+        if self._encoder is None or isinstance(self._encoder, CpuEncoder):
+            return None
+        return self._encoder.stage_times
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once; see `Session.run`."""

@@ -34,6 +34,7 @@ from magvit_runtime.sessions.execution_contexts import (
 from magvit_runtime.sessions.execution_worker import LoadedEngine, Worker
 from magvit_runtime.sessions.protocol import Array, Capabilities
 from magvit_runtime.sessions.shaped_run import LaunchMode
+from magvit_runtime.sessions.stage_times import StageTimes
 from magvit_runtime.sessions.tensorrt_log import process_logger, take_error
 
 _LOG = logging.getLogger("magvit_runtime.tensorrt")
@@ -89,7 +90,13 @@ class TensorRtSession(Closing):
             tensors = _read_tensors(trt, plan, engine)
             contexts = _contexts(trt, plan, engine, device.name)
             self._loaded = LoadedEngine(
-                device, plan, tensors, contexts, ResultMemory(device), _launch_mode(contexts)
+                device,
+                plan,
+                tensors,
+                contexts,
+                ResultMemory(device),
+                _launch_mode(contexts),
+                StageTimes(),
             )
             try:
                 for _ in range(workers):
@@ -114,6 +121,11 @@ class TensorRtSession(Closing):
         """What it runs on, and how runs reach the GPU by now."""
         launches = self._loaded.launches.description
         return dataclasses.replace(self._capabilities, launches=launches)
+
+    @property
+    def stage_times(self) -> StageTimes:
+        """What runs of host arrays take on the GPU, once its `seconds` is a list."""
+        return self._loaded.stage_times
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the engine once on NumPy arrays; see `Session.run`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,22 @@ def test_parts_are_ours_alone_and_add_up_to_the_call() -> None:
     assert ours.parts["run"] == 0.005
     assert ours.parts["checks and copies"] == pytest.approx(ours.latency.p50 - 0.005)
     assert 0 < ours.parts["render"] < 0.1
+
+
+def test_stages_on_a_gpu_are_parts_of_the_run() -> None:
+    ours = sleeper("ours", 0.01)
+    stages: list[tuple[float, ...]] = []
+
+    def encode(clips: Frames) -> Ids:
+        stages.append((0.001, 0.002, 0.0005))
+        return ours.encode(clips)
+
+    (row,) = rows(replace(ours, encode=encode, stage_seconds=stages))
+    assert "run" not in row.parts
+    assert row.parts["host to device"] == 0.001
+    assert row.parts["compute"] == 0.002
+    assert row.parts["device to host"] == 0.0005
+    assert row.parts["launches and waits"] == pytest.approx(0.005 - 0.0035)
 
 
 def test_workers_together_keep_an_encoder_full() -> None:
