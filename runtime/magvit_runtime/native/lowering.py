@@ -64,6 +64,7 @@ class _Lowering:
         self._convs: list[Conv] = []
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
         self._uses.update(graph.outputs)
+        self._groups: dict[str, int] = {}
         self._entry: tuple[str, _Pixels] | None = None
 
     def program(self) -> Program:
@@ -194,6 +195,8 @@ class _Lowering:
             or not 0 < groups <= channels
             or channels % groups != 0
             or not tensors[weight].shape == tensors[bias].shape == (channels,)
+            # One set of moments is kept of a map.
+            or self._groups.setdefault(source.value, groups) != groups
         ):
             raise _refusal(node)
         normalization = Normalization(

@@ -88,6 +88,11 @@ def norm_of_uneven_groups(encoder: Encoder, x: str) -> str:
     return encoder.norm(x, encoder.channels[x] - 1)
 
 
+def norms_of_other_groups(encoder: Encoder, x: str) -> str:
+    first = encoder.conv(encoder.norm(x, 2), 16, (1, 1, 1))
+    return encoder.sum(first, encoder.conv(encoder.norm(x, 4), 16, (1, 1, 1)))
+
+
 def norm_of_a_norm(encoder: Encoder, x: str) -> str:
     return encoder.norm(encoder.norm(x, 2), 2)
 
@@ -110,7 +115,8 @@ def frames_cast_twice(encoder: Encoder, x: str) -> str:
     "spoil",
     [
         other_operator, grouped_conv, dilated_conv, conv_of_other_channels,
-        norm_of_other_channels, norm_of_uneven_groups, norm_of_a_norm, sum_of_a_norm,
+        norm_of_other_channels, norm_of_uneven_groups, norms_of_other_groups, norm_of_a_norm,
+        sum_of_a_norm,
         sum_with_itself, frames_cast_twice,
     ],
 )  # fmt: skip
