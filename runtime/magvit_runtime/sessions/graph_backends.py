@@ -29,7 +29,8 @@ def onnxruntime_has_gpu() -> bool:
     """Whether there is a GPU, and an ONNX Runtime that was built for one."""
     from magvit_runtime.engines.gpus import list_gpus
 
-    if not list_gpus() or find_spec("onnxruntime") is None:
+    # The driver's tool is asked last: it is a process.
+    if find_spec("onnxruntime") is None or not list_gpus():
         return False
     import onnxruntime
 

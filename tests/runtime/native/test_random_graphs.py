@@ -32,7 +32,7 @@ def test_latents_are_those_of_onnxruntime(
         reference = onnxruntime.InferenceSession(path)
         try:
             ids, expected = reference.run(["ids", latents], {FRAMES: frames})
-        except Exception:
+        except Exception:  # ONNX Runtime's own exceptions share no base of their own.
             ids = expected = None
         with NativeSession(path, precision="fp32", threads=2, reason="") as session:
             if expected is None or expected.size == 0:
