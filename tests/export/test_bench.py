@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from runtime.magvit_process import done, done_json, failed, magvit
 from runtime.reports.html_reading import read_html
-from runtime.test_cli import done, done_json, failed, magvit
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model

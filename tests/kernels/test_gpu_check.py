@@ -250,8 +250,8 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
     """On the stand-in for the GPU, with the CUDA kernels run on the CPU."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))
     import check_operators
-    import stand_in_gpu
-    from stand_in_cudnn import operators_on
+    from runtime import stand_in_gpu
+    from runtime.stand_in_cudnn import operators_on
 
     from magvit_runtime.sessions.cuda_device import open_device
 

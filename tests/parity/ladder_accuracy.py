@@ -11,13 +11,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from precision_ladder import draw, encoder_at, latents_of
-from simulated_precision import RUNGS
+from parity.precision_ladder import draw, encoder_at, latents_of
+from parity.simulated_precision import RUNGS
 
 from magvit_export.libras import CLASS_NAMES, load_libras
 from magvit_export.models.classifier import TrajectoryClassifier

@@ -13,12 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from simulated_precision import RUNGS
+from parity.simulated_precision import RUNGS
 
 from magvit_export.catalog import find_model
 from magvit_export.config import TokenizerConfig

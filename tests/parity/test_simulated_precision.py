@@ -13,9 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from precision_ladder import climb, latents_of, seeded_encoder
-from seeded_checkpoints import TINY
-from simulated_precision import (
+from parity.precision_ladder import climb, latents_of, seeded_encoder
+from parity.simulated_precision import (
     RUNGS,
     Rounding,
     channels_last_group_norm,
@@ -28,6 +27,7 @@ from simulated_precision import (
     to_tf32,
     unrounded,
 )
+from seeded_checkpoints import TINY
 from torch import Tensor, nn
 
 from magvit_export.bisection import cut_modules

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stand_in_gpu import Cuda
+from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, Padding
 from magvit_runtime.native.cuda_operators import CudaOperators, declare

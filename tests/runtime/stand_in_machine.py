@@ -77,7 +77,7 @@ def environment(machine: StandInMachine, operators: Path, folder: Path) -> dict[
         else:
             (libraries / name).write_bytes(b"no library -arch sm_89 -arch sm_90")
     inherited = os.environ.get("PYTHONPATH", "")
-    paths = [str(packages), str(TESTS), str(TESTS / "runtime"), *filter(None, [inherited])]
+    paths = [str(packages), str(TESTS), *filter(None, [inherited])]
     return {
         "HOME": str(folder),
         "PATH": str(programs),
@@ -155,7 +155,7 @@ _STAND_INS = {
 import sys
 from types import SimpleNamespace
 
-import stand_in_gpu
+from runtime import stand_in_gpu
 
 GPUS = {gpus!r}
 
@@ -207,7 +207,7 @@ module.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecution
 import sys
 
 from cuda.bindings import runtime
-from stand_in_gpu import TensorRt
+from runtime.stand_in_gpu import TensorRt
 
 sys.modules[__name__] = TensorRt("{module}", "{{version}}", runtime)
 """

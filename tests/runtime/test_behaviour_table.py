@@ -30,8 +30,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from runtime.stand_in_machine import StandInGpu, StandInMachine, environment
 from seeded_checkpoints import TINY
-from stand_in_machine import StandInGpu, StandInMachine, environment
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import ClipSizes, export_tokenizer

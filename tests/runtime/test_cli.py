@@ -9,10 +9,10 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from runtime.magvit_process import MAIN, done, done_json, failed, magvit
 
 from magvit_runtime import open_bundle
 from magvit_runtime.token_files import read_tokens
@@ -20,40 +20,6 @@ from magvit_runtime.token_files import read_tokens
 SEEDED = "seeded weights (generated, never trained)"
 # A clip of 5 frames of 32 x 32 pixels: 5x16x16 tokens of the tiny model.
 STYLE = ("--frames", "5", "--height", "32", "--width", "32")
-MAIN = "from magvit_runtime.cli.main import main; main()"
-
-
-def magvit(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", MAIN, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def done(*arguments: object, cwd: Path | None = None) -> str:
-    """Standard output of a command that must succeed, and say nothing else in a pipe."""
-    process = magvit(*arguments, cwd=cwd)
-    assert process.returncode == 0, process.stderr
-    assert process.stderr == ""
-    assert "\x1b" not in process.stdout
-    assert "\r" not in process.stdout
-    return process.stdout
-
-
-def done_json(*arguments: object, cwd: Path | None = None) -> Any:
-    output = done(*arguments, "--json", cwd=cwd)
-    assert len(output.splitlines()) == 1
-    return json.loads(output)
-
-
-def failed(code: int, *arguments: object, cwd: Path | None = None) -> str:
-    """The one line that a failing command says."""
-    process = magvit(*arguments, cwd=cwd)
-    assert process.returncode == code, process.stderr
-    assert process.stdout == ""
-    (line,) = process.stderr.splitlines()
-    assert line.startswith("magvit: ")
-    return line.removeprefix("magvit: ")
 
 
 def gestures(path: Path, count: int = 12) -> Path:

@@ -17,13 +17,13 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
-import stand_in_gpu
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from runtime import stand_in_gpu
+from runtime.stand_in_cudnn import NumpyConvs, conv, operators_on
+from runtime.stand_in_gpu import Cuda
 from seeded_checkpoints import TINY
-from stand_in_cudnn import NumpyConvs, conv, operators_on
-from stand_in_gpu import Cuda
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_tokenizer

@@ -15,8 +15,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import stand_in_gpu
-from stand_in_gpu import Cuda
+from runtime import stand_in_gpu
+from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native.conv_plans import ConvGeometry, Padding, PlanCache

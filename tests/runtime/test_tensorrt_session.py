@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import stand_in_gpu
-from stand_in_gpu import Cuda, TensorRt
+from runtime import stand_in_gpu
+from runtime.stand_in_gpu import Cuda, TensorRt
 
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord, Flavour, list_gpus
 from magvit_runtime.engines.finding import Engine
