@@ -12,6 +12,7 @@ from magvit_runtime.errors import (
     BundleError,
     InputError,
     MagvitError,
+    MissingPackageError,
     TrajectoryError,
 )
 from magvit_runtime.tokenizer import Tokenizer
@@ -26,6 +27,7 @@ __all__ = [
     "Classifier",
     "InputError",
     "MagvitError",
+    "MissingPackageError",
     "Tokenizer",
     "TrajectoryError",
     "bits_to_ids",

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.errors import BackendError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.hardware.packages import missing_package
 
 CAPTION_HEIGHT = 28
 GAP = 6
@@ -35,14 +35,12 @@ def write_contact_sheet(
         columns: Clips a row.
 
     Raises:
-        BackendError: Pillow isn't installed.
+        MissingPackageError: Pillow isn't installed.
     """
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
-        raise BackendError(
-            "pictures need Pillow", mend="pip install 'magvit-runtime[data]'"
-        ) from error
+        raise missing_package("PIL", "a contact sheet") from error
 
     count, height, width, _ = frames.shape
     rows = -(-count // columns)

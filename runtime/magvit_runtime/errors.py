@@ -42,6 +42,26 @@ class BackendError(MagvitError):
     """No backend on this machine can run what was asked for."""
 
 
+class MissingPackageError(BackendError):
+    """A package that an extra brings isn't installed.
+
+    Args:
+        package: Its name.
+        extras: Extras of magvit-runtime that bring it, the usual one first; none for a package
+            of others.
+        purpose: What needs it.
+    """
+
+    def __init__(self, package: str, *extras: str, purpose: str) -> None:
+        self.package = package
+        self.extras = extras
+        first, *others = [f"[{extra}]" for extra in extras] or [""]
+        mend = f"pip install 'magvit-runtime{first}'" if first else f"pip install {package}"
+        if others:
+            mend += f" (or {', '.join(others)})"
+        super().__init__(f"{purpose} needs {package}, which isn't installed", mend=mend)
+
+
 class InputError(MagvitError):
     """An array, file or option given by the caller can't be used."""
 

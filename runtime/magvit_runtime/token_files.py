@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.hardware.packages import missing_package
 
 METADATA_KEY = b"magvit"
 # What the readers of either format raise where a file is damaged, or is something else.
@@ -98,7 +99,7 @@ def token_writer(path: Path, bundle: Bundle) -> Iterator[TokenWriter]:
 
     Raises:
         InputError: The file's kind is unknown, or it can't be written.
-        BackendError: pyarrow isn't installed.
+        MissingPackageError: pyarrow isn't installed.
     """
     kinds: dict[str, Callable[[Path, Bundle], TokenWriter]] = {
         ".parquet": _ParquetWriter,
@@ -119,7 +120,7 @@ def read_tokens(path: Path) -> TokenTable:
 
     Raises:
         InputError: The file can't be read, or is no token file.
-        BackendError: It is Parquet and pyarrow isn't installed.
+        MissingPackageError: It is Parquet and pyarrow isn't installed.
     """
     if not path.is_file():
         raise InputError(f"{path} is no file", mend="make one with `magvit tokenize`")
@@ -209,8 +210,5 @@ def _pyarrow() -> Any:
         import pyarrow as pa
         import pyarrow.parquet
     except ImportError as error:
-        raise BackendError(
-            "Parquet files need pyarrow",
-            mend="pip install 'magvit-runtime[data]', or use a .npz file",
-        ) from error
+        raise missing_package("pyarrow", "a Parquet file (unlike .npz)") from error
     return pa

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.clip_batches import ClipBatch
-from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.errors import InputError
+from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.trajectories import RenderStyle
 
 
@@ -26,7 +27,7 @@ def video_batches(path: Path, style: RenderStyle, batch_size: int) -> Iterator[C
         batch_size: Clips a batch.
 
     Raises:
-        BackendError: PyAV isn't installed.
+        MissingPackageError: PyAV isn't installed.
         InputError: The file is no video, has another size, or is shorter than one clip.
     """
     frames = _rgb_frames(path, style)
@@ -48,9 +49,7 @@ def _rgb_frames(path: Path, style: RenderStyle) -> Iterator[NDArray[np.uint8]]:
     try:
         import av
     except ImportError as error:
-        raise BackendError(
-            "video files need PyAV", mend="pip install 'magvit-runtime[video]'"
-        ) from error
+        raise missing_package("av", "reading a video") from error
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):

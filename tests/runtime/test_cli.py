@@ -291,7 +291,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path: Path) -> No
     )
     assert process.returncode == 1
     assert process.stderr == (
-        "magvit: this command needs the package 'torch', which isn't installed. "
+        "magvit: this command needs torch, which isn't installed. "
         "To mend it: pip install 'magvit-runtime[export]'\n"
     )
 

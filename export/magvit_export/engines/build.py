@@ -14,7 +14,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-from filelock import FileLock
 
 from magvit_export.bundle_writer import timestamp
 from magvit_export.engines.failures import build_error
@@ -69,6 +68,8 @@ def build_engine(
 
 
 def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], None]) -> BuildResult:
+    from filelock import FileLock  # Only a build needs it; `magvit --help` imports this module.
+
     folder = plan.plan.parent
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):

@@ -10,9 +10,10 @@ from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.engines.finding import ENGINES_FOLDER
 from magvit_runtime.engines.records import EngineKey
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.hardware.flavours import INSTALL, RTX_PORTABLE, Flavour, rtx_refusal
+from magvit_runtime.hardware.flavours import MODULES, RTX_PORTABLE, Flavour, rtx_refusal
 from magvit_runtime.hardware.gpus import Gpu
 from magvit_runtime.hardware.machine import Machine
+from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.manifest import GraphRecord
 
 AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
@@ -111,7 +112,7 @@ def choose_flavour(options: BuildOptions, machine: Machine) -> tuple[Flavour, st
     if flavour == "tensorrt-rtx" and refusal is not None:
         raise InputError(refusal, mend="use --flavour tensorrt on that GPU")
     if flavour not in machine.flavours:
-        raise BackendError(f"{flavour} isn't installed", mend=INSTALL[flavour])
+        raise missing_package(MODULES[flavour], "building an engine")
     if flavour == "tensorrt":
         if machine.gpu is None:
             raise BackendError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
 from magvit_runtime.hardware.cpu import cpu_facts, cpu_name, usable_cpus
 from magvit_runtime.hardware.gpus import list_gpus
+from magvit_runtime.hardware.packages import installed_versions
 
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
@@ -55,7 +55,8 @@ def describe_machine() -> MachineRecord:
         gpus=[f"{gpu.name}, driver {gpu.driver}" for gpu in list_gpus()],
         instance_type=_instance_type(),
         system=f"{platform.system()} {platform.machine()}",
-        versions={"python": platform.python_version()} | _package_versions(),
+        versions={"python": platform.python_version()}
+        | {name: found for name, found in installed_versions(PACKAGES).items() if found},
     )
 
 
@@ -69,16 +70,6 @@ def _instance_type() -> str:
     """Nitro instances give their type as the product's name."""
     board = Path("/sys/devices/virtual/dmi/id")
     return _read(board / "product_name").strip() if "EC2" in _read(board / "sys_vendor") else ""
-
-
-def _package_versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _read(path: Path) -> str:

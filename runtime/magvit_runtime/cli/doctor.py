@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.diagnosis import EngineHealth, Health, examine, examine_engines
+from magvit_runtime.hardware.packages import installed_versions
 
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "torch")
 
@@ -24,7 +24,7 @@ def doctor(bundle: Path | None = None) -> Outcome:
     health = examine()
     engines = [] if bundle is None else examine_engines(open_bundle(bundle))
     facts = msgspec.to_builtins(health) | {
-        "packages": _packages(),
+        "packages": installed_versions(PACKAGES),
         "python": sys.version.split()[0],
     }
     if bundle is not None:
@@ -33,20 +33,11 @@ def doctor(bundle: Path | None = None) -> Outcome:
     return Outcome(facts, text, passed=all(engine.runs for engine in engines))
 
 
-def _packages() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
 def _machine_lines(health: Health) -> list[str]:
+    packages = installed_versions(PACKAGES)
     lines = [
         f"python            {sys.version.split()[0]}",
-        *(f"{name:17} {found or 'not installed'}" for name, found in _packages().items()),
+        *(f"{name:17} {found or 'not installed'}" for name, found in packages.items()),
         f"ORT providers     {', '.join(health.onnxruntime_providers) or 'none'}",
     ]
     if not health.gpus:

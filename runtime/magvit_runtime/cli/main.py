@@ -14,6 +14,7 @@ from rich.console import Console
 
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.errors import InputError, MagvitError
+from magvit_runtime.hardware.packages import missing_package
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -70,13 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MagvitError as error:
         _fail(error, EXIT_FAILED)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("magvit"):
+        if error.name is None or error.name.startswith("magvit"):
             raise
-        needs = MagvitError(
-            f"this command needs the package {error.name!r}, which isn't installed",
-            mend="pip install 'magvit-runtime[export]'",
-        )
-        _fail(needs, EXIT_FAILED)
+        _fail(missing_package(error.name, "this command"), EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit("magvit: interrupted")
     except BrokenPipeError:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from magvit_runtime.errors import BackendError
+from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.types import Flavour as Flavour
 
 # Compute capabilities that one portable TensorRT-RTX engine runs on, by its own error message
@@ -19,7 +20,7 @@ from magvit_runtime.types import Flavour as Flavour
 RTX_PORTABLE = ("8.0", "8.6", "8.9", "12.0", "12.1")
 MINIMUM_VERSION: dict[Flavour, tuple[int, int]] = {"tensorrt": (10, 13), "tensorrt-rtx": (1, 2)}
 
-_MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+MODULES: dict[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _DISTRIBUTIONS: dict[Flavour, tuple[str, ...]] = {
     "tensorrt": ("tensorrt_cu13", "tensorrt_cu12", "tensorrt"),
     "tensorrt-rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
@@ -67,8 +68,10 @@ def import_flavour(flavour: Flavour) -> Any:
         BackendError: It isn't installed, is too old, or its libraries can't be loaded.
     """
     try:
-        module = import_module(_MODULES[flavour])
+        module = import_module(MODULES[flavour])
     except ImportError as error:
+        if error.name == MODULES[flavour]:
+            raise missing_package(MODULES[flavour], f"the backend {flavour}") from error
         raise BackendError(
             f"{flavour} can't be imported", found=str(error), mend=INSTALL[flavour]
         ) from error

@@ -5,9 +5,7 @@ Needs the extra [report]; nothing else in the package imports it before a report
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from magvit_runtime.errors import MagvitError
+from magvit_runtime.hardware.packages import is_installed, missing_package
 
 PACKAGES = ("jinja2", "plotly")
 
@@ -16,11 +14,8 @@ def check_report_packages() -> None:
     """Refuses to start work whose report couldn't be written.
 
     Raises:
-        MagvitError: A package that reports need isn't installed.
+        MissingPackageError: A package that reports need isn't installed.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise MagvitError(
-            f"reports need {' and '.join(missing)}",
-            mend="pip install 'magvit-runtime[report]', or leave --report out",
-        )
+    for name in PACKAGES:
+        if not is_installed(name):
+            raise missing_package(name, "a report (--report)")

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from magvit_runtime.errors import BackendError
+from magvit_runtime.hardware.packages import missing_package
 
 _USE_CPU = "or pass backend='onnxruntime', which needs no GPU"
 
@@ -80,10 +81,12 @@ def open_device(ordinal: int = 0) -> CudaDevice:
     try:
         runtime = import_module("cuda.bindings.runtime")
     except ImportError as error:
+        if isinstance(error, ModuleNotFoundError):
+            raise missing_package("cuda", "a GPU session") from error
         raise BackendError(
-            "a GPU session needs NVIDIA's CUDA bindings for Python",
+            "NVIDIA's CUDA bindings for Python can't be imported",
             found=str(error),
-            mend="pip install cuda-bindings",
+            mend="pip install --force-reinstall cuda-bindings",
         ) from error
     try:
         status, count = runtime.cudaGetDeviceCount()

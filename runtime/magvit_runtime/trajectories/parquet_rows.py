@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from magvit_runtime.errors import TrajectoryError
+from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.trajectories.columns import find_columns, point_row
 from magvit_runtime.trajectories.records import PointRow
 
@@ -18,16 +19,14 @@ def parquet_rows(path: Path) -> Iterator[PointRow]:
     """Yields the rows of a Parquet file, the first numbered 1.
 
     Raises:
-        TrajectoryError: pyarrow is missing, the file is damaged, or its columns can't be used.
+        MissingPackageError: pyarrow isn't installed.
+        TrajectoryError: The file is damaged, or its columns can't be used.
     """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise TrajectoryError(
-            f"{path}: reading Parquet needs pyarrow, which isn't installed",
-            mend="pip install 'magvit-runtime[data]'",
-        ) from error
+        raise missing_package("pyarrow", f"reading {path}") from error
 
     try:
         # Without these two options pyarrow holds whole column chunks in memory.

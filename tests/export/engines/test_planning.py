@@ -60,7 +60,7 @@ def test_auto_takes_what_suits_the_machine(
 
 @pytest.mark.parametrize("gpu", ["T4", "H100", "B200", "B300"])
 def test_auto_never_takes_rtx_where_rtx_refuses(gpu: str) -> None:
-    with pytest.raises(BackendError, match=r"tensorrt isn't installed.*\[tensorrt\]"):
+    with pytest.raises(BackendError, match=r"needs TensorRT, which isn't installed.*\[tensorrt\]"):
         choose_flavour(BuildOptions(), machine(gpu, RTX))
     with pytest.raises(InputError, match=f"{EC2[gpu]}.*use --flavour tensorrt"):
         choose_flavour(BuildOptions(flavour="tensorrt-rtx"), machine(gpu, RTX, FULL))
@@ -71,7 +71,7 @@ def test_auto_never_takes_rtx_where_rtx_refuses(gpu: str) -> None:
     [
         (BuildOptions(flavour="tensorrt"), machine(None, FULL), "there is none here"),
         (BuildOptions(flavour="tensorrt", sm="8.0"), machine("L4", FULL), "found --sm 8.0"),
-        (BuildOptions(sm="9.0"), machine("L4", RTX), "tensorrt isn't installed"),
+        (BuildOptions(sm="9.0"), machine("L4", RTX), "needs TensorRT, which isn't installed"),
         (
             BuildOptions(flavour="tensorrt-rtx", version_compatible=True),
             machine("L4", RTX),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from magvit_runtime.errors import TrajectoryError
+from magvit_runtime.errors import MissingPackageError, TrajectoryError
 from magvit_runtime.trajectories import ReadReport, read_trajectories
 
 pa = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow (the extra [data])")
@@ -94,7 +94,7 @@ def test_a_missing_pyarrow_says_what_to_install(
 ) -> None:
     path = write(tmp_path / "gestures.parquet", {"id": ["a"] * 2, "x": [0, 1], "y": [0, 1]})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(TrajectoryError, match=r"pip install 'magvit-runtime\[data\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'magvit-runtime\[data\]'"):
         read_trajectories(path, ReadReport())
 
 

@@ -1,0 +1,60 @@
+"""Packages that extras bring: which are installed, and what to install for those that aren't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from magvit_runtime.errors import MissingPackageError
+
+# By the name under which a package is imported: its name for people, and the extras that bring it,
+# the usual one first.
+EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
+    "PIL": ("Pillow", ("data",)),
+    "av": ("PyAV", ("video",)),
+    "cuda": ("cuda-bindings", ("tensorrt", "rtx", "native-cuda")),
+    "cudnn": ("nvidia-cudnn-frontend", ("native-cuda",)),
+    "filelock": ("filelock", ("tensorrt", "rtx")),
+    "huggingface_hub": ("huggingface_hub", ("export",)),
+    "jinja2": ("Jinja", ("report",)),
+    "onnx": ("onnx", ("export",)),
+    "onnx_ir": ("onnx-ir", ("export",)),
+    "onnxruntime": ("ONNX Runtime", ("cpu", "cuda")),
+    "onnxscript": ("onnxscript", ("export",)),
+    "openvino": ("OpenVINO", ("peers",)),
+    "plotly": ("Plotly", ("report",)),
+    "pyarrow": ("pyarrow", ("data",)),
+    "safetensors": ("safetensors", ("export",)),
+    "tensorrt": ("TensorRT", ("tensorrt",)),
+    "tensorrt_rtx": ("TensorRT for RTX", ("rtx",)),
+    "torch": ("torch", ("export",)),
+}
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module can be found; it isn't imported."""
+    return find_spec(module) is not None
+
+
+def missing_package(module: str, purpose: str) -> MissingPackageError:
+    """The error for a module that can't be found.
+
+    Args:
+        module: The module, or one inside it: "pyarrow.parquet".
+        purpose: What needs it: "reading a video".
+    """
+    name = module.partition(".")[0]
+    package, extras = EXTRAS_OF.get(name, (name, ()))
+    return MissingPackageError(package, *extras, purpose=purpose)
+
+
+def installed_versions(distributions: Iterable[str]) -> dict[str, str | None]:
+    """Versions of distributions; None for those that aren't installed."""
+    found: dict[str, str | None] = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
