@@ -23,9 +23,8 @@ from magvit_runtime.verification_references import Reference
 from magvit_runtime.weights_label import weights_label
 
 
-def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
-    """The encoder of a bundle in PyTorch; see `reference_encoder`."""
-    encoder = reference_encoder(bundle, weights)
+def pytorch_reference(bundle: Bundle, encoder: Encoder) -> Reference:
+    """The encoder of a bundle, from `reference_encoder`, as what others are compared with."""
 
     def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
         with torch.inference_mode():

@@ -194,7 +194,7 @@ def test_an_island_around_the_error_mends_it(bundle: Path) -> None:
     modules = [stage.module for stage in found.stages[1:-1]]
     graph = StagedGraph(bundle / GRAPH, "fp32", modules)
     clips = verification_clips((5, 16, 16, 3))
-    expected = pytorch_reference(opened).latents(clips)
+    expected = pytorch_reference(opened, encoder).latents(clips)
     tried = ["encoder.mid_block.0", "encoder.down.0.block.0"]
     assert largest_own_errors({s.module: s.own for s in found.stages}, encoder)[0] == tried[1]
     best, other = measure_islands(graph, encoder, tried, [clips], expected)

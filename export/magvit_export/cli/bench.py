@@ -14,6 +14,7 @@ from magvit_runtime.benchmarks.costs import costs, read_prices
 from magvit_runtime.benchmarks.results import ClipKind, Settings, read_benchmark
 from magvit_runtime.benchmarks.tables import benchmark_text, comparison_text
 from magvit_runtime.bundle import open_bundle
+from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import BackendError, InputError
@@ -78,7 +79,7 @@ def bench(
         check_report_packages()
     table = read_prices(prices)
     opened = open_bundle(bundle)
-    batches = _batch_sizes(batch_sizes)
+    batches = positive_numbers("--batch-sizes", batch_sizes)
     settings = Settings(
         threads=_at_least("threads", threads or usable_cpus(), 1),
         clip_shape=usual_shape(opened.encoder(precision)[1].inputs[0].shape[1:]),
@@ -130,15 +131,6 @@ def _compare(old: Path, new: Path) -> Outcome:
     facts = {"old": str(old), "new": str(new), "compared": msgspec.to_builtins(compared)}
     slower = any(one.change == "slower" for one in compared)
     return Outcome(facts, comparison_text(compared), passed=not slower)
-
-
-def _batch_sizes(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise InputError(
-            "--batch-sizes can't be read", found=text, expected="positive numbers, as 1,2"
-        )
-    return tuple(dict.fromkeys(int(size) for size in sizes))
 
 
 def _at_least(name: str, value: int, least: int) -> int:

@@ -17,6 +17,7 @@ from magvit_export.cli.bisection import (
 from magvit_export.verify_clips import file_clips, movement_clips
 from magvit_export.verify_references import find_reference
 from magvit_runtime.bundle import open_bundle
+from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import InputError
@@ -62,14 +63,20 @@ def verify(
     if report is not None:
         check_report_packages()
     opened = open_bundle(bundle)
-    sizes = None if batch_sizes is None else _sizes(batch_sizes)
+    sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
     if bisect and against not in (None, "pytorch"):
         raise InputError(
             "--bisect compares with PyTorch's modules",
             found=f"--against {against}",
             mend="leave --against out",
         )
-    reference = find_reference(opened, "pytorch" if bisect else against, weights)
+    if bisect:
+        from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
+
+        encoder = reference_encoder(opened, weights)
+        reference = pytorch_reference(opened, encoder)
+    else:
+        reference = find_reference(opened, against, weights)
     if clips is not None and reference.clips is not None:
         raise InputError(
             f"{against} has latents of its own clips only",
@@ -90,7 +97,7 @@ def verify(
             result = verify_bundle(
                 opened, reference, extra=extra, batch_sizes=sizes, advance=advance
             )
-        bisections = run_bisection(opened, weights) if bisect else ()
+        bisections = run_bisection(opened, encoder) if bisect else ()
         if partial is not None:
             from magvit_runtime.reports.verification_report import verification_report
 
@@ -124,15 +131,6 @@ def verify(
         facts["bisection"] = bisection_facts(bisections)
         lines += bisection_lines(bisections)
     return Outcome(facts, "\n".join(lines), result.passed)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise InputError(
-            "--batch-sizes can't be read", found=text, expected="positive numbers, as 1,2"
-        )
-    return tuple(dict.fromkeys(int(size) for size in sizes))
 
 
 def _line(verdict: Verdict) -> str:
