@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def main() -> None:
         clips, latents = stored["clips"][chosen], stored["latents"][chosen]
         try:
             row |= measure(way, clips, latents, given.precision)
-            state = gpu_state(lambda clips=clips: way.run(clips))
+            state = gpu_state(partial(way.run, clips))
             state["memory_mib"] = state.get("memory_mib", 0) - before
             row["gpu"] = state
         except Exception as error:  # The next size may do: memory is what is short most often.

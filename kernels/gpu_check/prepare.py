@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from magvit_runtime.engines import Flavour
+from magvit_runtime.manifest import Precision
 
 MODEL = "open-magvit2-video-128"
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 CLIPS = 3
 PROFILE = "1/4/8"
 

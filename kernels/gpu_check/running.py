@@ -61,14 +61,16 @@ def run_step(step: Step, place: Workplace, note: Note) -> State:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     note({"step": step.name, "budget_seconds": step.seconds, "date": now})
     start = time.monotonic()
-    lacking = "; ".join(missing(step, place.wheels))
-    state, reason = ("not run", lacking) if lacking else _outcome(step, place, note)
+    state, reason = _outcome(step, place, note)
     seconds = round(time.monotonic() - start, 1)
     note({"step": step.name, "state": state, "reason": reason, "seconds": seconds})
     return state
 
 
 def _outcome(step: Step, place: Workplace, note: Note) -> tuple[State, str]:
+    """How a step ended, and why."""
+    if lacking := "; ".join(missing(step, place.wheels)):
+        return "not run", lacking
     out, log = (place.output / f"{step.name}.{kind}" for kind in ("out", "log"))
     rows: list[dict[str, Any]] = []
     # A file rather than a pipe: it outlives gpu-check, and no process that the step leaves behind
@@ -102,7 +104,8 @@ def _outcome(step: Step, place: Workplace, note: Note) -> tuple[State, str]:
     if code is None:
         return "failed", f"killed: not done after its budget of {step.seconds} s"
     if code != 0:
-        return "failed", f"exit code {code}: {log.read_text()[-_LOG_CHARACTERS:].strip()}"
+        last = log.read_text()[-_LOG_CHARACTERS:].strip()
+        return "failed", f"exit code {code}: {last or 'see what it printed'}"
     if not_run:
         return "not run", "; ".join(not_run)
     if not all(row.get("passed", True) for row in rows):

@@ -67,8 +67,8 @@ def _refusal(file: Path, version: tuple[int, int]) -> str | None:
         return None
     found = "-".join(tags[key] for key in ("python", "abi", "platform"))
     return (
-        f"{file} is for {found}; this is Python {major}.{minor} ({ours}) on Linux, {machine}. Fetch "
-        "the right one on a machine like this: python3 -m pip download --no-deps "
-        f"--only-binary=:all: --python-version {major}.{minor} --dest {file.parent} "
-        f"{tags['name'].replace('_', '-')}=={tags['version']}; and remove this one"
+        f"{file} is for {found}; this is Python {major}.{minor} ({ours}) on Linux, {machine}. "
+        "Fix: remove it, and fetch the right one on a machine like this by python3 -m pip download "
+        f"--no-deps --only-binary=:all: --python-version {major}.{minor} --dest {file.parent} "
+        f"{tags['name'].replace('_', '-')}=={tags['version']}"
     )
