@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dry_run import dry_run
-from machine import gpu_name
+from machine import gpu_facts
 from running import run_steps
 from steps import ROOT, Step, Workplace, first_set, second_set
 from wheels import refusals
@@ -49,7 +49,7 @@ def main() -> None:
         parser.error(f"no step is named {', '.join(unknown)}: see --set all --dry-run")
     if given.dry_run:
         sys.exit(0 if dry_run(chosen, place) else 1)
-    gpu = gpu_name()
+    gpu = gpu_facts("name,compute_cap,driver_version")
     if gpu is None:
         sys.exit("gpu-check: no NVIDIA GPU on this machine (nvidia-smi finds none): not run")
     sys.exit(0 if run_steps(chosen, place, gpu) else 1)

@@ -13,13 +13,17 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from machine import gpu_facts
+from steps import ROOT
 
 
 def main(folder: str, targets: list[str]) -> int:
     """Exit code of CMake."""
+    capability = gpu_facts("compute_cap")
+    if capability is None:
+        sys.exit("no NVIDIA GPU on this machine (nvidia-smi finds none) to compile for")
     configure = ["cmake", "-S", str(ROOT), "-B", folder, "-DBUILD_TESTING=OFF"]
-    configure.append("-DCMAKE_CUDA_ARCHITECTURES=native")
+    configure.append(f"-DCMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}-real")
     configure += _tensorrt() if "magvit_plugins" in targets else ["-DMAGVIT_TENSORRT=OFF"]
     build = ["cmake", "--build", folder, "--parallel", "--target", *targets]
     for command in (configure, build):

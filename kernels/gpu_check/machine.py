@@ -21,15 +21,17 @@ def run_facts(gpu: str) -> dict[str, str]:
     }
 
 
-def gpu_name() -> str | None:
-    """Name, compute capability and driver of the first GPU; None where there is none."""
+def gpu_facts(fields: str) -> str | None:
+    """What the driver's tool says of the first GPU; None where there is none.
+
+    Args:
+        fields: Names as `nvidia-smi --help-query-gpu` lists them, with commas between them.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
-    query = "--query-gpu=name,compute_cap,driver_version"
-    listing = subprocess.run(
-        [tool, query, "--format=csv,noheader"], capture_output=True, text=True, check=False
-    )
+    command = (tool, f"--query-gpu={fields}", "--format=csv,noheader")
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = listing.stdout.splitlines()
     return lines[0] if listing.returncode == 0 and lines else None
 

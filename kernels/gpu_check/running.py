@@ -25,7 +25,7 @@ from steps import ROOT, Step, Workplace
 # Takes each line of the journal.
 Note = Callable[[Line], None]
 
-# From the end of a budget until the step is killed.
+# From the end of a step's time until it is killed.
 SLACK_SECONDS = 5
 _POLL_SECONDS = 0.1
 _LOG_CHARACTERS = 2000
@@ -49,25 +49,35 @@ def run_steps(steps: Sequence[Step], place: Workplace, gpu: str) -> bool:
 
     note({"run": run_facts(gpu)})
     passed = True
+    left = 0.0
     for step in steps:
-        print(f"gpu-check: {step.name}, {step.seconds} s at most ...", file=sys.stderr, flush=True)
-        passed = run_step(step, place, note) == "passed" and passed
+        start = time.monotonic()
+        passed = run_step(step, place, note, step.seconds + left) == "passed" and passed
+        left = max(0.0, left + step.seconds - (time.monotonic() - start))
     print(markdown(journal.report()))
     return passed
 
 
-def run_step(step: Step, place: Workplace, note: Note) -> State:
-    """Runs one step: it passes, fails, or isn't run for want of something."""
+def run_step(step: Step, place: Workplace, note: Note, seconds: float) -> State:
+    """Runs one step: it passes, fails, or isn't run for want of something.
+
+    Args:
+        step: The step.
+        place: Where the files are.
+        note: Takes what is known, as soon as it is.
+        seconds: It is killed when it takes longer: its budget, and what earlier steps left.
+    """
+    print(f"gpu-check: {step.name}, {seconds:.0f} s at most ...", file=sys.stderr, flush=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     note({"step": step.name, "budget_seconds": step.seconds, "date": now})
     start = time.monotonic()
-    state, reason = _outcome(step, place, note)
-    seconds = round(time.monotonic() - start, 1)
-    note({"step": step.name, "state": state, "reason": reason, "seconds": seconds})
+    state, reason = _outcome(step, place, note, seconds)
+    took = round(time.monotonic() - start, 1)
+    note({"step": step.name, "state": state, "reason": reason, "seconds": took})
     return state
 
 
-def _outcome(step: Step, place: Workplace, note: Note) -> tuple[State, str]:
+def _outcome(step: Step, place: Workplace, note: Note, seconds: float) -> tuple[State, str]:
     """How a step ended, and why."""
     if lacking := "; ".join(missing(step, place.wheels)):
         return "not run", lacking
@@ -77,7 +87,7 @@ def _outcome(step: Step, place: Workplace, note: Note) -> tuple[State, str]:
     # can keep it open.
     with out.open("w") as printed, out.open() as reader, log.open("w") as logged:
         lines = _Lines(reader)
-        deadline = time.monotonic() + step.seconds + SLACK_SECONDS
+        deadline = time.monotonic() + seconds + SLACK_SECONDS
         try:
             process = subprocess.Popen(
                 step.command,
@@ -102,7 +112,7 @@ def _outcome(step: Step, place: Workplace, note: Note) -> tuple[State, str]:
             process.wait()
     not_run = [row["not_run"] for row in rows if "not_run" in row]
     if code is None:
-        return "failed", f"killed: not done after its budget of {step.seconds} s"
+        return "failed", f"killed: not done after {seconds:.0f} s"
     if code != 0:
         last = log.read_text()[-_LOG_CHARACTERS:].strip()
         return "failed", f"exit code {code}: {last or 'see what it printed'}"
