@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -151,6 +153,24 @@ def test_each_step_needs_what_an_earlier_one_makes(tmp_path: Path) -> None:
         missing = [path for path in step.inputs if not path.exists() and path not in made]
         assert not missing, step.name
         made |= set(step.made)
+
+
+@pytest.mark.usefixtures("gpu_check_scripts")
+def test_the_docs_name_every_step_and_its_budget(tmp_path: Path) -> None:
+    import steps
+
+    documented: dict[str, int] = {}
+    docs = (FOLDER.parents[1] / "docs" / "gpu.md").read_text()
+    for names, seconds in re.findall(r"^\| (`[^|]+`) \| ([\d, ]+) \|", docs, re.MULTILINE):
+        patterns, numbers = re.findall("`(.+?)`", names), [int(n) for n in seconds.split(", ")]
+        numbers *= len(patterns) // len(numbers)
+        documented |= dict(zip(patterns, numbers, strict=True))
+    every = all_steps(steps, steps.Workplace(tmp_path, wheels=tmp_path))
+    for step in every:
+        found = [n for pattern, n in documented.items() if fnmatch(step.name, pattern)]
+        assert set(found) == {step.seconds}, step.name
+    for pattern in documented:
+        assert any(fnmatch(step.name, pattern) for step in every), pattern
 
 
 @pytest.mark.usefixtures("gpu_check_scripts")
