@@ -135,6 +135,7 @@ class StandInGraph:
     def __init__(self, cudnn: StandInCudnn) -> None:
         self.cudnn = cudnn
         self.plans: list[tuple[int, dict[Knob, int]]] = []
+        self.built: list[int] = []
         # As the real one's, which only the garbage collector destroys.
         self.itself = self
 
@@ -153,17 +154,13 @@ class StandInGraph:
         knob = self.cudnn.knob_type.__members__["TILE_M"]
         self.plans = [(engine, {knob: 64}) for engine in self.cudnn.engines]
 
-    def create_execution_plan(self, engine: int, knobs: dict[Knob, int]) -> None:
-        if engine not in self.cudnn.engines:
-            raise RuntimeError("no such engine")
-        self.plans.append((engine, knobs))
-
     def get_execution_plan_count(self) -> int:
         return len(self.plans)
 
     def build_plan_at_index(self, index: int) -> None:
         if self.plans[index][0] == 9:
             raise RefusedError("engine 9 can't be built")
+        self.built.append(index)
 
     def get_workspace_size_plan_at_index(self, index: int) -> int:
         engine = self.plans[index][0]
@@ -176,6 +173,7 @@ class StandInGraph:
         self, pack: dict[Any, int], workspace: int, index: int, handle: object
     ) -> None:
         assert len(pack) == 3
+        assert index in self.built
         engine, knobs = self.plans[index]
         self.cudnn.executed.append((engine, {knob.name: n for knob, n in knobs.items()}))
         output = next(address for tensor, address in pack.items() if tensor.name == "output")
@@ -297,7 +295,8 @@ def test_losing_plans_are_destroyed_before_a_plan_is_used(cuda: Cuda, tmp_path: 
         alive = [graph for reference in cudnn.graphs if (graph := reference())]
     finally:
         gc.enable()
-    assert [len(graph.plans) for graph in alive] == [1]
+    # The plan that won, alone in a graph of its own.
+    assert [[graph.plans[i][0] for i in graph.built] for graph in alive] == [[3]]
 
 
 def test_without_padding_there_is_one_way(cuda: Cuda, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class CudnnConvs:
         self._built: dict[ConvGeometry, BuiltConv] = {}
         self._lock = threading.Lock()
         self._rejections = rejections(cudnn)
+        self._unbuildable: tuple[type[Exception], ...] = (LookupError, *self._rejections)
         self._tuner = PlanTuner(device, cudnn)
 
     def open_queue(self, stream: Any) -> Any:
@@ -115,7 +116,7 @@ class CudnnConvs:
             return True
         try:
             built = restore(self._cudnn, geometry, plan, handle=self._tuner.handle)
-        except (KeyError, *self._rejections) as error:
+        except self._unbuildable as error:
             _LOG.warning("the plan kept for conv %s is timed anew: %s", geometry.key, error)
             return False
         if built.workspace <= plan.workspace:

@@ -24,6 +24,42 @@ Role = Literal["image", "weight", "output"]
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A plan that cuDNN lists for a conv.
+
+    Attributes:
+        graph: The `cudnn.pygraph`.
+        index: Of the plan in it.
+        tensors: Its tensors by role.
+    """
+
+    graph: Any
+    index: int
+    tensors: dict[Role, Any]
+
+    @property
+    def engine(self) -> int:
+        """The number that cuDNN has for the engine."""
+        return int(self.graph.get_engine_and_knobs_at_index(self.index)[0])
+
+    @property
+    def knobs(self) -> dict[str, int]:
+        """Its settings by cuDNN's names."""
+        knobs = self.graph.get_engine_and_knobs_at_index(self.index)[1]
+        return {knob.name: int(value) for knob, value in knobs.items()}
+
+    def build(self) -> BuiltConv:
+        """Makes it ready to run.
+
+        Raises:
+            Exception: What `rejections` lists: it can't be built.
+        """
+        self.graph.build_plan_at_index(self.index)
+        size = int(self.graph.get_workspace_size_plan_at_index(self.index))
+        return BuiltConv(self.graph, self.index, self.tensors, size)
+
+
+@dataclass(frozen=True)
 class BuiltConv:
     """A plan that is ready to run.
 
@@ -106,29 +142,57 @@ def conv_graph(
     return graph, tensors
 
 
-def restore(
-    cudnn: Any, geometry: ConvGeometry, plan: ConvPlan, *, handle: Any = None, **target: Any
-) -> BuiltConv:
-    """Builds a plan that was found before, alone in a graph of its own.
+def plan_candidates(
+    cudnn: Any,
+    geometry: ConvGeometry,
+    padding: Padding,
+    *,
+    handle: Any = None,
+    device_property: Any = None,
+) -> list[Candidate]:
+    """The plans that cuDNN has for a conv, its own favourite first; none of them is built.
 
     Args:
         cudnn: The module `cudnn`.
         geometry: The conv.
-        plan: The plan.
-        handle: Of cuDNN.
-        target: As `conv_graph` takes it.
+        padding: Whether the input has its zeros in memory.
+        handle: Of cuDNN, on the GPU to plan for.
+        device_property: Of the GPU to plan for, where it isn't here (`create_device_properties`).
 
     Raises:
-        KeyError: This version of cuDNN has no such knob.
-        Exception: What `rejections` lists: it has no such plan.
+        Exception: What `rejections` lists: cuDNN has none.
     """
-    names = cudnn.knob_type.__members__
-    knobs = {names[name]: value for name, value in plan.knobs.items()}
-    graph, tensors = conv_graph(cudnn, geometry, plan.padding, handle=handle, **target)
-    graph.create_execution_plan(plan.engine, knobs)
-    index = graph.get_execution_plan_count() - 1
-    graph.build_plan_at_index(index)
-    return BuiltConv(graph, index, tensors, int(graph.get_workspace_size_plan_at_index(index)))
+    graph, tensors = conv_graph(
+        cudnn, geometry, padding, handle=handle, device_property=device_property
+    )
+    modes = cudnn.heur_mode
+    graph.create_execution_plans([modes.A, modes.B, modes.FALLBACK])
+    return [Candidate(graph, i, tensors) for i in range(graph.get_execution_plan_count())]
+
+
+def restore(
+    cudnn: Any,
+    geometry: ConvGeometry,
+    plan: ConvPlan,
+    *,
+    handle: Any = None,
+    device_property: Any = None,
+) -> BuiltConv:
+    """Builds a plan that was found before, and none beside it; arguments as `plan_candidates`.
+
+    The plan is looked for among those that cuDNN lists. To ask for it by its engine and knobs fails
+    where an engine has a knob that the frontend has no name for ("NOT_SET").
+
+    Raises:
+        LookupError: cuDNN doesn't list it.
+        Exception: What `rejections` lists: it can't be built.
+    """
+    for candidate in plan_candidates(
+        cudnn, geometry, plan.padding, handle=handle, device_property=device_property
+    ):
+        if (candidate.engine, candidate.knobs) == (plan.engine, plan.knobs):
+            return candidate.build()
+    raise LookupError(f"cuDNN lists no plan of engine {plan.engine} with {plan.knobs}")
 
 
 def rejections(cudnn: Any) -> tuple[type[Exception], ...]:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, Padding
-from magvit_runtime.native.cudnn_graph import BuiltConv, Role, conv_graph, rejections
+from magvit_runtime.native.cudnn_graph import (
+    BuiltConv,
+    Candidate,
+    Role,
+    plan_candidates,
+    rejections,
+)
 from magvit_runtime.sessions.cuda_device import CudaDevice
 from magvit_runtime.sessions.cuda_graphs import capture
 from magvit_runtime.sessions.device_memory import DeviceBuffer
@@ -65,7 +71,7 @@ class PlanTuner:
     def __init__(self, device: CudaDevice, cudnn: Any) -> None:
         self._device = device
         self._cudnn = cudnn
-        self._rejections = (_RejectedPlanError, *rejections(cudnn))
+        self._rejections: tuple[type[Exception], ...] = (_RejectedPlanError, *rejections(cudnn))
         self._stream = device.new_stream()
         self.handle = cudnn.create_handle()
         cudnn.set_stream(self.handle, int(self._stream))
@@ -106,28 +112,25 @@ class PlanTuner:
     ) -> Iterator[_TimedPlan]:
         """Every plan with every kind of padding; what can't be used goes to the refusals."""
         best = math.inf
-        modes = self._cudnn.heur_mode
         for padding in geometry.paddings:
             try:
-                graph, tensors = conv_graph(self._cudnn, geometry, padding, handle=self.handle)
-                graph.create_execution_plans([modes.A, modes.B, modes.FALLBACK])
+                candidates = plan_candidates(self._cudnn, geometry, padding, handle=self.handle)
             except self._rejections as error:
                 refusals.append(str(error))
                 continue
-            for index in range(graph.get_execution_plan_count()):
+            for candidate in candidates:
                 try:
-                    graph.build_plan_at_index(index)
-                    size = int(graph.get_workspace_size_plan_at_index(index))
-                    built = BuiltConv(graph, index, tensors, size)
-                    plan = self._time(built, padding, scratch, best)
+                    timed = self._time(candidate, padding, scratch, best)
                 except self._rejections as error:
                     refusals.append(str(error))
                     continue
-                best = min(best, plan.microseconds / 1e6)
-                yield _TimedPlan(plan, built)
+                best = min(best, timed.plan.microseconds / 1e6)
+                yield timed
 
-    def _time(self, built: BuiltConv, padding: Padding, scratch: _Scratch, best: float) -> ConvPlan:
-        engine, knobs = built.graph.get_engine_and_knobs_at_index(built.index)
+    def _time(
+        self, candidate: Candidate, padding: Padding, scratch: _Scratch, best: float
+    ) -> _TimedPlan:
+        built = candidate.build()
         workspace = self._workspace(built)
         try:
             seconds = self._seconds(
@@ -136,8 +139,9 @@ class PlanTuner:
         finally:
             self._device.synchronize(self._stream)
             workspace.close()
-        names = {knob.name: int(value) for knob, value in knobs.items()}
-        return ConvPlan(padding, int(engine), names, built.workspace, round(seconds * 1e6, 2))
+        microseconds = round(seconds * 1e6, 2)
+        plan = ConvPlan(padding, candidate.engine, candidate.knobs, built.workspace, microseconds)
+        return _TimedPlan(plan, built)
 
     def _workspace(self, built: BuiltConv) -> DeviceBuffer:
         if built.workspace > _WORKSPACE_LIMIT:
