@@ -122,3 +122,8 @@ def test_every_conv_of_the_released_encoder_has_plans(
         assert row["restored"] == row["engines"], row
     assert plans.keys() == {(gpu, conv.key) for gpu in gpus for conv in convs}
     assert [conv for conv, count in plans.items() if count == 0] == []
+    for gpu in gpus:  # What docs/gpu.md says; pytest shows it with -s.
+        at_1, at_8 = (
+            sum(plans[gpu, conv.key] for conv in convs if conv.batch == batch) for batch in (1, 8)
+        )
+        print(f"{gpu}: {at_1} plans at batch 1, {at_8} at batch 8")
