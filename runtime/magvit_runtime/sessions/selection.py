@@ -289,9 +289,9 @@ def _open_verified(
 ) -> Session:
     if workers is not None and backend != "native-cuda":
         raise InputError(
-            f"{backend} has no workers: its threads take all batches",
+            f"{backend} has no workers, which are for GPUs",
             found=f"`workers` of {workers}",
-            mend="leave `workers` out, or choose native-cuda or an engine (`backend`)",
+            mend="leave `workers` out, or pass backend='native-cuda' or an engine's",
         )
     path = bundle.verified_graph(bundle.manifest.encoder[precision])
     if backend == "onnxruntime":
