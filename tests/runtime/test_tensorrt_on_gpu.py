@@ -101,7 +101,8 @@ def test_takes_and_gives_tensors_of_torch(built: tuple[Path, Engine]) -> None:
                 other = torch.as_tensor(ids, device="cuda")
                 np.testing.assert_array_equal(other.cpu().numpy(), expected)
                 # By the older protocol alone, as of Numba and PyCUDA.
-                facts = {**on_gpu.__cuda_array_interface__, "stream": stream.cuda_stream or 1}
+                facts = {**on_gpu.__cuda_array_interface__, "version": 3}
+                facts["stream"] = stream.cuda_stream or 1  # 1 is the legacy default stream.
                 old = SimpleNamespace(__cuda_array_interface__=facts)
                 (ids,) = session.run_device({"frames": old}, ["ids"])
                 np.testing.assert_array_equal(torch.from_dlpack(ids).cpu().numpy(), expected)

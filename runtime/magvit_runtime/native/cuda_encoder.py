@@ -24,11 +24,12 @@ from magvit_runtime.native.cuda_operators import CudaOperators, load_cuda_operat
 from magvit_runtime.native.cuda_parameters import CudaParameters
 from magvit_runtime.native.cuda_worker import CudaWorker
 from magvit_runtime.native.cudnn_convs import CudnnConvs, import_cudnn
-from magvit_runtime.native.known_batches import KnownBatches, Shape
+from magvit_runtime.native.known_batches import KnownBatches
 from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
 from magvit_runtime.sessions.device_arrays import DeviceArray, view_device_array
 from magvit_runtime.sessions.device_memory import ResultMemory
+from magvit_runtime.sessions.engine_tensors import Shape
 from magvit_runtime.sessions.protocol import Array
 from magvit_runtime.sessions.shaped_run import LaunchMode
 from magvit_runtime.sessions.stage_times import StageTimes

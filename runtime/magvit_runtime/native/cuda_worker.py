@@ -15,7 +15,6 @@ from magvit_runtime.native.arena import plan_arena
 from magvit_runtime.native.cuda_launches import LoadedProgram, Places, bind_launches
 from magvit_runtime.native.cuda_operators import CudaMap
 from magvit_runtime.native.cuda_schedule import Schedule, plan_schedule
-from magvit_runtime.native.known_batches import Shape
 from magvit_runtime.sessions.device_arrays import DeviceArray, DeviceView
 from magvit_runtime.sessions.device_memory import (
     DeviceBuffer,
@@ -23,6 +22,7 @@ from magvit_runtime.sessions.device_memory import (
     copy_on_device,
     tensor_bytes,
 )
+from magvit_runtime.sessions.engine_tensors import Shape
 from magvit_runtime.sessions.protocol import Array
 from magvit_runtime.sessions.shaped_run import ShapedRun
 from magvit_runtime.sessions.stage_times import StageClock
@@ -37,9 +37,9 @@ class CudaWorker:
     """Runs one batch at a time; at most one thread may use it at once.
 
     A new shape is planned and allocated when it comes first; its second run is captured into a
-    CUDA graph, and from then on a run takes nothing from CUDA. A batch smaller than a known one
-    runs in the memory of that: what the frames after its own hold changes nothing of its results,
-    since clips have no part in each other.
+    CUDA graph, and from then on a run takes nothing from CUDA. A batch that fits into a known one
+    runs in the memory of that, whose other frames are zeros or those of an earlier run: they change
+    none of its results, since no operator mixes clips.
     """
 
     def __init__(self, loaded: LoadedProgram) -> None:
@@ -67,14 +67,14 @@ class CudaWorker:
             self._clock.mark()
             shape.launch(outputs)
             self._clock.mark()
-            for buffer, size, dtype in results:
-                buffer.download(size, dtype, self._stream)
+            for buffer, sizes, dtype in results:
+                buffer.download(sizes, dtype, self._stream)
             self._clock.mark()
         finally:
             # Also after an error: the next run writes into the buffers that this one reads.
             self._loaded.device.synchronize(self._stream)
         self._clock.finish()
-        return [buffer.array(size, dtype) for buffer, size, dtype in results]
+        return [buffer.array(sizes, dtype) for buffer, sizes, dtype in results]
 
     def run_device(self, clips: DeviceView, outputs: Sequence[str]) -> list[DeviceArray]:
         """As `run`, of clips on the GPU; returns when the results are there.

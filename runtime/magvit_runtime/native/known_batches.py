@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 
-Shape = tuple[int, ...]
+from magvit_runtime.sessions.engine_tensors import Shape
 
 
 class KnownBatches:
     """Batch sizes whose convs are planned, by the shape of a clip. Thread-safe.
 
-    Timing cuDNN's plans for a new batch size takes up to a minute, and a few clips more take
-    milliseconds: a batch runs in the smallest known one that it fits into.
+    To time cuDNN's plans for a new batch size takes far longer than to compute a few clips more, so
+    a batch runs in the smallest known one that it fits into.
     """
 
     def __init__(self) -> None:

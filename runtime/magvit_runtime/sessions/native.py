@@ -32,9 +32,9 @@ class NativeSession(Closing):
     is computed, on all of the session's threads; on a GPU as many batches as there are workers.
     `close` must not overlap with a run.
 
-    On a GPU the first run of a shape finds the fastest plans of cuDNN, which takes up to a minute;
-    they are kept in the folder `engines` beside the graph. Batches that are smaller than one that
-    ran before are filled up to it instead. Not run on a GPU yet.
+    On a GPU the first run of a shape finds the fastest plans of cuDNN, which takes a while; they
+    are kept in the folder `engines` beside the graph. A batch that fits into one that ran before is
+    filled up to it instead. Not run on a GPU yet.
 
     Args:
         graph: The ONNX file, whose digest and whose weights' digest were checked.
