@@ -33,7 +33,7 @@ def missing(step: Step, wheels: Path | None) -> Iterator[str]:
             yield f"{tool} isn't on the PATH"
     for path in step.inputs:
         if not path.exists():
-            yield f"{path} is missing: run the step that makes it"
+            yield f"{path} is missing: --dry-run says which step makes it"
 
 
 def _is_installed(module: str) -> bool:

@@ -75,7 +75,7 @@ def test_a_failing_step_hides_nothing(tmp_path: Path) -> None:
         "the Python module no_such_package.part isn't installed; no-such-tool isn't on the PATH"
     )
     assert results["says so"]["reason"] == "no CUDA in it"
-    assert "never made is missing: run the step that makes it" in results["waits"]["reason"]
+    assert "never made is missing: --dry-run says which step makes it" in results["waits"]["reason"]
     assert results["cut"]["rows"] == results["works"]["rows"] == [ROW]
     table = (tmp_path / "gpu_check.md").read_text()
     row = "| native | fp16 | 8 | 60.0 (59.5) | 62.5 (61.0) | 7.500 | 2.7e-03 | 3 of 3840 | 0 |"
