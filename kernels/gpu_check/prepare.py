@@ -1,7 +1,7 @@
-"""Makes what is measured and what it is compared with.
+"""Makes what is measured and what it is compared with; prints what it took, as lines of JSON.
 
 python kernels/gpu_check/prepare.py bundle BUNDLE            full size, generated weights
-python kernels/gpu_check/prepare.py reference BUNDLE NPZ     float32 latents of a few clips
+python kernels/gpu_check/prepare.py reference BUNDLE NPZ     float32 latents of three clips
 python kernels/gpu_check/prepare.py engine BUNDLE FLAVOUR    an FP16 engine with our plugins
 """
 
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 
 from magvit_runtime.engines import Flavour
+from magvit_runtime.manifest import Precision
 
 MODEL = "open-magvit2-video-128"
-BATCHES = (1, 4, 8)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+CLIPS = 3
+PROFILE = "1/4/8"
 
 
 def export_bundle(bundle: Path) -> None:
@@ -24,8 +28,11 @@ def export_bundle(bundle: Path) -> None:
     from magvit_export.catalog import find_model
     from magvit_export.exporting import export_tokenizer
 
-    for precision in ("fp32", "fp16"):
+    for precision in PRECISIONS:
+        start = time.perf_counter()
         export_tokenizer(find_model(MODEL), bundle, weights="seeded", precision=precision)
+        seconds = round(time.perf_counter() - start, 1)
+        print(json.dumps({"export": precision, "seconds": seconds}), flush=True)
 
 
 def write_reference(bundle: Path, path: Path) -> None:
@@ -38,9 +45,12 @@ def write_reference(bundle: Path, path: Path) -> None:
 
     opened = open_bundle(bundle)
     _, graph = opened.encoder("fp32")
-    clips = verification_clips(graph.inputs[0].shape[1:])[:3]
+    clips = verification_clips(graph.inputs[0].shape[1:])[:CLIPS]
     encoder = CpuEncoder(lower(read_graph(opened.verified_graph(graph))))
+    start = time.perf_counter()
     _, latents = encoder.run(clips)
+    seconds = round(time.perf_counter() - start, 1)
+    print(json.dumps({"reference": "native, on the CPU", "clips": CLIPS, "seconds": seconds}))
     encoder.close()
     np.savez(path, clips=clips, latents=latents)
 
@@ -52,7 +62,7 @@ def build(bundle: Path, flavour: Flavour) -> None:
     from magvit_runtime.engines.finding import this_machine
 
     opened = open_bundle(bundle)
-    options = BuildOptions(flavour=flavour, profile="/".join(map(str, BATCHES)))
+    options = BuildOptions(flavour=flavour, profile=PROFILE)
     record = build_engine(opened, plan_build(opened, options, this_machine())).engine.record
     facts = {"build_seconds": record.build_seconds, "plugin_layers": record.plugin_layers}
     print(json.dumps({"way": f"{flavour} build", **facts, "passed": bool(record.plugin_layers)}))

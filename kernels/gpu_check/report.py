@@ -7,62 +7,78 @@ from typing import Any
 Report = dict[str, Any]
 Row = dict[str, Any]
 
+_RUN = ("gpu", "machine", "python", "date", "revision")
+_NONE = "–"
+
 
 def markdown(report: Report) -> str:
     """The whole report."""
     steps: dict[str, Report] = report["steps"]
-    lines = [f"{report['gpu']}, {report['date']}, {report['revision']}", ""]
-    rows = [row for step in steps.values() for row in step.get("rows", [])]
+    lines = [", ".join(report[fact] for fact in _RUN if report.get(fact)), ""]
+    rows = [row for step in steps.values() for row in step["rows"]]
     encoders = [row for row in rows if "batch" in row]
     if encoders:
         lines += _encoders(encoders)
     operators = [row for row in rows if "operator" in row]
     if operators:
         lines += _operators(operators)
-    lines += ["| step | result | seconds |", "|---|---|---|"]
+    lines += ["| step | result | seconds | budget | begun |", "|---|---|---|---|---|"]
     for name, step in steps.items():
-        lines.append(f"| {name} | {_state(step)} | {step.get('seconds', '–')} |")
+        result = _state(step)
+        place = f"{step.get('seconds', _NONE)} | {step['budget_seconds']} | {step['date']}"
+        lines.append(f"| {name} | {result} | {place} |")
     return "\n".join(lines) + "\n"
 
 
 def _encoders(rows: list[Row]) -> list[str]:
-    head = (
-        "| way | precision | batch | ms | ms a clip | rms(e)/σ_z | tokens changed | MiB | version |"
+    titles = (
+        *("way", "precision", "batch", "compute ms", "host to host ms", "compute ms a clip"),
+        *("rms(e)/σ_z", "tokens changed", "bits outside", "MiB", "MHz", "°C", "version"),
     )
-    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
+    lines = [_line(titles), "|" + "---|" * len(titles)]
     for row in rows:
-        place = f"| {row['way']} | {row['precision']} | {row['batch']} |"
+        place = (row["way"], row["precision"], row["batch"])
         if "error" in row:
-            lines.append(f"{place} FAILED: {_cell(row['error'])} | | | | | {row['version']} |")
+            blanks = [""] * (len(titles) - len(place) - 2)
+            lines.append(_line((*place, f"FAILED: {_cell(row['error'])}", *blanks, row["version"])))
             continue
-        verdict = "" if row["passed"] else " (outside the rule)"
-        lines.append(
-            f"{place} {row['milliseconds']} | {row['milliseconds_a_clip']} "
-            f"| {row['rms_error_sigma']:.1e} | {row['changed_tokens']}{verdict} "
-            f"| {row['gpu'].get('memory_mib', '–')} | {row['version']} |"
-        )
-    return [*lines, ""]
+        compute, host, gpu = row["compute"], row["host_to_host"], row["gpu"]
+        a_clip = _NONE if compute is None else f"{compute['median_ms'] / row['batch']:.3f}"
+        verdict = "" if row["passed"] else " (against the rule)"
+        times = (_times(compute), _times(host), a_clip)
+        agreement = (f"{row['rms_error_sigma']:.1e}", row["changed_tokens"])
+        state = (gpu.get(name, _NONE) for name in ("memory_mib", "sm_mhz", "celsius"))
+        outside = f"{row['bits_outside_margin']}{verdict}"
+        lines.append(_line((*place, *times, *agreement, outside, *state, row["version"])))
+    note = "Times: median (least). Compute is by CUDA events, host to host by the clock."
+    return [*lines, "", note, ""]
 
 
 def _operators(rows: list[Row]) -> list[str]:
-    head = "| operator | type | shape | layout | error | µs | of copy |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
+    titles = ("operator", "type", "shape", "layout", "error", "µs", "of copy")
+    lines = [_line(titles), "|" + "---|" * len(titles)]
     for row in rows:
         shape = "x".join(map(str, row["shape"]))
         layout = row.get("layout", "channels_last")
-        verdict = "" if row["passed"] else " (too large)"
-        lines.append(
-            f"| {row['operator']} | {row['dtype']} | {shape} | {layout} "
-            f"| {row['max_error']:.1e}{verdict} | {row['microseconds']} | {row['of_copy']:.0%} |"
-        )
+        error = f"{row['max_error']:.1e}{'' if row['passed'] else ' (too large)'}"
+        of_copy = f"{row['of_copy']:.0%}"
+        cells = (row["operator"], row["dtype"], shape, layout, error, row["microseconds"], of_copy)
+        lines.append(_line(cells))
     return [*lines, ""]
 
 
+def _line(cells: tuple[object, ...]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _times(times: Row | None) -> str:
+    return _NONE if times is None else f"{times['median_ms']} ({times['minimum_ms']})"
+
+
 def _state(step: Report) -> str:
-    if "skipped" in step:
-        return f"skipped: {step['skipped']}"
-    return "passed" if step["passed"] else f"FAILED: {_cell(step['error'])}"
+    words = {"passed": "passed", "failed": "FAILED", "not run": "NOT RUN"}[step["state"]]
+    return f"{words}: {_cell(step['reason'])}" if step["reason"] else words
 
 
 def _cell(text: str) -> str:
-    return text.strip().splitlines()[-1].replace("|", "\\|")[:200] if text.strip() else "?"
+    return text.strip().splitlines()[-1].replace("|", "\\|")[:300] if text.strip() else "?"

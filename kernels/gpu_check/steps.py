@@ -1,22 +1,47 @@
-"""The steps of gpu-check: what each runs, what it needs, and what it leaves behind.
+"""The steps of gpu-check: what each runs, needs and leaves behind, and how long it may take.
 
-Each is a command of its own, and needs nothing of the others but the files that it names.
+Each is a command of its own, and needs nothing of the others but the files that it names. The first
+set is what counts most, and fits into ten minutes of a GPU; the second is all the rest.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SECONDS = 480
-PRECISIONS = ("fp16", "tf32", "fp32")
-TORCH_WAYS = ("torch-eager", "torch-channels-last", "torch-compile")
+
+# The budgets of the first set add up to no more than this.
+FIRST_SET_SECONDS = 540
+
+# What the scripts import of other packages, directly or through magvit_runtime and magvit_export.
+RUNTIME = ("numpy", "msgspec")
+EXPORT = (*RUNTIME, "torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "huggingface_hub")
+CUDA = (*RUNTIME, "cuda.bindings")
 ENGINE_MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+MODULES = {
+    "native": (*CUDA, "cudnn"),
+    "torch-compile": EXPORT,
+    "torch-eager": EXPORT,
+    "torch-channels-last": EXPORT,
+    "onnxruntime": (*RUNTIME, "onnxruntime"),
+    **{flavour: (*CUDA, module) for flavour, module in ENGINE_MODULES.items()},
+}
+
+# Seconds to measure one way to run the encoder. Most go to finding the fastest plans of cuDNN, or
+# to compiling, for two batch sizes each. Without tensor cores plans take longer to time.
+SECONDS = {
+    "native": 195,
+    "native-fp32": 400,
+    "torch-compile": 155,
+    "torch-eager": 75,
+    "torch-channels-last": 75,
+    "onnxruntime": 120,
+    "tensorrt-rtx": 60,
+    "tensorrt": 60,
+}
 
 
 @dataclass(frozen=True)
@@ -26,14 +51,16 @@ class Step:
     Attributes:
         name: As `--only` takes it.
         command: What is run; what it prints is what it measured, as lines of JSON.
+        seconds: Its budget. It is killed after that time, and what earlier steps left of theirs.
         files: Files and folders that must exist by then.
-        made: Files that it leaves for later steps.
-        modules: Python packages that must be installed; without one the step is skipped.
-        tools: Programs that must be on the PATH; likewise.
+        made: Files and folders that it leaves for later steps.
+        modules: Python modules that must be there.
+        tools: Programs that must be on the PATH.
     """
 
     name: str
     command: tuple[str, ...]
+    seconds: int
     files: tuple[Path, ...] = ()
     made: tuple[Path, ...] = ()
     modules: tuple[str, ...] = ()
@@ -44,109 +71,187 @@ class Step:
         """`files`, and the script that is run."""
         return (*(Path(part) for part in self.command if part.startswith(str(HERE))), *self.files)
 
-    def missing_here(self) -> list[str]:
-        """Packages and programs that this machine lacks."""
-        return [name for name in self.modules if not _is_installed(name)] + [
-            name for name in self.tools if which(name) is None
-        ]
 
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run of gpu-check keeps its files.
 
-def all_steps(output: Path, bundle: Path | None, wheels: Path | None) -> list[Step]:
-    """The steps in their order.
-
-    Args:
+    Attributes:
         output: Folder that everything is written to.
-        bundle: A bundle with float32 and fp16 graphs; None exports one with generated weights.
+        given_bundle: A bundle with float32 and fp16 graphs; None exports one with generated
+            weights.
         wheels: Folder of wheels to install for the run; None installs nothing.
     """
-    python = sys.executable if wheels is None else str(environment(output) / "bin" / "python")
-    encoder = bundle or output / "bundle"
-    graphs = {"fp16": encoder / "encoder.fp16.onnx", "fp32": encoder / "encoder.fp32.onnx"}
-    graphs["tf32"] = graphs["fp32"]
-    reference = output / "reference.npz"
-    build = output / "cmake"
-    libraries = {
-        name: build / "lib" / f"libmagvit_{name}.so" for name in ("operators", "cuda", "plugins")
-    }
-    checker = build / "kernels" / "gpu_check"
 
-    def script(name: str, *arguments: object) -> tuple[str, ...]:
-        return (python, str(HERE / name), *map(str, arguments))
+    output: Path
+    given_bundle: Path | None = None
+    wheels: Path | None = None
 
-    def measure(way: str, precision: str, *modules: str, library: Path | None = None) -> Step:
-        return Step(
-            f"{way}-{precision}",
-            script("measure.py", way, precision, encoder, reference),
-            files=(graphs[precision], reference) + (() if library is None else (library,)),
-            modules=modules,
-        )
+    @property
+    def packages(self) -> Path:
+        """Where the wheels are installed; other environments don't see it."""
+        return self.output / "packages"
 
-    steps = []
-    if wheels is not None:
-        install = (sys.executable, str(HERE / "install_wheels.py"), str(wheels))
-        steps.append(Step("wheels", (*install, str(environment(output))), files=(wheels,)))
-    configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-DBUILD_TESTING=OFF"]
-    # For the GPU at hand only, which is a sixth of the compiler's work.
-    configure += ["-DCMAKE_CUDA_ARCHITECTURES=native", "-DMAGVIT_DOWNLOAD_HEADERS=ON"]
-    steps += [
-        Step(
-            "build",
-            script("build.py", *configure),
-            files=(ROOT / "CMakeLists.txt", ROOT / "kernels" / "CMakeLists.txt"),
-            made=(checker, *libraries.values()),
-            tools=("cmake", "nvcc"),
-        ),
-        Step("kernels", (str(checker),), files=(checker,)),
-        Step(
-            "operators",
-            script("check_operators.py"),
-            files=(libraries["operators"], libraries["cuda"]),
-            modules=("cuda.bindings",),
-        ),
-    ]
-    if bundle is None:
+    @property
+    def bundle(self) -> Path:
+        """The bundle that is measured."""
+        return self.given_bundle or self.output / "bundle"
+
+    @property
+    def reference(self) -> Path:
+        """Clips, and the latents that all ways are compared with."""
+        return self.output / "reference.npz"
+
+    @property
+    def build(self) -> Path:
+        """CMake's build folder."""
+        return self.output / "cmake"
+
+    def graph(self, precision: str) -> Path:
+        """The graph of a precision; TF32's is that of float32."""
+        return self.bundle / f"encoder.{'fp16' if precision == 'fp16' else 'fp32'}.onnx"
+
+    def library(self, name: str) -> Path:
+        """A native library by the end of its name."""
+        return self.build / "lib" / f"libmagvit_{name}.so"
+
+    @property
+    def checker(self) -> Path:
+        """The program that checks the kernels of the TensorRT plugins."""
+        return self.build / "kernels" / "gpu_check"
+
+
+def first_set(place: Workplace) -> list[Step]:
+    """Native fp16 beside torch.compile, with all that they need, in the order in which they run."""
+    steps = [] if place.wheels is None else [_install(place, place.wheels)]
+    steps.append(_build("build", 50, place, (place.library("operators"), place.library("cuda"))))
+    if place.given_bundle is None:
         steps.append(
-            Step(
+            _script(
                 "bundle",
-                script("prepare.py", "bundle", encoder),
-                made=tuple(graphs.values()),
-                modules=("torch", "onnx", "onnxscript"),
+                75,
+                place,
+                ("prepare.py", "bundle", place.bundle),
+                made=(place.graph("fp32"), place.graph("fp16")),
+                modules=EXPORT,
             )
         )
     steps.append(
-        Step(
+        _script(
             "reference",
-            script("prepare.py", "reference", encoder, reference),
-            files=(graphs["fp32"], libraries["operators"]),
-            made=(reference,),
+            40,
+            place,
+            ("prepare.py", "reference", place.bundle, place.reference),
+            files=(place.graph("fp32"), place.library("operators")),
+            made=(place.reference,),
+            modules=RUNTIME,
         )
     )
-    for precision in PRECISIONS:
-        native = ("cuda.bindings", "cudnn")
-        steps.append(measure("native", precision, *native, library=libraries["cuda"]))
-        steps += [measure(way, precision, "torch") for way in TORCH_WAYS]
-        steps.append(measure("onnxruntime", precision, "onnxruntime"))
-    for flavour, module in ENGINE_MODULES.items():
-        needs = (module, "onnx", "cuda.bindings")
-        steps.append(
-            Step(
-                f"{flavour}-build",
-                script("prepare.py", "engine", encoder, flavour),
-                files=(graphs["fp16"], libraries["plugins"]),
-                modules=needs,
-            )
-        )
-        steps.append(measure(flavour, "fp16", *needs, library=libraries["plugins"]))
+    steps += [_measure(way, "fp16", place) for way in ("native", "torch-compile")]
     return steps
 
 
-def environment(output: Path) -> Path:
-    """The virtual environment that wheels of a folder go to."""
-    return output / "venv"
+def second_set(place: Workplace) -> list[Step]:
+    """Kernels and operators by themselves, the other ways and precisions, and engines."""
+    steps = [
+        _build("kernels-build", 60, place, (place.checker,)),
+        Step("kernels", (str(place.checker),), 60, files=(place.checker,)),
+        _script(
+            "operators",
+            60,
+            place,
+            ("check_operators.py",),
+            files=(place.library("operators"), place.library("cuda")),
+            modules=CUDA,
+        ),
+        _measure("onnxruntime", "fp16", place),
+        _measure("native", "tf32", place),
+        _measure("native", "fp32", place),
+        _measure("torch-eager", "fp16", place),
+        _measure("torch-channels-last", "fp16", place),
+    ]
+    steps += [
+        _measure(way, precision, place)
+        for precision in ("tf32", "fp32")
+        for way in ("onnxruntime", "torch-compile", "torch-eager", "torch-channels-last")
+    ]
+    # TensorRT's headers come from kernel-lens.
+    plugins = place.library("plugins")
+    steps.append(_build("plugins", 60, place, (plugins,), modules=("kernel_lens",)))
+    for flavour, module in ENGINE_MODULES.items():
+        steps.append(
+            _script(
+                f"{flavour}-build",
+                400,
+                place,
+                ("prepare.py", "engine", place.bundle, flavour),
+                files=(place.graph("fp16"), plugins),
+                modules=(*CUDA, "filelock", "onnx", module),
+            )
+        )
+        steps.append(_measure(flavour, "fp16", place))
+    return steps
 
 
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # Of a package that the module would lie in.
-        return False
+def _install(place: Workplace, wheels: Path) -> Step:
+    pip = (sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--no-compile")
+    files = map(str, sorted(wheels.glob("*.whl")))
+    command = (*pip, "--quiet", "--upgrade", "--target", str(place.packages), *files)
+    return Step("wheels", command, 20, files=(wheels,), made=(place.packages,), modules=("pip",))
+
+
+def _build(
+    name: str,
+    seconds: int,
+    place: Workplace,
+    made: tuple[Path, ...],
+    modules: tuple[str, ...] = (),
+) -> Step:
+    """A step that compiles targets, which are named as their files are."""
+    targets = (path.stem.removeprefix("lib") for path in made)
+    return _script(
+        name,
+        seconds,
+        place,
+        ("build.py", place.build, *targets),
+        files=(ROOT / "CMakeLists.txt", ROOT / "kernels" / "CMakeLists.txt"),
+        made=made,
+        modules=modules,
+        tools=("cmake", "nvcc"),
+    )
+
+
+def _measure(way: str, precision: str, place: Workplace) -> Step:
+    """A step that times and compares one way to run the encoder."""
+    libraries = {"native": "cuda", **dict.fromkeys(ENGINE_MODULES, "plugins")}
+    return _script(
+        f"{way}-{precision}",
+        SECONDS.get(f"{way}-{precision}", SECONDS[way]),
+        place,
+        ("measure.py", way, precision, place.bundle, place.reference),
+        files=(
+            place.graph(precision),
+            place.reference,
+            *(place.library(library) for key, library in libraries.items() if key == way),
+        ),
+        modules=MODULES[way],
+    )
+
+
+def _script(
+    name: str,
+    seconds: int,
+    place: Workplace,
+    script: tuple[object, ...],
+    *,
+    files: tuple[Path, ...] = (),
+    made: tuple[Path, ...] = (),
+    modules: tuple[str, ...] = (),
+    tools: tuple[str, ...] = (),
+) -> Step:
+    """A step that runs a script of this folder with arguments."""
+    file, *arguments = script
+    command = (sys.executable, str(HERE / str(file)), *map(str, arguments))
+    if place.wheels is not None:
+        files = (*files, place.packages)
+    return Step(name, command, seconds, files, made, modules, tools)

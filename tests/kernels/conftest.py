@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,13 @@ def plugin_library() -> Path:
             f"{HOW_TO_BUILD} (needs nvcc; -DMAGVIT_TENSORRT=ON says what else is missing)"
         )
     return path
+
+
+@pytest.fixture
+def gpu_check_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of gpu-check, whose scripts the test can import by their bare names."""
+    folder = REPOSITORY / "kernels" / "gpu_check"
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    for script in folder.glob("*.py"):
+        sys.modules.pop(script.stem, None)
