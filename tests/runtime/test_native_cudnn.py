@@ -369,7 +369,9 @@ def test_a_conv_that_fails_is_named(
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cudnn", None)
-    with pytest.raises(BackendError, match=r"needs cuDNN 9 .*magvit-runtime\[native-cuda\]"):
+    with pytest.raises(
+        BackendError, match=r"needs nvidia-cudnn-frontend, .*\[native-cuda\]"
+    ):
         import_cudnn()
 
 

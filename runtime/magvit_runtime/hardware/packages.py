@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from magvit_runtime.errors import MissingPackageError
@@ -14,6 +13,7 @@ EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "PIL": ("Pillow", ("data",)),
     "av": ("PyAV", ("video",)),
     "cuda": ("cuda-bindings", ("tensorrt", "rtx", "native-cuda")),
+    "cuda.core": ("cuda-core", ("tensorrt", "rtx", "native-cuda")),
     "cudnn": ("nvidia-cudnn-frontend", ("native-cuda",)),
     "filelock": ("filelock", ("tensorrt", "rtx")),
     "huggingface_hub": ("huggingface_hub", ("export",)),
@@ -44,13 +44,16 @@ def missing_package(module: str, purpose: str) -> MissingPackageError:
         module: The module, or one inside it: "pyarrow.parquet".
         purpose: What needs it: "reading a video".
     """
-    name = module.partition(".")[0]
-    package, extras = EXTRAS_OF.get(name, (name, ()))
+    top = module.partition(".")[0]
+    package, extras = EXTRAS_OF.get(module) or EXTRAS_OF.get(top, (top, ()))
     return MissingPackageError(package, *extras, purpose=purpose)
 
 
 def installed_versions(distributions: Iterable[str]) -> dict[str, str | None]:
     """Versions of distributions; None for those that aren't installed."""
+    # Imported here: it takes longer than all the rest of `import magvit_runtime`.
+    from importlib.metadata import PackageNotFoundError, version
+
     found: dict[str, str | None] = {}
     for name in distributions:
         try:

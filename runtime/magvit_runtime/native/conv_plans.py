@@ -16,6 +16,7 @@ import msgspec
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
 from magvit_runtime.errors import BundleError, MagvitError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.hardware.gpus import gpu_slug
 from magvit_runtime.native.program import Sizes
 
 _LOG = logging.getLogger("magvit_runtime.native")
@@ -115,8 +116,7 @@ class PlanCache:
     """
 
     def __init__(self, folder: Path | None, gpu: str, cudnn: str) -> None:
-        slug = "-".join("".join(c if c.isalnum() else " " for c in gpu.lower()).split())
-        self.path = None if folder is None else folder / f"{slug}.cudnn-{cudnn}.plans"
+        self.path = None if folder is None else folder / f"{gpu_slug(gpu)}.cudnn-{cudnn}.plans"
         self._gpu = gpu
         self._cudnn = cudnn
         self._plans = {} if self.path is None else self._read(self.path)

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from magvit_runtime.errors import BackendError
+from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, Padding
 
 _INSTALL = "pip install 'magvit-runtime[native-cuda]'"
@@ -209,6 +210,8 @@ def import_cudnn() -> Any:
     try:
         cudnn = import_module("cudnn")
         found = int(cudnn.backend_version())
+    except ModuleNotFoundError as error:
+        raise missing_package("cudnn", "the native backend on a GPU") from error
     except (ImportError, RuntimeError) as error:
         raise BackendError(
             "the native backend needs cuDNN 9 and nvidia-cudnn-frontend on a GPU",

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.errors import InputError
+from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.sessions.cuda_device import CudaDevice
 from magvit_runtime.sessions.device_memory import DeviceBlock, ResultMemory, tensor_bytes
 
@@ -130,7 +131,7 @@ def view_device_array(name: str, array: object, device: CudaDevice, stream: Any)
     Raises:
         InputError: It isn't an array on this GPU, NumPy hasn't its element type, or it isn't
             contiguous in C order.
-        BackendError: NVIDIA's package that reads the two protocols isn't installed.
+        MissingPackageError: NVIDIA's package that reads the two protocols isn't installed.
     """
     strided_view = _import_strided_view()
     if hasattr(array, "__dlpack_device__"):
@@ -161,11 +162,7 @@ def _import_strided_view() -> Any:
     try:
         return import_module("cuda.core.utils").StridedMemoryView
     except ImportError as error:
-        raise BackendError(
-            "arrays on the GPU are read by NVIDIA's package cuda-core",
-            found=str(error),
-            mend="pip install cuda-core",
-        ) from error
+        raise missing_package("cuda.core", "an array on the GPU") from error
 
 
 def _check_place(name: str, kind: int, ordinal: int, device: CudaDevice) -> None:

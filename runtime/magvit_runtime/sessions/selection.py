@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.hardware.packages import is_installed, missing_package
 from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.parity_stamps import check_stamp, graph_subject
 from magvit_runtime.sessions.graph_backends import (
@@ -309,11 +309,8 @@ def _open_verified(
 
 
 def _open_onnx_runtime(graph: Path, *, precision: str, threads: int | None, reason: str) -> Session:
-    if find_spec("onnxruntime") is None:
-        raise BackendError(
-            "ONNX Runtime isn't installed",
-            mend="pip install 'magvit-runtime[cpu]' (or [cuda] on a machine with an NVIDIA GPU)",
-        )
+    if not is_installed("onnxruntime"):
+        raise missing_package("onnxruntime", "this graph")
     from magvit_runtime.sessions.onnx_runtime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(graph, precision=precision, threads=threads, reason=reason)
