@@ -29,7 +29,7 @@ from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_export.training import TrainingOptions, train_classifier
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.hardware.packages import EXTRAS_OF, missing_package
-from magvit_runtime.token_files import read_tokens, token_writer
+from magvit_runtime.results.token_files import read_tokens, token_writer
 
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]

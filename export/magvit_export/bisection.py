@@ -36,11 +36,11 @@ from magvit_export.stage_graphs import (
     StagedGraph,
     StageValues,
 )
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle.manifest import GraphRecord, Precision
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BackendError
-from magvit_runtime.manifest import GraphRecord, Precision
 from magvit_runtime.parity import RMS_LIMITS
-from magvit_runtime.verification_clips import (
+from magvit_runtime.verification.clips import (
     CLIP_NAMES,
     in_batches,
     usual_shape,

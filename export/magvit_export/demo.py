@@ -15,12 +15,12 @@ from magvit_export.exporting import export_tokenizer
 from magvit_export.libras import load_libras, nearest_neighbor_accuracy, write_libras_csv
 from magvit_export.training import TrainingOptions, train_classifier
 from magvit_runtime import Classifier, Tokenizer
-from magvit_runtime.clip_sources import read_clips
-from magvit_runtime.contact_sheet import write_contact_sheet
-from magvit_runtime.predictions import write_predictions
-from magvit_runtime.token_files import read_tokens, token_writer
-from magvit_runtime.trajectories import ReadReport, RenderStyle, read_trajectories, render
-from magvit_runtime.weights_label import weights_label
+from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.clips.contact_sheet import write_contact_sheet
+from magvit_runtime.clips.sources import read_clips
+from magvit_runtime.clips.trajectories import ReadReport, RenderStyle, read_trajectories, render
+from magvit_runtime.results.predictions import write_predictions
+from magvit_runtime.results.token_files import read_tokens, token_writer
 
 SHEET_CLIPS = 60
 

@@ -26,9 +26,7 @@ from magvit_export.models.tokenizer import ExportedEncoder
 from magvit_export.onnx_export import export_onnx
 from magvit_export.onnx_functions import OPSET
 from magvit_export.weights import Weights, find_weights
-from magvit_runtime.bundle import MANIFEST_NAME, Bundle, open_bundle
-from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import (
+from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     GraphRecord,
     Manifest,
@@ -37,6 +35,8 @@ from magvit_runtime.manifest import (
     TensorSpec,
     TokenSpec,
 )
+from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
+from magvit_runtime.errors import InputError
 
 COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,

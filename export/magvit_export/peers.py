@@ -16,9 +16,9 @@ import numpy as np
 from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids, NotRun
 from magvit_runtime.benchmarks.results import EncoderRecord
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import first_line
-from magvit_runtime.manifest import Precision
 
 _CPU = "CPUExecutionProvider"
 

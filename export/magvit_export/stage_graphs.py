@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-from magvit_runtime.bundle import EXPORT_AGAIN
+from magvit_runtime.backends.selection import open_graph
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.reading import EXPORT_AGAIN
 from magvit_runtime.errors import BundleError
-from magvit_runtime.manifest import Precision
-from magvit_runtime.sessions.selection import open_graph
 
 PREFIX = "encoder."
 NORMALIZATION, QUANTIZER = "pixel normalization", "quantizer"

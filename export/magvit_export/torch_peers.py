@@ -15,9 +15,9 @@ from magvit_export.models.tokenizer import ExportedEncoder
 from magvit_export.pytorch_reference import pytorch_encoder
 from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
 from magvit_runtime.benchmarks.results import EncoderRecord
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BackendError
-from magvit_runtime.manifest import Precision
 
 
 def eager(

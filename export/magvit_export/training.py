@@ -20,10 +20,10 @@ from magvit_export.models.classifier import (
 )
 from magvit_export.onnx_export import export_onnx
 from magvit_export.ridge import fit_linear
-from magvit_runtime.bundle import Bundle, open_bundle
+from magvit_runtime.bundle.manifest import ClassifierRecord, GraphRecord, TensorSpec
+from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import ClassifierRecord, GraphRecord, TensorSpec
-from magvit_runtime.token_files import TokenTable
+from magvit_runtime.results.token_files import TokenTable
 
 MAX_CLIPS_FOR_RIDGE = 20_000
 CLASSIFIER_FILE = "classifier.fp32.onnx"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from magvit_export.libras import load_libras
-from magvit_runtime.clip_sources import read_clips
-from magvit_runtime.trajectories import ReadReport, Trajectory, render
-from magvit_runtime.verification_clips import SMALLEST_DRAWING, drawing_style
-from magvit_runtime.verification_references import Clips
+from magvit_runtime.clips.sources import read_clips
+from magvit_runtime.clips.trajectories import ReadReport, Trajectory, render
+from magvit_runtime.verification.clips import SMALLEST_DRAWING, drawing_style
+from magvit_runtime.verification.references import Clips
 
 MOVEMENTS = 3
 CLIPS_AT_ONCE = 8

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from magvit_runtime.bundle import Bundle, open_bundle
+from magvit_runtime.bundle.reading import Bundle, open_bundle
+from magvit_runtime.bundle.stamps import graph_subject
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.errors import InputError
-from magvit_runtime.parity_stamps import graph_subject
-from magvit_runtime.stored_reference import stored_reference
-from magvit_runtime.verification_references import Reference, graph_reference
-from magvit_runtime.weights_label import weights_label
+from magvit_runtime.verification.references import Reference, graph_reference
+from magvit_runtime.verification.stored_reference import stored_reference
 
 
 def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> Reference:

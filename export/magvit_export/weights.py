@@ -13,8 +13,8 @@ from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoint import Variant, load_weights
 from magvit_export.hub import fetch_checkpoint
 from magvit_export.seeded import seeded_state
+from magvit_runtime.bundle.manifest import WeightsRecord
 from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import WeightsRecord
 
 _SEEDED = re.compile(r"seeded(?::(\d+))?")
 

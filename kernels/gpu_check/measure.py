@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ways import Frames, NotHereError, Way, open_way
 
 from magvit_runtime import open_bundle
-from magvit_runtime.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.parity import compare_latents
 
 BATCHES = (1, 8)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from magvit_runtime.engines import Flavour
-from magvit_runtime.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.types import Flavour
 
 MODEL = "open-magvit2-video-128"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
@@ -38,10 +38,10 @@ def export_bundle(bundle: Path) -> None:
 def write_reference(bundle: Path, path: Path) -> None:
     """Drawn, noisy and grey clips, and the latents that the native backend gives on the CPU."""
     from magvit_runtime import open_bundle
-    from magvit_runtime.native.cpu_encoder import CpuEncoder
-    from magvit_runtime.native.lowering import lower
-    from magvit_runtime.native.onnx_file import read_graph
-    from magvit_runtime.verification_clips import verification_clips
+    from magvit_runtime.backends.native.cpu.encoder import CpuEncoder
+    from magvit_runtime.backends.native.lowering import lower
+    from magvit_runtime.backends.native.onnx_file import read_graph
+    from magvit_runtime.verification.clips import verification_clips
 
     opened = open_bundle(bundle)
     _, graph = opened.encoder("fp32")
@@ -59,7 +59,7 @@ def build(bundle: Path, flavour: Flavour) -> None:
     """An engine for this GPU, for batches of 1 to 8."""
     from magvit_export.engines import BuildOptions, build_engine, plan_build
     from magvit_runtime import open_bundle
-    from magvit_runtime.engines.finding import this_machine
+    from magvit_runtime.backends.trt.engines import this_machine
 
     opened = open_bundle(bundle)
     options = BuildOptions(flavour=flavour, profile=PROFILE)

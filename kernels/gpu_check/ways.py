@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.bundle import Bundle
-from magvit_runtime.manifest import Precision
-from magvit_runtime.sessions.protocol import Session
-from magvit_runtime.sessions.selection import Backend, open_encoder
-from magvit_runtime.sessions.stage_times import STAGES, StageTimes
+from magvit_runtime.backends.backend import Session
+from magvit_runtime.backends.selection import Backend, open_encoder
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.cuda.stage_times import STAGES, StageTimes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,10 +80,10 @@ def _open_session(name: str, precision: Precision, bundle: Bundle, device: Devic
     path = bundle.verified_graph(graph)
     facts: Any = {"precision": precision, "threads": None, "reason": "gpu-check"}
     if name == "native":
-        from magvit_runtime.sessions.native import NativeSession
+        from magvit_runtime.backends.native.session import NativeSession
 
         return NativeSession(path, **facts, device=device)
-    from magvit_runtime.sessions.onnx_runtime import OnnxRuntimeSession
+    from magvit_runtime.backends.onnx_runtime.session import OnnxRuntimeSession
 
     session = OnnxRuntimeSession(path, **facts)
     if session.capabilities.device.lower() != device:

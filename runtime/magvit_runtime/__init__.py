@@ -5,7 +5,7 @@
 >>> Classifier.open("bundle")(ids).labels
 """
 
-from magvit_runtime.bundle import Bundle, open_bundle
+from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import (
     BackendError,

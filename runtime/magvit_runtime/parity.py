@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import Precision
 from magvit_runtime.tokens import bits_to_ids
 
 RMS_LIMITS: dict[Precision, float] = {"fp32": 5e-5, "tf32": 4e-3, "fp16": 8e-3, "bf16": 6e-2}

@@ -10,15 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from magvit_runtime.bundle import graph_sha256, open_bundle
-from magvit_runtime.engines.finding import ENGINES_FOLDER
-from magvit_runtime.engines.records import (
+from magvit_runtime.backends.trt.engines import ENGINES_FOLDER
+from magvit_runtime.bundle.engine_records import (
     ENGINE_SCHEMA_VERSION,
     BatchProfile,
     EngineKey,
     EngineRecord,
 )
-from magvit_runtime.manifest import FileRecord
+from magvit_runtime.bundle.manifest import FileRecord
+from magvit_runtime.bundle.reading import graph_sha256, open_bundle
 
 GRID = (2, 2, 2)
 
@@ -27,7 +27,7 @@ GRID = (2, 2, 2)
 def sound_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder, a classifier of grids of 2x2x2, and an engine whose plan is no engine."""
     from magvit_export.training import TrainingOptions, train_classifier
-    from magvit_runtime.token_files import TokenFileInfo, TokenTable
+    from magvit_runtime.results.token_files import TokenFileInfo, TokenTable
 
     path = tmp_path_factory.mktemp("sound") / "bundle"
     shutil.copytree(tiny_bundle, path)

@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
 from magvit_runtime import BundleError
-from magvit_runtime.external_data import check_external_data
-from magvit_runtime.manifest import GraphRecord, TensorSpec
+from magvit_runtime.bundle.external_data import check_external_data
+from magvit_runtime.bundle.manifest import GraphRecord, TensorSpec
 
 CASES = 3000
 SPEC = (TensorSpec("x", "int32", (1,), ""),)

@@ -15,7 +15,7 @@ from magvit_export.libras import (
     nearest_neighbor_accuracy,
     write_libras_csv,
 )
-from magvit_runtime.trajectories import ReadReport, read_trajectories
+from magvit_runtime.clips.trajectories import ReadReport, read_trajectories
 
 
 def test_each_movement_is_there_once() -> None:

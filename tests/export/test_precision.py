@@ -14,7 +14,7 @@ from seeded_checkpoints import TINY, golden
 from magvit_export.catalog import find_model
 from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_runtime import BackendError, Tokenizer, open_bundle
-from magvit_runtime.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.parity import compare_latents
 
 RESIDUAL_BLOCKS, DOWNSAMPLES, SHORTCUTS = 5, 3, 2

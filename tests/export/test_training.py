@@ -12,7 +12,7 @@ import pytest
 from magvit_export.training import TrainingOptions, split_by_class, train_classifier
 from magvit_runtime import Classifier, Tokenizer, open_bundle
 from magvit_runtime.errors import BundleError, InputError
-from magvit_runtime.token_files import TokenFileInfo, TokenTable
+from magvit_runtime.results.token_files import TokenFileInfo, TokenTable
 
 GRID = (2, 3, 4)
 INFO = TokenFileInfo("trajectory-small", "seeded", None, 18, GRID)

@@ -21,8 +21,8 @@ from magvit_export.cli.verify import verify
 from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_export.verify_clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
-from magvit_runtime.manifest import Manifest, Precision
-from magvit_runtime.verification_clips import CLIP_NAMES
+from magvit_runtime.bundle.manifest import Manifest, Precision
+from magvit_runtime.verification.clips import CLIP_NAMES
 
 MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
 HALF = "encoder.fp16.onnx.data"
@@ -150,7 +150,7 @@ def test_a_changed_file_is_named(bundle: Path) -> None:
 
 
 def test_nothing_compared_is_no_proof(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magvit_runtime.verification_candidates.GRAPH_BACKENDS", ("onnxruntime",))
+    monkeypatch.setattr("magvit_runtime.verification.candidates.GRAPH_BACKENDS", ("onnxruntime",))
     encoders = json.loads((bundle / "bundle.json").read_text())["encoder"]
     edit_manifest(bundle, encoder={"fp32": encoders["fp32"]})
     outcome = verify(bundle, against="fp32")
@@ -298,7 +298,7 @@ def test_a_bundle_that_cant_be_written_can_be_verified(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse = Mock(side_effect=InputError("can't write it", found="Read-only file system"))
-    monkeypatch.setattr("magvit_runtime.parity_stamps.write_manifest", refuse)
+    monkeypatch.setattr("magvit_runtime.bundle.stamps.write_manifest", refuse)
     outcome = verify(bundle, against="fp32")
     assert outcome.passed
     assert "no parity stamp: can't write" in outcome.text

@@ -85,7 +85,7 @@ def test_compute_is_timed_by_the_events_of_the_session(
     import ways
 
     from magvit_runtime import open_bundle
-    from magvit_runtime.sessions.stage_times import StageTimes
+    from magvit_runtime.cuda.stage_times import StageTimes
 
     stored = np.load(reference)
     times = StageTimes()
@@ -160,7 +160,7 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
     from runtime import stand_in_gpu
     from runtime.stand_in_cudnn import operators_on
 
-    from magvit_runtime.sessions.cuda_device import open_device
+    from magvit_runtime.cuda.device import open_device
 
     cuda = stand_in_gpu.install(monkeypatch)[0]
     cuda.milliseconds = [1.0] * 1000

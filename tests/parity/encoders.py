@@ -22,8 +22,8 @@ from magvit_export.models import MagvitTokenizer, empty_tokenizer
 from magvit_export.models.lfq import quantize
 from magvit_export.seeded import seeded_state
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
-from magvit_runtime.engines.finding import this_machine
-from magvit_runtime.manifest import Precision
+from magvit_runtime.backends.trt.engines import this_machine
+from magvit_runtime.bundle.manifest import Precision
 
 Encoded = tuple[NDArray[np.floating], NDArray[np.integer]]
 

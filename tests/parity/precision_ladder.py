@@ -27,8 +27,8 @@ from magvit_export.libras import Libras, load_libras
 from magvit_export.models import Encoder, empty_tokenizer
 from magvit_export.models.tokenizer import encode_frames
 from magvit_export.weights import find_weights
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
 from magvit_runtime.parity import Agreement, Interval, ParityAccumulator
-from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
 
 
 def seeded_encoder(model: str, config: TokenizerConfig | None = None) -> Encoder:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from magvit_export.libras import load_libras
 from magvit_runtime import open_bundle
+from magvit_runtime.backends.backend import Session
+from magvit_runtime.backends.selection import open_encoder
 from magvit_runtime.benchmarks.statistics import ratio_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
-from magvit_runtime.sessions import Session, open_encoder
-from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
 
 BACKENDS = ("native", "onnxruntime")
 

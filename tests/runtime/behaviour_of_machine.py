@@ -22,10 +22,9 @@ from typing import get_args
 import numpy as np
 
 from magvit_runtime import Bundle, MagvitError, Tokenizer, open_bundle
+from magvit_runtime.backends.selection import Backend, find_options
 from magvit_runtime.cli.main import main
-from magvit_runtime.sessions import Backend
-from magvit_runtime.sessions.selection import find_options
-from magvit_runtime.verification_candidates import Unfit, find_candidates
+from magvit_runtime.verification.candidates import Unfit, find_candidates
 
 CLIP_SEED = 31
 

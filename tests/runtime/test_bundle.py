@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from magvit_runtime import BundleError, Classifier, Tokenizer, open_bundle
-from magvit_runtime.bundle_files import JSON_LIMIT
+from magvit_runtime.bundle.files import JSON_LIMIT
 
 DATA = "encoder.fp32.onnx.data"
 MEND = "To mend it: export it again with `magvit export`"

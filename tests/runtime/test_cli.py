@@ -15,7 +15,7 @@ import pytest
 from runtime.magvit_process import MAIN, done, done_json, failed, magvit
 
 from magvit_runtime import open_bundle
-from magvit_runtime.token_files import read_tokens
+from magvit_runtime.results.token_files import read_tokens
 
 SEEDED = "seeded weights (generated, never trained)"
 # A clip of 5 frames of 32 x 32 pixels: 5x16x16 tokens of the tiny model.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from magvit_runtime import InputError
-from magvit_runtime.clip_sources import read_clips
-from magvit_runtime.trajectories import ReadReport, RenderStyle, read_trajectories, render
+from magvit_runtime.clips.sources import read_clips
+from magvit_runtime.clips.trajectories import ReadReport, RenderStyle, read_trajectories, render
 
 STYLE = RenderStyle(height=32, width=40, frames=5)
 CSV = "id,x,y,label\na,0,0,up\na,1,1,up\nb,0,0,\nb,nan,0,\nb,2,1,\nc,1,1,up\nd,0,1,up\nd,3,0,up\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from magvit_runtime.contact_sheet import write_contact_sheet
+from magvit_runtime.clips.contact_sheet import write_contact_sheet
 
 Image = pytest.importorskip("PIL.Image", reason="pictures need Pillow")
 

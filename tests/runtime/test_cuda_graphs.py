@@ -8,10 +8,10 @@ import pytest
 from runtime import stand_in_gpu
 from runtime.stand_in_gpu import Cuda
 
+from magvit_runtime.cuda.device import open_device
+from magvit_runtime.cuda.graphs import capture
+from magvit_runtime.cuda.shaped_run import LaunchMode, ShapedRun
 from magvit_runtime.errors import BackendError
-from magvit_runtime.sessions.cuda_device import open_device
-from magvit_runtime.sessions.cuda_graphs import capture
-from magvit_runtime.sessions.shaped_run import LaunchMode, ShapedRun
 
 
 @pytest.fixture

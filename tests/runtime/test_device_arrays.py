@@ -16,10 +16,10 @@ from runtime import stand_in_gpu
 from runtime.stand_in_arrays import DlpackArray, host_copy
 from runtime.stand_in_gpu import Cuda
 
+from magvit_runtime.cuda.arrays import DeviceArray, view_device_array
+from magvit_runtime.cuda.device import CudaDevice, open_device
+from magvit_runtime.cuda.memory import ResultMemory
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
-from magvit_runtime.sessions.device_arrays import DeviceArray, view_device_array
-from magvit_runtime.sessions.device_memory import ResultMemory
 
 STREAM = 77
 

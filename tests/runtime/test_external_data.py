@@ -15,8 +15,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensor
 
 from magvit_export.bundle_writer import file_records
 from magvit_runtime import BundleError, Tokenizer, open_bundle
-from magvit_runtime.external_data import check_external_data
-from magvit_runtime.manifest import GraphRecord, TensorSpec
+from magvit_runtime.bundle.external_data import check_external_data
+from magvit_runtime.bundle.manifest import GraphRecord, TensorSpec
 
 SPEC = (TensorSpec("x", "int32", (1,), ""),)
 
@@ -111,7 +111,7 @@ def test_wherever_the_tensor_is(tmp_path: Path, place: str) -> None:
 
 def test_the_scan_knows_every_field_that_can_hold_a_tensor() -> None:
     """Of the installed onnx's own descriptors, so that a new field is noticed."""
-    from magvit_runtime.external_data import _WAYS_TO_TENSORS
+    from magvit_runtime.bundle.external_data import _WAYS_TO_TENSORS
 
     def holds(kind: str, seen: frozenset[str]) -> bool:
         if kind == "TensorProto":

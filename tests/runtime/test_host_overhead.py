@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from magvit_runtime import open_bundle
+from magvit_runtime.backends.selection import open_encoder
 from magvit_runtime.benchmarks.encoders import TimedSession
-from magvit_runtime.sessions import open_encoder
 from magvit_runtime.tokenizer import Tokenizer
 
 BACKENDS: tuple[Literal["native", "onnxruntime"], ...] = ("native", "onnxruntime")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magvit_runtime.native.arena import ALIGNMENT, Lifetime, plan_arena
+from magvit_runtime.backends.native.arena import ALIGNMENT, Lifetime, plan_arena
 
 lifetimes = st.builds(
     lambda size, first, length: Lifetime(size, first, first + length),

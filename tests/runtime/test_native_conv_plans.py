@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, PlanCache
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, PlanCache
 
 GEOMETRY = ConvGeometry(
     precision="fp16",

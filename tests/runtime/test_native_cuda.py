@@ -26,20 +26,30 @@ from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_tokenizer
-from magvit_runtime.engines import list_gpus
+from magvit_runtime.backends.native.arena import plan_arena
+from magvit_runtime.backends.native.cuda.conv_plans import (
+    ConvGeometry,
+    ConvPlan,
+    ConvPrecision,
+    Padding,
+)
+from magvit_runtime.backends.native.cuda.encoder import CudaEncoder, open_cuda_encoder
+from magvit_runtime.backends.native.cuda.operators import load_cuda_operators
+from magvit_runtime.backends.native.cuda.schedule import (
+    Apply,
+    Convolution,
+    Statistics,
+    plan_schedule,
+)
+from magvit_runtime.backends.native.cuda.worker import SHAPES_KEPT
+from magvit_runtime.backends.native.lowering import lower
+from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.backends.native.program import Conv, Normalization, Program
+from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.cuda.device import open_device
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.native.arena import plan_arena
-from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, ConvPrecision, Padding
-from magvit_runtime.native.cuda_encoder import CudaEncoder, open_cuda_encoder
-from magvit_runtime.native.cuda_operators import load_cuda_operators
-from magvit_runtime.native.cuda_schedule import Apply, Convolution, Statistics, plan_schedule
-from magvit_runtime.native.cuda_worker import SHAPES_KEPT
-from magvit_runtime.native.lowering import lower
-from magvit_runtime.native.onnx_file import read_graph
-from magvit_runtime.native.program import Conv, Normalization, Program
+from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
-from magvit_runtime.sessions.cuda_device import open_device
-from magvit_runtime.sessions.native import NativeSession
 
 PaddingOf = Callable[[ConvGeometry], Padding]
 

@@ -21,11 +21,11 @@ import pytest
 from runtime import stand_in_gpu
 from runtime.stand_in_gpu import Cuda
 
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, Padding, PlanCache
+from magvit_runtime.backends.native.cuda.cudnn_convs import CudnnConvs
+from magvit_runtime.backends.native.cuda.cudnn_graph import conv_graph, import_cudnn
+from magvit_runtime.cuda.device import open_device
 from magvit_runtime.errors import BackendError
-from magvit_runtime.native.conv_plans import ConvGeometry, Padding, PlanCache
-from magvit_runtime.native.cudnn_convs import CudnnConvs
-from magvit_runtime.native.cudnn_graph import conv_graph, import_cudnn
-from magvit_runtime.sessions.cuda_device import open_device
 
 CAUSAL = ConvGeometry(
     precision="fp16",
@@ -369,9 +369,7 @@ def test_a_conv_that_fails_is_named(
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cudnn", None)
-    with pytest.raises(
-        BackendError, match=r"needs nvidia-cudnn-frontend, .*\[native-cuda\]"
-    ):
+    with pytest.raises(BackendError, match=r"needs nvidia-cudnn-frontend, .*\[native-cuda\]"):
         import_cudnn()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from magvit_runtime.native.known_batches import KnownBatches
+from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
 
 
 def test_clips_run_in_the_smallest_known_batch_that_holds_them() -> None:

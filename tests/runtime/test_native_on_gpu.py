@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import Tokenizer
+from magvit_runtime.backends.graph_backends import why_not
+from magvit_runtime.backends.native.session import NativeSession
 from magvit_runtime.parity import compare_latents
-from magvit_runtime.sessions.graph_backends import why_not
-from magvit_runtime.sessions.native import NativeSession
 
 CLIP = (5, 32, 32, 3)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from magvit_runtime import Classification
-from magvit_runtime.predictions import write_predictions
+from magvit_runtime.results.predictions import write_predictions
 
 CLASSES = ("circle", "line, dashed")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magvit_runtime.protobuf_wire import (
+from magvit_runtime.bundle.protobuf_wire import (
     FIXED32,
     LENGTH_DELIMITED,
     VARINT,

@@ -10,8 +10,7 @@ import onnxruntime
 import pytest
 
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
-from magvit_runtime.sessions import open_graph
-from magvit_runtime.sessions.selection import find_options
+from magvit_runtime.backends.selection import find_options, open_graph
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_where_the_native_backend_cant_onnxruntime_does(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse = Mock(side_effect=BackendError("the library is missing"))
-    monkeypatch.setattr("magvit_runtime.sessions.native.CpuEncoder", refuse)
+    monkeypatch.setattr("magvit_runtime.backends.native.session.CpuEncoder", refuse)
     with Tokenizer.open(tiny_bundle) as tokenizer:
         found = tokenizer.capabilities
     assert found.backend == "onnxruntime"
@@ -51,7 +50,7 @@ def test_where_the_native_backend_cant_onnxruntime_does(
 def test_on_a_gpu_onnxruntime_comes_first(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("magvit_runtime.sessions.selection.onnxruntime_has_gpu", lambda: True)
+    monkeypatch.setattr("magvit_runtime.backends.selection.onnxruntime_has_gpu", lambda: True)
     first, second = find_options(open_bundle(tiny_bundle))
     assert (first.subject, second.subject) == ("onnxruntime fp32", "native fp32")
     assert first.reason.endswith("ONNX Runtime can use the GPU")

@@ -12,9 +12,9 @@ import pytest
 from msgspec.structs import replace
 
 from magvit_runtime import InputError, open_bundle
-from magvit_runtime.bundle import Bundle
-from magvit_runtime.manifest import WeightsRecord
-from magvit_runtime.stored_reference import stored_reference
+from magvit_runtime.bundle.manifest import WeightsRecord
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.verification.stored_reference import stored_reference
 
 X = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 3), np.uint8)
 Z = np.random.default_rng(1).standard_normal((2, 18, 3, 4, 4)).astype(np.float32)

@@ -24,19 +24,25 @@ from runtime import stand_in_gpu
 from runtime.stand_in_arrays import DlpackArray
 from runtime.stand_in_gpu import Cuda, TensorRt
 
-from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord, Flavour, list_gpus
-from magvit_runtime.engines.finding import Engine
-from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
+from magvit_runtime.backends.selection import open_engine
+from magvit_runtime.backends.trt.contexts import runtime_cache_file
+from magvit_runtime.backends.trt.engines import Engine
+from magvit_runtime.backends.trt.session import TensorRtSession
+from magvit_runtime.backends.trt.tensors import EngineTensors, InputTensor
+from magvit_runtime.backends.trt.worker import SHAPES_KEPT
+from magvit_runtime.bundle.engine_records import (
+    ENGINE_SCHEMA_VERSION,
+    BatchProfile,
+    EngineKey,
+    EngineRecord,
+)
+from magvit_runtime.bundle.manifest import FileRecord
+from magvit_runtime.cuda.arrays import view_device_array
+from magvit_runtime.cuda.device import open_device
+from magvit_runtime.cuda.memory import tensor_bytes
 from magvit_runtime.errors import BackendError, BundleError, InputError
-from magvit_runtime.manifest import FileRecord
-from magvit_runtime.sessions.cuda_device import open_device
-from magvit_runtime.sessions.device_arrays import view_device_array
-from magvit_runtime.sessions.device_memory import tensor_bytes
-from magvit_runtime.sessions.engine_tensors import EngineTensors, InputTensor
-from magvit_runtime.sessions.execution_contexts import runtime_cache_file
-from magvit_runtime.sessions.execution_worker import SHAPES_KEPT
-from magvit_runtime.sessions.selection import open_engine
-from magvit_runtime.sessions.tensorrt import TensorRtSession
+from magvit_runtime.hardware.gpus import list_gpus
+from magvit_runtime.types import Flavour
 
 CLIP = (2, 3, 4, 3)
 PROFILE = BatchProfile(1, 4, 16, CLIP)
@@ -131,10 +137,10 @@ def test_without_a_gpu_it_says_so_in_a_sentence(tmp_path: Path, flavour: Flavour
     script = """
 import sys, msgspec
 from pathlib import Path
-from magvit_runtime.engines import EngineRecord
-from magvit_runtime.engines.finding import Engine
+from magvit_runtime.bundle.engine_records import EngineRecord
+from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.errors import BackendError
-from magvit_runtime.sessions.tensorrt import TensorRtSession
+from magvit_runtime.backends.trt.session import TensorRtSession
 record = msgspec.json.decode(sys.argv[2], type=EngineRecord)
 try:
     TensorRtSession(Engine(Path(sys.argv[1]), record), precision="fp16", reason="")
@@ -166,7 +172,7 @@ def test_old_driver_is_named(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_the_runtime_imports_no_gpu_library() -> None:
     script = """
-import sys, magvit_runtime, magvit_runtime.sessions.tensorrt
+import sys, magvit_runtime, magvit_runtime.backends.trt.session
 print([n for n in sys.modules if n.split(".")[0] in ("tensorrt", "tensorrt_rtx", "cuda", "torch")])
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import Bundle, InputError, open_bundle
-from magvit_runtime.token_files import read_tokens, token_writer
+from magvit_runtime.results.token_files import read_tokens, token_writer
 
 SUFFIXES = (".parquet", ".npz")
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from magvit_runtime import BackendError, BundleError, InputError, Tokenizer, open_bundle
-from magvit_runtime.bundle import graph_sha256
-from magvit_runtime.cli.tune import tune
-from magvit_runtime.sessions.native import NativeSession
-from magvit_runtime.tuning_file import (
+from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.bundle.reading import graph_sha256
+from magvit_runtime.bundle.tuning_file import (
     TUNING_FILE,
     MachineTuning,
     TunedOption,
@@ -24,6 +23,7 @@ from magvit_runtime.tuning_file import (
     read_tuning,
     write_tuning,
 )
+from magvit_runtime.cli.tune import tune
 
 CLIPS = (5, 16, 24, 3)
 
@@ -95,7 +95,7 @@ def test_times_of_another_machine_dont_count_and_stay(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("magvit_runtime.tuning_file.machine_name", lambda: "another")
+        elsewhere.setattr("magvit_runtime.bundle.tuning_file.machine_name", lambda: "another")
         write(bundle, {"onnxruntime fp32": 0.1})
         assert chosen(bundle)[0] == "onnxruntime"
     assert chosen(bundle)[0] == "native"
@@ -121,7 +121,7 @@ def test_what_cant_be_opened_is_named(
     bundle: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse = Mock(side_effect=BackendError("the library is missing"))
-    monkeypatch.setattr("magvit_runtime.sessions.native.CpuEncoder", refuse)
+    monkeypatch.setattr("magvit_runtime.backends.native.session.CpuEncoder", refuse)
     outcome = tune(bundle, clips=clips, repetitions=1)
     assert "native fp32: not timed: the library is missing" in outcome.text
     assert "onnxruntime fp32 is what auto takes here" in outcome.text

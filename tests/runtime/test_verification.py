@@ -14,19 +14,19 @@ import numpy as np
 import pytest
 
 from magvit_runtime import BackendError, BundleError, Tokenizer, bits_to_ids, open_bundle
-from magvit_runtime.bundle import Bundle, graph_sha256
-from magvit_runtime.engines.finding import Engine, Mismatch
-from magvit_runtime.engines.records import (
+from magvit_runtime.backends.backend import Capabilities
+from magvit_runtime.backends.trt.engines import Engine, Mismatch
+from magvit_runtime.bundle.engine_records import (
     ENGINE_SCHEMA_VERSION,
     BatchProfile,
     EngineKey,
     EngineRecord,
 )
-from magvit_runtime.manifest import FileRecord
-from magvit_runtime.sessions import Capabilities
-from magvit_runtime.verification import verify_bundle
-from magvit_runtime.verification_clips import CLIP_NAMES
-from magvit_runtime.verification_references import Reference
+from magvit_runtime.bundle.manifest import FileRecord
+from magvit_runtime.bundle.reading import Bundle, graph_sha256
+from magvit_runtime.verification.clips import CLIP_NAMES
+from magvit_runtime.verification.references import Reference
+from magvit_runtime.verification.verifying import verify_bundle
 
 CLIP = (3, 8, 8, 3)
 SUBJECT = "engine.plan"
@@ -67,7 +67,7 @@ class StandInSession:
 def bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     """A bundle with an engine of its float32 graph, for batches of 2 to 4."""
     # The graph itself is no stand-in and has no stand-in's latents.
-    monkeypatch.setattr("magvit_runtime.verification_candidates.GRAPH_BACKENDS", ("onnxruntime",))
+    monkeypatch.setattr("magvit_runtime.verification.candidates.GRAPH_BACKENDS", ("onnxruntime",))
     path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     opened = open_bundle(path)
     (path / "engines").mkdir()
@@ -157,7 +157,7 @@ def test_an_engine_of_another_machine_is_no_failure_and_no_proof(
 ) -> None:
     mismatch = Mismatch("GPU", "NVIDIA L4", "none")
     monkeypatch.setattr(
-        "magvit_runtime.verification_candidates.first_mismatch", lambda *_: mismatch
+        "magvit_runtime.verification.candidates.first_mismatch", lambda *_: mismatch
     )
     result = verify_bundle(bundle, REFERENCE)
     (verdict,) = (verdict for verdict in result.verdicts if verdict.subject == SUBJECT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from magvit_runtime.verification_clips import (
+from magvit_runtime.verification.clips import (
     CLIP_NAMES,
     in_batches,
     odd_shape,

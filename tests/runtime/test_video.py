@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import InputError
-from magvit_runtime.clip_sources import read_clips
-from magvit_runtime.trajectories import ReadReport, RenderStyle
+from magvit_runtime.clips.sources import read_clips
+from magvit_runtime.clips.trajectories import ReadReport, RenderStyle
 
 av = pytest.importorskip("av", reason="video files need PyAV")
 

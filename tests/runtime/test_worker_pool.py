@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 from runtime import stand_in_gpu
 
+from magvit_runtime.cuda.device import open_device
+from magvit_runtime.cuda.worker_pool import WorkerPool
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.sessions.cuda_device import open_device
-from magvit_runtime.sessions.worker_pool import WorkerPool
 
 
 class Worker:

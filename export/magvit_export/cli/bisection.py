@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.parity import RMS_LIMITS
 

@@ -30,8 +30,8 @@ def build(
     """
     from magvit_export.engines.build import build_engine
     from magvit_export.engines.planning import plan_build
-    from magvit_runtime.bundle import open_bundle
-    from magvit_runtime.engines.finding import this_machine
+    from magvit_runtime.backends.trt.engines import this_machine
+    from magvit_runtime.bundle.reading import open_bundle
 
     opened = open_bundle(bundle)
     plan = plan_build(opened, options, this_machine())

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.manifest import Precision
-from magvit_runtime.weights_label import weights_label
 
 
 def export(

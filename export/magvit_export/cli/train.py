@@ -7,8 +7,8 @@ from typing import Literal
 
 from cyclopts import App
 
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.weights_label import weights_label
 
 train = App(name="train", help="Trains a model on tokens and exports it into their bundle.")
 
@@ -38,8 +38,8 @@ def classifier(
         seed: Chooses the split.
     """
     from magvit_export.training import TrainingOptions, train_classifier
-    from magvit_runtime.bundle import open_bundle
-    from magvit_runtime.token_files import read_tokens
+    from magvit_runtime.bundle.reading import open_bundle
+    from magvit_runtime.results.token_files import read_tokens
 
     options = TrainingOptions(embedding, width, holdout, epochs, learning_rate, seed)
     result = train_classifier(bundle, read_tokens(tokens), options)

@@ -16,19 +16,19 @@ from magvit_export.cli.bisection import (
 )
 from magvit_export.verify_clips import file_clips, movement_clips
 from magvit_export.verify_references import find_reference
-from magvit_runtime.bundle import open_bundle
+from magvit_runtime.bundle.manifest import ParityMetrics
+from magvit_runtime.bundle.reading import open_bundle
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
-from magvit_runtime.manifest import ParityMetrics
 from magvit_runtime.parity import Agreement
 from magvit_runtime.reports import check_report_packages
-from magvit_runtime.trajectories import ReadReport
-from magvit_runtime.verification import Verdict, verify_bundle
-from magvit_runtime.verification_references import Clips
-from magvit_runtime.weights_label import weights_label
+from magvit_runtime.verification.references import Clips
+from magvit_runtime.verification.verifying import Verdict, verify_bundle
 
 
 def verify(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from magvit_export.engines.protocol import Failed
-from magvit_runtime.engines import list_gpus
 from magvit_runtime.errors import MagvitError
+from magvit_runtime.hardware.gpus import list_gpus
 
 
 class BuildError(MagvitError):

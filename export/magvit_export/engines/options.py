@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from magvit_runtime.engines import BatchProfile, Flavour
+from magvit_runtime.bundle.engine_records import BatchProfile
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import Precision
+from magvit_runtime.types import Flavour
 
 HardwareCompatibility = Literal["none", "same-sm", "ampere-plus"]
 

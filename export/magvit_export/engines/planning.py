@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from magvit_export.engines.options import BuildOptions, HardwareCompatibility
-from magvit_runtime.bundle import Bundle, graph_sha256
-from magvit_runtime.engines.finding import ENGINES_FOLDER
-from magvit_runtime.engines.records import EngineKey
+from magvit_runtime.backends.trt.engines import ENGINES_FOLDER
+from magvit_runtime.bundle.engine_records import EngineKey
+from magvit_runtime.bundle.manifest import GraphRecord
+from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.hardware.flavours import MODULES, RTX_PORTABLE, Flavour, rtx_refusal
 from magvit_runtime.hardware.gpus import Gpu
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import missing_package
-from magvit_runtime.manifest import GraphRecord
 
 AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 

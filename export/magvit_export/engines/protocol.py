@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from magvit_runtime.engines import EngineKey
-from magvit_runtime.engines.records import LayerRecord
+from magvit_runtime.bundle.engine_records import EngineKey, LayerRecord
 
 
 class BuildRequest(msgspec.Struct, frozen=True):

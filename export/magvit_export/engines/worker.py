@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 
 from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, Progress
-from magvit_runtime.engines import import_flavour
-from magvit_runtime.engines.records import LayerRecord
+from magvit_runtime.bundle.engine_records import LayerRecord
+from magvit_runtime.hardware.flavours import import_flavour
 
 PLUGIN_LAYER = "PLUGIN_V3"
 FUNCTION_BODY_PREFIX = "node_of_"

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
+from magvit_runtime.backends.native.lowering import lower
+from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.backends.selection import Option, open_encoder
 from magvit_runtime.benchmarks.cold_start import Start, measure_cold_start
 from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Encoder, Ids, NotRun, open_option
@@ -21,15 +24,11 @@ from magvit_runtime.benchmarks.results import (
 )
 from magvit_runtime.benchmarks.work import encoder_work, measure_ceilings
 from magvit_runtime.benchmarks.workload import InputSet, input_sets
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.bundle.stamps import graph_subject
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import BackendError, BundleError
-from magvit_runtime.native.lowering import lower
-from magvit_runtime.native.onnx_file import read_graph
-from magvit_runtime.parity_stamps import graph_subject
-from magvit_runtime.sessions import open_encoder
-from magvit_runtime.sessions.selection import Option
-from magvit_runtime.weights_label import weights_label
 
 Peers = Iterable[Encoder | NotRun]
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from magvit_runtime.backends.selection import Backend
 from magvit_runtime.benchmarks.results import ColdStart
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.errors import BackendError
 from magvit_runtime.hardware.gpus import list_gpus
-from magvit_runtime.manifest import Precision
-from magvit_runtime.sessions import Backend
 from magvit_runtime.tokenizer import Tokenizer
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.backend import Capabilities, Session
+from magvit_runtime.backends.selection import Option
 from magvit_runtime.benchmarks.results import EncoderRecord
-from magvit_runtime.bundle import Bundle
-from magvit_runtime.sessions.protocol import Capabilities, Session
-from magvit_runtime.sessions.selection import Option
-from magvit_runtime.sessions.stage_times import StageTimes
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Array
 

@@ -18,8 +18,8 @@ from magvit_runtime.benchmarks.statistics import (
 from magvit_runtime.benchmarks.timing import Seconds, time_interleaved
 from magvit_runtime.benchmarks.workload import InputSet
 from magvit_runtime.classifier import Classifier
+from magvit_runtime.cuda.stage_times import STAGES
 from magvit_runtime.errors import MagvitError, first_line
-from magvit_runtime.sessions.stage_times import STAGES
 
 # Calls of each worker in a repetition of the mode "kept full": the first and the last of a
 # repetition run alone for a while, and should weigh little.

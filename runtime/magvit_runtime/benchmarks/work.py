@@ -10,9 +10,9 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.program import Program, Sizes
 from magvit_runtime.benchmarks.results import Ceilings, Work
 from magvit_runtime.hardware.cpu import usable_cpus
-from magvit_runtime.native.program import Program, Sizes
 
 _MATRIX = 2048
 _COPY_BYTES = 256 * 2**20  # Far beyond the caches.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from magvit_runtime.bundle import open_bundle
+from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.diagnosis import EngineHealth, Health, examine, examine_engines
+from magvit_runtime.doctor.diagnosis import EngineHealth, Health, examine, examine_engines
 from magvit_runtime.hardware.packages import installed_versions
 
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "torch")

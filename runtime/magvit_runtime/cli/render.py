@@ -11,15 +11,15 @@ import numpy as np
 from cyclopts import Parameter
 
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.errors import InputError
-from magvit_runtime.files.atomic_write import atomic_path
-from magvit_runtime.trajectories import (
+from magvit_runtime.clips.trajectories import (
     DEFAULT_STYLE,
     ReadReport,
     RenderStyle,
     read_trajectories,
     render_batches,
 )
+from magvit_runtime.errors import InputError
+from magvit_runtime.files.atomic_write import atomic_path
 
 BATCH_SIZE = 64
 

@@ -8,15 +8,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from magvit_runtime.backends.selection import Backend
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clip_sources import read_clips
-from magvit_runtime.manifest import Precision
-from magvit_runtime.sessions import Backend
-from magvit_runtime.token_files import token_writer
+from magvit_runtime.clips.sources import read_clips
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.results.token_files import token_writer
 from magvit_runtime.tokenizer import Tokenizer
-from magvit_runtime.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
-from magvit_runtime.weights_label import weights_label
 
 
 def tokenize(

@@ -8,16 +8,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from magvit_runtime.bundle import open_bundle
+from magvit_runtime.benchmarks.tuning import Timing
+from magvit_runtime.benchmarks.tuning import tune as tune_bundle
+from magvit_runtime.bundle.reading import open_bundle
+from magvit_runtime.bundle.tuning_file import TUNING_FILE
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clip_sources import read_clips
+from magvit_runtime.clips.sources import read_clips
+from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
-from magvit_runtime.trajectories import ReadReport
-from magvit_runtime.tuning import Timing
-from magvit_runtime.tuning import tune as tune_bundle
-from magvit_runtime.tuning_file import TUNING_FILE
-from magvit_runtime.verification_clips import drawing_style, usual_shape, verification_clips
+from magvit_runtime.verification.clips import drawing_style, usual_shape, verification_clips
 
 MOST_CLIPS = 4
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from magvit_runtime.bundle import Bundle
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.parity import MARGIN, RMS_LIMITS, Agreement
 from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
-from magvit_runtime.verification import Verdict, Verification
-from magvit_runtime.weights_label import weights_label
+from magvit_runtime.verification.verifying import Verdict, Verification
 
 # More bars than this can't be told apart.
 _MOST_CLIPS = 40

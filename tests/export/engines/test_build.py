@@ -20,14 +20,14 @@ from magvit_export.engines.build import run_worker
 from magvit_export.engines.failures import BuildError, BuildInterruptedError
 from magvit_export.engines.protocol import BuildRequest
 from magvit_runtime import BundleError, open_bundle
-from magvit_runtime.engines import EngineRecord
-from magvit_runtime.engines.finding import (
+from magvit_runtime.backends.trt.engines import (
     Engine,
     check_plan,
     find_engines,
     first_mismatch,
     this_machine,
 )
+from magvit_runtime.bundle.engine_records import EngineRecord
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import plugin_library
 

@@ -13,8 +13,8 @@ import json
 import sys
 from typing import Any
 
-from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, Padding
-from magvit_runtime.native.cudnn_graph import (
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, Padding
+from magvit_runtime.backends.native.cuda.cudnn_graph import (
     import_cudnn,
     plan_candidates,
     rejections,

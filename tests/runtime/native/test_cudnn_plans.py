@@ -20,10 +20,10 @@ import pytest
 from magvit_export.catalog import find_model
 from magvit_export.config import TokenizerConfig
 from magvit_export.exporting import export_tokenizer
-from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan
-from magvit_runtime.native.cuda_schedule import plan_schedule
-from magvit_runtime.native.lowering import lower
-from magvit_runtime.native.onnx_file import read_graph
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan
+from magvit_runtime.backends.native.cuda.schedule import plan_schedule
+from magvit_runtime.backends.native.lowering import lower
+from magvit_runtime.backends.native.onnx_file import read_graph
 
 HERE = Path(__file__).parent
 CUDNN_SITE = "MAGVIT_CUDNN_SITE"

@@ -11,9 +11,9 @@ from onnx import TensorProto
 from runtime.native.graphs import Encoder, plain_encoder
 
 from magvit_runtime import BackendError
-from magvit_runtime.native.lowering import lower
-from magvit_runtime.native.onnx_file import read_graph
-from magvit_runtime.native.program import Program
+from magvit_runtime.backends.native.lowering import lower
+from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.backends.native.program import Program
 
 
 def program_of(encoder: Encoder, latents: str, folder: Path) -> Program:

@@ -15,7 +15,7 @@ from seeded_checkpoints import TINY
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_tokenizer
 from magvit_runtime import BackendError, Tokenizer
-from magvit_runtime.sessions.native import NativeSession
+from magvit_runtime.backends.native.session import NativeSession
 
 
 @pytest.fixture(scope="module")

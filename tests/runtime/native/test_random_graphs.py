@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runtime.native.graphs import FRAMES, Encoder, encoders
 
 from magvit_runtime import BackendError
-from magvit_runtime.sessions.native import NativeSession
+from magvit_runtime.backends.native.session import NativeSession
 
 # A group of one value has the variance 0, and its rounding is then divided by sqrt(epsilon).
 TOLERANCE = 1e-3

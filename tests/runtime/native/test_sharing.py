@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from magvit_runtime.native import sharing
-from magvit_runtime.native.cpu_encoder import CpuEncoder
-from magvit_runtime.native.lowering import lower
-from magvit_runtime.native.onnx_file import read_graph
-from magvit_runtime.native.program import Program
-from magvit_runtime.native.sharing import background_color, plan_sharing
-from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
+from magvit_runtime.backends.native.cpu import sharing
+from magvit_runtime.backends.native.cpu.encoder import CpuEncoder
+from magvit_runtime.backends.native.cpu.sharing import background_color, plan_sharing
+from magvit_runtime.backends.native.lowering import lower
+from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.backends.native.program import Program
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
 
 Clip = NDArray[np.uint8]
 

@@ -11,11 +11,11 @@ import pytest
 from runtime.reports.html_reading import Element, outward_references, read_html
 
 from magvit_runtime import bits_to_ids, open_bundle
-from magvit_runtime.bundle import Bundle
-from magvit_runtime.manifest import ParityMetrics, ParityStamp, Precision
+from magvit_runtime.bundle.manifest import ParityMetrics, ParityStamp, Precision
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.parity import Agreement, ParityAccumulator
 from magvit_runtime.reports.verification_report import StageErrors, verification_report
-from magvit_runtime.verification import Verdict, Verification
+from magvit_runtime.verification.verifying import Verdict, Verification
 
 STAGES = [
     StageErrors("encoder.conv_in", {"fp32": 1e-7, "fp16": 2e-4}),

@@ -8,7 +8,7 @@ from math import hypot
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.trajectories import RenderStyle, Trajectory
+from magvit_runtime.clips.trajectories import RenderStyle, Trajectory
 
 GRID = 256
 Point = tuple[float, float]

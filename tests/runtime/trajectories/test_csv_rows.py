@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from magvit_runtime.clips.trajectories import ReadReport, read_trajectories
 from magvit_runtime.errors import TrajectoryError
-from magvit_runtime.trajectories import ReadReport, read_trajectories
 
 GOOD = "a,0,0\na,1,1\n"
 

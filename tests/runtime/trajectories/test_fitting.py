@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magvit_runtime.trajectories import RenderStyle
-from magvit_runtime.trajectories.fitting import GRID, fit
+from magvit_runtime.clips.trajectories import RenderStyle
+from magvit_runtime.clips.trajectories.fitting import GRID, fit
 
 STYLE = RenderStyle(height=101, width=201, margin=10)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from magvit_runtime.clips.trajectories import ReadReport, read_trajectories
 from magvit_runtime.errors import TrajectoryError
-from magvit_runtime.trajectories import ReadReport, read_trajectories
 
 
 def write(path: Path, **arrays: Any) -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from magvit_runtime.clips.trajectories import ReadReport, read_trajectories
 from magvit_runtime.errors import MissingPackageError, TrajectoryError
-from magvit_runtime.trajectories import ReadReport, read_trajectories
 
 pa = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow (the extra [data])")
 pq = pytest.importorskip("pyarrow.parquet")

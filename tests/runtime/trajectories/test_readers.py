@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from magvit_runtime.clips.trajectories import ReadReport, read_trajectories
 from magvit_runtime.errors import TrajectoryError
-from magvit_runtime.trajectories import ReadReport, read_trajectories
 
 
 @pytest.mark.parametrize("name", ["gestures.csv", "gestures.parquet", "gestures.npz"])
@@ -66,5 +66,5 @@ def test_one_data_set_reads_alike_from_each_format(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_leaves_pyarrow_alone() -> None:
-    code = "import sys, magvit_runtime.trajectories; sys.exit('pyarrow' in sys.modules)"
+    code = "import sys, magvit_runtime.clips.trajectories; sys.exit('pyarrow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from magvit_runtime.clips.trajectories import ReadReport, RowProblem, Trajectory
 from magvit_runtime.errors import TrajectoryError
-from magvit_runtime.trajectories import ReadReport, RowProblem, Trajectory
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime.trajectories.reference_renderer import render_slowly
 
+from magvit_runtime.clips.trajectories import RenderStyle, Trajectory, render, render_batches
 from magvit_runtime.errors import InputError
-from magvit_runtime.trajectories import RenderStyle, Trajectory, render, render_batches
 
 SMALL = RenderStyle(height=24, width=30, margin=4, frames=4)
 

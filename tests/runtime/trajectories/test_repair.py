@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from magvit_runtime.clips.trajectories import ReadReport, Trajectory, read_trajectories
+from magvit_runtime.clips.trajectories.records import PointRow
+from magvit_runtime.clips.trajectories.repair import group_by_id, repair_all
 from magvit_runtime.errors import TrajectoryError
-from magvit_runtime.trajectories import ReadReport, Trajectory, read_trajectories
-from magvit_runtime.trajectories.records import PointRow
-from magvit_runtime.trajectories.repair import group_by_id, repair_all
 
 
 def read(path: Path) -> tuple[list[Trajectory], ReadReport]:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from magvit_runtime.trajectories.resampling import cut_at_frames
+from magvit_runtime.clips.trajectories.resampling import cut_at_frames
 
 
 def test_the_head_moves_with_time() -> None:

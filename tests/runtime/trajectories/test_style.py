@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from magvit_runtime.clips.trajectories import RenderStyle
 from magvit_runtime.errors import InputError
-from magvit_runtime.trajectories import RenderStyle
 
 
 @pytest.mark.parametrize(

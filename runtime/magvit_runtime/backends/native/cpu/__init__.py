@@ -1,0 +1,1 @@
+"""The native backend's program on the CPU, in float32."""

@@ -1,0 +1,256 @@
+"""The fused convs of libmagvit_operators.so, laid out for this CPU, and the threads they run on.
+
+kernels/include/magvit/operators.h says what each does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import numpy as np
+
+from magvit_runtime.backends.native.cpu.maps import FeatureMap, Moments
+from magvit_runtime.backends.native.program import Conv, Normalization
+from magvit_runtime.errors import BackendError
+from magvit_runtime.native_libraries.operators import ACTIVATIONS, load_operators
+
+
+class _FeatureMap(ctypes.Structure):
+    """`struct magvit_feature_map`."""
+
+    _fields_ = (
+        ("values", ctypes.c_void_p),
+        ("frames", ctypes.c_int64),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("channel_pitch", ctypes.c_int64),
+        ("first_frames", ctypes.c_void_p),
+        ("background", ctypes.c_void_p),
+        ("background_height", ctypes.c_int64),
+        ("background_width", ctypes.c_int64),
+    )
+
+
+class _Normalization(ctypes.Structure):
+    """`struct magvit_normalization`."""
+
+    _fields_ = (
+        ("mean", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("shift", ctypes.c_void_p),
+        ("activation", ctypes.c_int),
+    )
+
+
+class _ConvOptions(ctypes.Structure):
+    """`struct magvit_conv_options`."""
+
+    _fields_ = (
+        ("in_channels", ctypes.c_int64),
+        ("out_channels", ctypes.c_int64),
+        ("kernel", ctypes.c_int64 * 3),
+        ("stride", ctypes.c_int64 * 3),
+        ("pads_before", ctypes.c_int64 * 3),
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+    )
+
+
+class _ConvCall(ctypes.Structure):
+    """`struct magvit_conv_call`."""
+
+    _fields_ = (
+        ("input", ctypes.c_void_p),
+        ("normalization", ctypes.c_void_p),
+        ("residual", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("background_counts", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("moments", ctypes.c_void_p),
+    )
+
+
+class ThreadPool:
+    """Threads for convs. One conv at a time uses them; others wait.
+
+    Args:
+        threads: How many, the caller's included; None is one for each CPU.
+
+    Raises:
+        BackendError: The library is missing or of another version.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self._library = _library()
+        self._handle: int | None = self._library.magvit_pool_create(threads or 0)
+        if self._handle is None:
+            raise BackendError("there is no memory for a pool of threads")
+
+    @property
+    def handle(self) -> int:
+        """`magvit_pool*`.
+
+        Raises:
+            BackendError: The pool is closed.
+        """
+        if self._handle is None:
+            raise BackendError("this pool of threads is closed")
+        return self._handle
+
+    @property
+    def threads(self) -> int:
+        """Threads that one conv uses."""
+        return int(self._library.magvit_pool_threads(self.handle))
+
+    def close(self) -> None:
+        """Ends the threads. No conv may be running."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.magvit_pool_destroy(handle)
+
+
+class CpuConv:
+    """One conv of a program, its weights laid out for this CPU.
+
+    Args:
+        conv: The conv, of float32 weights.
+        pool: Threads that lay out the weights.
+
+    Raises:
+        BackendError: The library refuses it, or memory is short.
+    """
+
+    def __init__(self, conv: Conv, pool: ThreadPool) -> None:
+        self._library = _library()
+        self._name = conv.name
+        weights = np.ascontiguousarray(conv.weight)
+        bias = None if conv.bias is None else np.ascontiguousarray(conv.bias)
+        triple = ctypes.c_int64 * 3
+        options = _ConvOptions(
+            conv.weight.shape[1],
+            conv.weight.shape[0],
+            triple(*conv.kernel),
+            triple(*conv.stride),
+            triple(*conv.pads_before),
+            weights.ctypes.data,
+            None if bias is None else bias.ctypes.data,
+        )
+        handle = ctypes.c_void_p()
+        self._handle: ctypes.c_void_p | None = None
+        self._check(
+            self._library.magvit_conv_create(
+                ctypes.byref(options), pool.handle, ctypes.byref(handle)
+            )
+        )
+        self._handle = handle
+
+    def run(
+        self,
+        pool: ThreadPool,
+        source: FeatureMap,
+        target: FeatureMap,
+        *,
+        normalization: Normalization | None,
+        moments: Moments | None,
+        residual: FeatureMap | None,
+        groups: int | None,
+    ) -> Moments | None:
+        """Runs it: target = conv(activation(normalize(source))) + bias + residual.
+
+        Args:
+            pool: Its threads.
+            source: What it reads.
+            target: What it writes; its sizes say how far the padding behind goes.
+            normalization: How the source is read; None for as it is.
+            moments: The source's, where it is normalized.
+            residual: Added to the result. Its values may be the target's.
+            groups: Groups of the target's channels whose moments are wanted; None for none.
+
+        Returns:
+            The moments, where they are wanted.
+
+        Raises:
+            BackendError: The maps don't fit.
+        """
+        structs = [_structure(m) if m is not None else None for m in (source, residual, target)]
+        reading = None
+        if normalization is not None and moments is not None:
+            # Kept in a local until the call is over: the structure holds addresses only.
+            arrays = moments.normalize(normalization)
+            reading = _Normalization(
+                *(array.ctypes.data for array in arrays), ACTIVATIONS[normalization.activation]
+            )
+        results = np.empty((groups or 0, 2))
+        counts = None if target.background is None else target.background.counts
+        call = _ConvCall(
+            input=_address(structs[0]),
+            normalization=_address(reading),
+            residual=_address(structs[1]),
+            output=_address(structs[2]),
+            background_counts=None if counts is None else counts.ctypes.data,
+            groups=groups or 0,
+            moments=results.ctypes.data if groups else None,
+        )
+        self._check(self._library.magvit_conv_run(self._handle, ctypes.byref(call), pool.handle))
+        return Moments(results) if groups else None
+
+    def close(self) -> None:
+        """Frees the weights."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.magvit_conv_destroy(handle)
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            message = self._library.magvit_status_message(status).decode()
+            raise BackendError(f"the native backend can't run {self._name}", found=message)
+
+
+def instruction_set() -> str:
+    """What convs use on this CPU: "avx512", "avx2" or "portable".
+
+    Raises:
+        BackendError: The library is missing or of another version.
+    """
+    name: bytes = _library().magvit_instruction_set()
+    return name.decode()
+
+
+def _structure(feature_map: FeatureMap) -> _FeatureMap:
+    frames, height, width, pitch = feature_map.values.shape
+    structure = _FeatureMap(
+        feature_map.values.ctypes.data, frames, height, width, feature_map.channels, pitch
+    )
+    background = feature_map.background
+    if background is not None:
+        structure.first_frames = background.first_frames.ctypes.data
+        structure.background = background.values.ctypes.data
+        structure.background_height, structure.background_width = background.values.shape[1:3]
+    return structure
+
+
+def _address(structure: ctypes.Structure | None) -> int | None:
+    return None if structure is None else ctypes.addressof(structure)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = load_operators()
+    pointer = ctypes.c_void_p
+    library.magvit_pool_create.argtypes = (ctypes.c_int32,)
+    library.magvit_pool_create.restype = pointer
+    library.magvit_pool_threads.argtypes = (pointer,)
+    library.magvit_pool_destroy.argtypes = (pointer,)
+    library.magvit_pool_destroy.restype = None
+    library.magvit_conv_create.argtypes = (
+        ctypes.POINTER(_ConvOptions),
+        pointer,
+        ctypes.POINTER(pointer),
+    )
+    library.magvit_conv_destroy.argtypes = (pointer,)
+    library.magvit_conv_destroy.restype = None
+    library.magvit_conv_run.argtypes = (pointer, ctypes.POINTER(_ConvCall), pointer)
+    library.magvit_instruction_set.restype = ctypes.c_char_p
+    return library

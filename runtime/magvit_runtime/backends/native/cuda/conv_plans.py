@@ -1,0 +1,156 @@
+"""Which of cuDNN's plans runs a conv, and the file that keeps what was found.
+
+Which plan is the fastest depends on the GPU, on cuDNN's version and on the conv's geometry, and
+cuDNN's own first choice isn't always it, so plans are timed once and kept beside the bundle.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from magvit_runtime.backends.native.program import Sizes
+from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.errors import BundleError, MagvitError
+from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.hardware.gpus import gpu_slug
+
+_LOG = logging.getLogger(__name__)
+
+ConvPrecision = Literal["fp16", "tf32", "fp32"]
+# Zeros around a conv's input: in memory, or implied by the conv.
+Padding = Literal["border", "implied"]
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """All of a conv that its plan depends on.
+
+    Attributes:
+        precision: fp16 accumulates in float32; tf32 rounds float32 operands to 10 bits.
+        batch: Clips.
+        sizes: Frames, height and width of the input, without zeros around it.
+        in_channels, out_channels: As they lie in memory, padding channels included.
+        kernel, stride, pads_before, pads_after: In time, height and width.
+    """
+
+    precision: ConvPrecision
+    batch: int
+    sizes: Sizes
+    in_channels: int
+    out_channels: int
+    kernel: Sizes
+    stride: Sizes
+    pads_before: Sizes
+    pads_after: Sizes
+
+    @property
+    def padded_sizes(self) -> Sizes:
+        """Sizes of the input with the zeros around it."""
+        t, h, w = (
+            b + n + a for b, n, a in zip(self.pads_before, self.sizes, self.pads_after, strict=True)
+        )
+        return t, h, w
+
+    @property
+    def output_sizes(self) -> Sizes:
+        """Frames, height and width of the output."""
+        axes = zip(self.padded_sizes, self.kernel, self.stride, strict=True)
+        t, h, w = ((n - k) // s + 1 for n, k, s in axes)
+        return t, h, w
+
+    @property
+    def paddings(self) -> tuple[Padding, ...]:
+        """The ways in which its zeros can be had."""
+        return ("implied", "border") if self.padded_sizes != self.sizes else ("implied",)
+
+    @property
+    def key(self) -> str:
+        """Its name in the file of plans."""
+        parts = (self.sizes, self.kernel, self.stride, self.pads_before, self.pads_after)
+        sizes, kernel, stride, before, after = ("x".join(map(str, part)) for part in parts)
+        return (
+            f"{self.precision} {self.batch}x{sizes} {self.in_channels}>{self.out_channels} "
+            f"kernel {kernel} stride {stride} pads {before} {after}"
+        )
+
+
+class ConvPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A plan of cuDNN.
+
+    Attributes:
+        padding: How the conv's zeros are had.
+        engine: cuDNN's number of the engine.
+        knobs: Its settings by cuDNN's names.
+        workspace: Bytes that it needs besides.
+        microseconds: What it took when plans were compared.
+    """
+
+    padding: Padding
+    engine: int
+    knobs: dict[str, int]
+    workspace: int
+    microseconds: float
+
+
+class _PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    gpu: str
+    cudnn: str
+    plans: dict[str, ConvPlan]
+
+
+class PlanCache:
+    """The plans known for one GPU and version of cuDNN.
+
+    Not thread-safe. A file that is damaged, or of another GPU or version, is logged and replaced;
+    a folder that can't be written to is logged.
+
+    Args:
+        folder: Folder of the file, in a bundle; None keeps nothing.
+        gpu: Product name.
+        cudnn: Version of cuDNN.
+    """
+
+    def __init__(self, folder: Path | None, gpu: str, cudnn: str) -> None:
+        self.path = None if folder is None else folder / f"{gpu_slug(gpu)}.cudnn-{cudnn}.plans"
+        self._gpu = gpu
+        self._cudnn = cudnn
+        self._plans = {} if self.path is None else self._read(self.path)
+
+    def get(self, geometry: ConvGeometry) -> ConvPlan | None:
+        """The plan of a conv, if one is known."""
+        plan = self._plans.get(geometry.key)
+        return plan if plan is None or plan.padding in geometry.paddings else None
+
+    def put(self, geometry: ConvGeometry, plan: ConvPlan) -> None:
+        """Adds a plan; `save` writes it."""
+        self._plans[geometry.key] = plan
+
+    def save(self) -> None:
+        """Writes the file."""
+        if self.path is None:
+            return
+        content = msgspec.json.encode(_PlanFile(self._gpu, self._cudnn, self._plans))
+        try:
+            with atomic_path(self.path) as partial:
+                partial.write_bytes(msgspec.json.format(content, indent=1))
+        except (MagvitError, OSError) as error:
+            _LOG.warning("plans of convs are not kept: %s", error)
+
+    def _read(self, path: Path) -> dict[str, ConvPlan]:
+        if not path.is_file():
+            return {}
+        try:
+            check_file(path, path.parents[1])
+            found = decode_json(path, read_json(path), _PlanFile, mend="remove it")
+        except BundleError as error:
+            _LOG.warning("plans of convs are timed anew: %s", error)
+            return {}
+        if (found.gpu, found.cudnn) != (self._gpu, self._cudnn):
+            _LOG.warning("plans of convs are timed anew: %s is of %s", path, found.gpu)
+            return {}
+        return dict(found.plans)

@@ -1,0 +1,221 @@
+"""Runs an encoder's program on an NVIDIA GPU.
+
+Everything but cuDNN's own calls is tested on a stand-in for the GPU that runs our kernels on the
+CPU; the whole has not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.backends.backend import Array
+from magvit_runtime.backends.native.cuda.conv_plans import ConvPrecision, PlanCache
+from magvit_runtime.backends.native.cuda.cudnn_convs import CudnnConvs
+from magvit_runtime.backends.native.cuda.cudnn_graph import import_cudnn
+from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
+from magvit_runtime.backends.native.cuda.launches import ConvLibrary, LoadedProgram
+from magvit_runtime.backends.native.cuda.operators import CudaOperators, load_cuda_operators
+from magvit_runtime.backends.native.cuda.parameters import CudaParameters
+from magvit_runtime.backends.native.cuda.worker import CudaWorker
+from magvit_runtime.backends.native.program import Program
+from magvit_runtime.backends.trt.tensors import Shape
+from magvit_runtime.cuda.arrays import DeviceArray, view_device_array
+from magvit_runtime.cuda.device import CudaDevice, open_device
+from magvit_runtime.cuda.memory import ResultMemory
+from magvit_runtime.cuda.shaped_run import LaunchMode
+from magvit_runtime.cuda.stage_times import StageTimes
+from magvit_runtime.cuda.worker_pool import WorkerPool
+from magvit_runtime.errors import BackendError, InputError
+
+_LOG = logging.getLogger(__name__)
+
+
+class CudaEncoder:
+    """An encoder on one GPU: the first that CUDA_VISIBLE_DEVICES shows.
+
+    Thread-safe: as many batches run at once as there are workers, each with its own stream and
+    memory; others wait. `close` must not overlap with a run.
+
+    Args:
+        program: What it computes.
+        precision: fp16 for a graph in half precision, tf32 or fp32 for one in float32.
+        device: The GPU.
+        operators: All but the convs.
+        convs: The convs; closed with the encoder.
+        workers: Batches at once.
+
+    Raises:
+        InputError: `workers` isn't positive.
+        BackendError: The GPU's memory is short.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        precision: ConvPrecision,
+        device: CudaDevice,
+        operators: CudaOperators,
+        convs: ConvLibrary,
+        workers: int = 1,
+    ) -> None:
+        self._channels = program.convs[0].weight.shape[1]
+        self._pool: WorkerPool[CudaWorker] = WorkerPool(device)
+        with device.current(), ExitStack() as opened:
+            opened.callback(convs.close)
+            parameters = CudaParameters(device, program)
+            opened.callback(parameters.close)
+            results = ResultMemory(device)
+            opened.callback(results.close)
+            launches = LaunchMode(captures=True, graphs="CUDA graphs, captured for each shape")
+            loaded = LoadedProgram(
+                program,
+                precision,
+                device,
+                operators,
+                convs,
+                parameters,
+                launches,
+                StageTimes(),
+                results,
+                KnownBatches(),
+            )
+            opened.callback(self._pool.close)
+            self._pool.fill(partial(CudaWorker, loaded), workers)
+            self._opened = opened.pop_all()
+        self.workers = workers
+        self._loaded: LoadedProgram | None = loaded
+
+    @property
+    def device(self) -> CudaDevice:
+        """The GPU."""
+        return self._open.device
+
+    @property
+    def launches(self) -> str:
+        """How runs reach the GPU by now, for people to read."""
+        return self._open.launches.description
+
+    @property
+    def stage_times(self) -> StageTimes:
+        """What runs of host arrays take on the GPU, once its `seconds` is a list."""
+        return self._open.stage_times
+
+    def run(self, frames: NDArray[np.uint8], outputs: Sequence[str]) -> list[Array]:
+        """Encodes a batch.
+
+        Args:
+            frames: uint8 [N, T, H, W, 3] (or [N, H, W, 3] for images).
+            outputs: The program's names of what is wanted: int32 ids [N, t, h, w], float32
+                latents [N, C, t, h, w] (or both without t).
+
+        Raises:
+            InputError: The array isn't such a batch.
+            BackendError: CUDA or cuDNN failed, or the encoder is closed.
+        """
+        clips = self._clips(frames.shape, frames.dtype)
+        with self._pool.borrow() as worker:
+            return worker.run(frames.reshape(clips), outputs)
+
+    def run_device(self, frames: object, outputs: Sequence[str]) -> list[DeviceArray]:
+        """As `run`, of an array on this GPU, where the results stay.
+
+        Raises:
+            InputError: As `run`; or it isn't a contiguous array on this GPU.
+            BackendError: As `run`.
+        """
+        with self._pool.borrow() as worker:
+            name, device = self._open.program.frames, self._open.device
+            view = view_device_array(name, frames, device, worker.stream)
+            clips = self._clips(view.shape, view.dtype)
+            return worker.run_device(replace(view, shape=clips), outputs)
+
+    def warm_up(self, shape: Sequence[int]) -> None:
+        """Runs a shape of `frames` on every worker until it needs nothing new.
+
+        From then on just this batch size is run as it is, and smaller ones that aren't known
+        are filled up to it.
+
+        Raises:
+            InputError: The encoder doesn't take this shape.
+            BackendError: As `run`.
+        """
+        clips = self._clips(tuple(shape), np.dtype(np.uint8))
+        self._pool.warm_up(lambda worker: worker.rehearse(clips))
+
+    def close(self) -> None:
+        """Frees the GPU's memory; a second call does nothing."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            return
+        with loaded.device.current():
+            try:
+                self._opened.close()
+            except BackendError as error:
+                # After a failure of the GPU nothing can be freed, and nothing need be.
+                _LOG.warning("closing an encoder: %s", error)
+
+    @property
+    def _open(self) -> LoadedProgram:
+        if self._loaded is None:
+            raise BackendError("this encoder is closed")
+        return self._loaded
+
+    def _clips(self, shape: Shape, dtype: np.dtype[Any]) -> Shape:
+        """The shape [N, T, H, W, 3] of a batch, in which an image is a clip of one frame."""
+        rank = 5 if self._open.program.is_video else 4
+        if dtype != np.uint8 or len(shape) != rank or shape[-1] != self._channels or 0 in shape:
+            raise InputError(
+                "the encoder takes frames",
+                found=f"{dtype} {list(shape)}",
+                expected=f"uint8 of rank {rank} with {self._channels} channels, no size 0",
+            )
+        return shape if rank == 5 else (shape[0], 1, *shape[1:])
+
+
+def open_cuda_encoder(
+    program: Program, precision: str, plans: Path | None, workers: int = 1
+) -> CudaEncoder:
+    """Opens an encoder on this machine's GPU, with cuDNN's convs.
+
+    Args:
+        program: What it computes.
+        precision: Precision of its graph: fp16, tf32 or fp32.
+        plans: Folder, in a bundle, that keeps which plans of cuDNN are the fastest here; None
+            finds them anew. A shape's first run takes as long as that.
+        workers: Batches at once; each costs the memory of a run.
+
+    Raises:
+        InputError: `workers` isn't positive.
+        BackendError: Another precision, or not the graph's; there is no GPU, cuDNN or library of
+            operators.
+    """
+    known = next((name for name in get_args(ConvPrecision) if name == precision), None)
+    if known is None:
+        raise BackendError(
+            "the native backend doesn't compute in this precision on a GPU",
+            found=precision,
+            expected=" or ".join(get_args(ConvPrecision)),
+        )
+    is_half = any(conv.weight.dtype == np.float16 for conv in program.convs)
+    if is_half != (known == "fp16"):
+        raise BackendError(
+            "the graph isn't of the precision asked for",
+            found="a graph with half weights" if is_half else "a float32 graph",
+            expected=known,
+        )
+    device = open_device()
+    operators = load_cuda_operators()
+    cudnn = import_cudnn()
+    with device.current():
+        cache = PlanCache(plans, device.name, str(cudnn.backend_version()))
+        convs = CudnnConvs(device, cudnn, cache)
+    return CudaEncoder(program, known, device, operators, convs, workers)

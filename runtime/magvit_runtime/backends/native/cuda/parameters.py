@@ -1,0 +1,90 @@
+"""An encoder's weights on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.backends.native.arena import ALIGNMENT
+from magvit_runtime.backends.native.cuda.operators import channel_pitch
+from magvit_runtime.backends.native.program import Conv, Program
+from magvit_runtime.cuda.device import CudaDevice
+from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
+from magvit_runtime.native_libraries.operators import GroupNormOptions
+
+_ACTIVATIONS = {"none": 0, "silu": 1}
+
+Kind = Literal["weight", "bias", "norm weight", "norm bias"]
+
+
+class CudaParameters:
+    """All parameters of a program, uploaded once into one block.
+
+    Args:
+        device: The GPU, which must be current in the calling thread.
+        program: The program.
+
+    Raises:
+        BackendError: The GPU's memory is short.
+    """
+
+    def __init__(self, device: CudaDevice, program: Program) -> None:
+        self._program = program
+        arrays = {
+            (kind, index): array
+            for index, conv in enumerate(program.convs)
+            for kind, array in _arrays(conv)
+        }
+        self._offsets: dict[tuple[Kind, int], int] = {}
+        size = 0
+        for key, array in arrays.items():
+            self._offsets[key] = size
+            size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        self._block = DeviceBuffer(device, size)
+        kind = device.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        for key, array in arrays.items():
+            target = self._block.pointer + self._offsets[key]
+            device.call("cudaMemcpy", target, array.ctypes.data, array.nbytes, kind)
+        # The call may return before the last bytes arrive, and workers' streams don't wait for it.
+        device.synchronize(LEGACY_STREAM)
+
+    def address(self, kind: Kind, conv: int) -> int:
+        """Where a parameter of a conv lies."""
+        return self._block.pointer + self._offsets[kind, conv]
+
+    def normalization(self, conv: int) -> GroupNormOptions:
+        """The normalisation that a conv reads through."""
+        normalization = self._program.convs[conv].normalization
+        if normalization is None:
+            raise KeyError(conv)
+        return GroupNormOptions(
+            num_groups=normalization.groups,
+            epsilon=normalization.epsilon,
+            weight=self.address("norm weight", conv),
+            bias=self.address("norm bias", conv),
+            activation=_ACTIVATIONS[normalization.activation],
+        )
+
+    def close(self) -> None:
+        """Frees the block. No run may be under way."""
+        self._block.close()
+
+
+def _arrays(conv: Conv) -> Iterator[tuple[Kind, NDArray[Any]]]:
+    yield "weight", _channels_last(conv.weight)
+    if conv.bias is not None:
+        yield "bias", np.ascontiguousarray(conv.bias, np.float32)
+    if conv.normalization is not None:
+        yield "norm weight", np.ascontiguousarray(conv.normalization.weight)
+        yield "norm bias", np.ascontiguousarray(conv.normalization.bias)
+
+
+def _channels_last(weight: NDArray[Any]) -> NDArray[Any]:
+    """[C_out, C_in, kt, kh, kw] to [C_out, kt, kh, kw, C_in], with zeros for padding channels."""
+    outputs, inputs, *kernel = weight.shape
+    padded = np.zeros((channel_pitch(outputs), *kernel, channel_pitch(inputs)), weight.dtype)
+    padded[:outputs, ..., :inputs] = np.moveaxis(weight, 1, -1)
+    return padded

@@ -1,0 +1,296 @@
+"""A program as the steps of one run on a GPU: what is launched, on which buffers.
+
+A conv writes its bare result. What is added to it (bias, residual) is added by whoever reads the
+result first: the statistics pass of a normalisation, which writes the sum in the same go, or the
+pass that writes the next conv's input. That pass normalises, activates, converts, and leaves a
+border of zeros around where the conv's plan wants one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from magvit_runtime.backends.native.arena import Lifetime
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
+from magvit_runtime.backends.native.cuda.operators import CudaMap, channel_pitch
+from magvit_runtime.backends.native.program import Conv, FloatType, Program, Sizes
+
+_NO_BORDER = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is added to a conv's result.
+
+    Attributes:
+        bias_of: Index of the conv whose bias it is, or None.
+        residual: A map of the sum's type, or None.
+    """
+
+    bias_of: int | None = None
+    residual: CudaMap | None = None
+
+    def __bool__(self) -> bool:
+        return self != Added()
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Frames to normalised values."""
+
+    output: CudaMap
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments of features plus what is added, for the normalisation that conv `reader` reads with.
+
+    `total` is where the sum goes; it is `features` where nothing is added.
+    """
+
+    features: CudaMap
+    added: Added
+    total: CudaMap
+    reader: int
+    moments: str
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Features plus what is added, rounded to `sum_type`; normalised for `reader`, unless None."""
+
+    features: CudaMap
+    added: Added
+    sum_type: FloatType
+    reader: int | None
+    moments: str | None
+    output: CudaMap
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The bare conv `index` of the program."""
+
+    index: int
+    geometry: ConvGeometry
+    input: CudaMap
+    output: CudaMap
+    workspace: str
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Latents to ids, and to channels first."""
+
+    latents: CudaMap
+
+
+Step = Pixels | Statistics | Apply | Convolution | Quantize
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One run.
+
+    Attributes:
+        steps: In their order.
+        buffers: Every buffer's bytes and the steps that use it. Borders are written by nobody, so
+            buffers that have one keep their memory for the whole run.
+        latents: The latents' map.
+    """
+
+    steps: tuple[Step, ...]
+    buffers: Mapping[str, Lifetime]
+    latents: CudaMap
+
+
+def plan_schedule(
+    program: Program,
+    batch: int,
+    sizes: Sizes,
+    precision: ConvPrecision,
+    plan_of: Callable[[ConvGeometry], ConvPlan],
+    moments_size: Callable[[CudaMap, int], int],
+) -> Schedule:
+    """Plans the run of a program for one shape.
+
+    Args:
+        program: What it computes.
+        batch: Clips.
+        sizes: Frames, height and width.
+        precision: Of the session.
+        plan_of: The plan of a conv.
+        moments_size: Bytes that the statistics of a map take, for a number of groups.
+    """
+    scheduler = _Scheduler(program, batch, precision, plan_of, moments_size)
+    scheduler.sizes[program.pixels] = sizes
+    for index in range(len(program.convs)):
+        scheduler.add(index)
+    latents = scheduler.stored[program.latents]
+    scheduler.steps.append(Quantize(latents))
+    return Schedule(tuple(scheduler.steps), scheduler.lifetimes(), latents)
+
+
+class _Scheduler:
+    """The steps so far, and where each value is."""
+
+    def __init__(
+        self,
+        program: Program,
+        batch: int,
+        precision: ConvPrecision,
+        plan_of: Callable[[ConvGeometry], ConvPlan],
+        moments_size: Callable[[CudaMap, int], int],
+    ) -> None:
+        self.steps: list[Step] = []
+        self.sizes: dict[str, Sizes] = {}
+        self.stored: dict[str, CudaMap] = {}
+        self._program = program
+        self._batch = batch
+        self._precision = precision
+        self._plan_of = plan_of
+        self._moments_size = moments_size
+        # Values that exist only as what they are the sum of, which their one reader adds.
+        self._sums: dict[str, tuple[CudaMap, Added, FloatType]] = {}
+        self._extra_sizes: dict[str, int] = {}
+
+    def add(self, index: int) -> None:
+        """The steps of one conv: its input, itself, and what its readers need first."""
+        conv = self._program.convs[index]
+        sizes = self.sizes[conv.input]
+        geometry = _geometry(conv, self._batch, sizes, self._precision)
+        plan = self._plan_of(geometry)
+        source = self._input(index, conv, sizes, plan)
+        self.sizes[conv.output] = geometry.output_sizes
+        result = CudaMap(
+            f"conv {index}",
+            _type_of(conv),
+            self._batch,
+            geometry.output_sizes,
+            conv.weight.shape[0],
+        )
+        workspace = f"workspace {index}"
+        self._extra_sizes[workspace] = plan.workspace
+        self.steps.append(Convolution(index, geometry, source, result, workspace))
+        self._finish(index, conv, result)
+
+    def lifetimes(self) -> dict[str, Lifetime]:
+        """When each buffer is in use."""
+        last_step = len(self.steps) - 1
+        found: dict[str, Lifetime] = {}
+        for i, step in enumerate(self.steps):
+            for name, size, has_border in self._uses(step):
+                first = 0 if has_border else found[name].first if name in found else i
+                found[name] = Lifetime(size, first, last_step if has_border else i)
+        return found
+
+    def _input(self, index: int, conv: Conv, sizes: Sizes, plan: ConvPlan) -> CudaMap:
+        """What a conv reads, in the type and with the border that it wants."""
+        channels = conv.weight.shape[1]
+        target = CudaMap(f"input {index}", _type_of(conv), self._batch, sizes, channels)
+        if plan.padding == "border":
+            target = replace(target, before=conv.pads_before, after=conv.pads_after)
+            # One for all convs of the same input: nobody else may write into its border.
+            name = f"{target.dtype} {sizes} {channels} in {target.before}, {target.after}"
+            target = replace(target, buffer=name)
+        if conv.input == self._program.pixels:
+            self.steps.append(Pixels(target))
+        elif conv.input in self._sums:
+            features, added, sum_type = self._sums[conv.input]
+            self.steps.append(Apply(features, added, sum_type, None, None, target))
+        else:
+            stored = self.stored[conv.input]
+            if conv.normalization is not None:
+                moments = f"moments {index}"
+                self.steps.append(Apply(stored, Added(), stored.dtype, index, moments, target))
+            elif replace(target, buffer=stored.buffer) == stored:
+                return stored
+            else:
+                self.steps.append(Apply(stored, Added(), stored.dtype, None, None, target))
+        return target
+
+    def _finish(self, index: int, conv: Conv, result: CudaMap) -> None:
+        """Adds to a conv's result what belongs to it, as early or late as is cheapest."""
+        convs = self._program.convs
+        added = Added(
+            None if conv.bias is None else index,
+            None if conv.residual is None else self._as_type(conv.residual, conv.output_type),
+        )
+        if not added and result.dtype != conv.output_type:
+            result = self._converted(result, conv.output_type, f"value {index}")
+        total = result
+        if result.dtype != conv.output_type:
+            total = replace(result, buffer=f"value {index}", dtype=conv.output_type)
+
+        readers = self._program.readers(conv.output)
+        normalized = [
+            i for i in readers if convs[i].input == conv.output and convs[i].normalization
+        ]
+        for reader in normalized:
+            normalization = convs[reader].normalization
+            assert normalization is not None  # Those readers were chosen by it.
+            moments = f"moments {reader}"
+            self._extra_sizes[moments] = self._moments_size(result, normalization.groups)
+            self.steps.append(Statistics(result, added, total, reader, moments))
+            result, added = total, Added()
+        if added:
+            is_read_once = len(readers) == 1 and convs[readers[0]].residual != conv.output
+            if is_read_once and conv.output != self._program.latents:
+                self._sums[conv.output] = result, added, conv.output_type
+                return
+            self.steps.append(Apply(result, added, conv.output_type, None, None, total))
+        self.stored[conv.output] = total
+
+    def _as_type(self, value: str, dtype: FloatType) -> CudaMap:
+        stored = self.stored[value]
+        if stored.dtype == dtype:
+            return stored
+        return self._converted(stored, dtype, f"{stored.buffer} as {dtype}")
+
+    def _converted(self, source: CudaMap, dtype: FloatType, buffer: str) -> CudaMap:
+        target = replace(source, buffer=buffer, dtype=dtype)
+        self.steps.append(Apply(source, Added(), source.dtype, None, None, target))
+        return target
+
+    def _uses(self, step: Step) -> list[tuple[str, int, bool]]:
+        """Name and size of each buffer of a step, and whether it has a border."""
+        maps: list[CudaMap | None]
+        extra: str | None = None
+        match step:
+            case Pixels(output):
+                maps = [output]
+            case Statistics(features, added, total, _, extra):
+                maps = [features, added.residual, total]
+            case Apply(features, added, _, _, extra, output):
+                maps = [features, added.residual, output]
+            case Convolution(_, _, source, output, extra):
+                maps = [source, output]
+            case Quantize(latents):
+                maps = [latents]
+        uses = [
+            (m.buffer, m.size, m.before + m.after != _NO_BORDER * 2) for m in maps if m is not None
+        ]
+        return uses + ([] if extra is None else [(extra, self._extra_sizes[extra], False)])
+
+
+def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) -> ConvGeometry:
+    if _type_of(conv) == "float16":
+        precision = "fp16"
+    elif precision == "fp16":  # The islands of a half-precision graph are float32 throughout.
+        precision = "fp32"
+    return ConvGeometry(
+        precision=precision,
+        batch=batch,
+        sizes=sizes,
+        in_channels=channel_pitch(conv.weight.shape[1]),
+        out_channels=channel_pitch(conv.weight.shape[0]),
+        kernel=conv.kernel,
+        stride=conv.stride,
+        pads_before=conv.pads_before,
+        pads_after=conv.pads_after,
+    )
+
+
+def _type_of(conv: Conv) -> FloatType:
+    return "float16" if conv.weight.dtype == "float16" else "float32"

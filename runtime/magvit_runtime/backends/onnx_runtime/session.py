@@ -1,0 +1,69 @@
+"""ONNX Runtime: the default backend, which runs every bundle; on CUDA where its build has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from magvit_runtime.backends.backend import Capabilities
+from magvit_runtime.closing import Closing
+from magvit_runtime.errors import BackendError, first_line
+from magvit_runtime.types import Array
+
+# Where no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
+_DEVICES = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
+
+
+class OnnxRuntimeSession(Closing):
+    """A graph in ONNX Runtime's CPU provider, or its CUDA provider where that can be used.
+
+    Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
+    session's own pool of threads. `close` must not overlap with a `run`.
+    """
+
+    def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        try:
+            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
+                str(graph), options, providers=_providers(precision)
+            )
+        except Exception as error:  # ONNX Runtime's own exceptions share no base of their own.
+            raise BackendError(
+                f"ONNX Runtime can't load {graph}", found=first_line(error)
+            ) from error
+        self.capabilities = Capabilities(
+            backend="onnxruntime",
+            version=onnxruntime.__version__,
+            device=_DEVICES[self._session.get_providers()[0]],
+            precision=precision,
+            threads=threads or 0,
+            reason=reason,
+        )
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Runs the graph once; see `Session.run`."""
+        if self._session is None:
+            raise BackendError("this session is closed")
+        try:
+            results: list[Array] = self._session.run(list(outputs), dict(inputs))
+        except Exception as error:  # As above.
+            raise BackendError("ONNX Runtime failed", found=first_line(error)) from error
+        return results
+
+    def close(self) -> None:
+        """Frees the graph and its threads."""
+        self._session = None
+
+
+def _providers(precision: str) -> list[tuple[str, dict[str, str]]]:
+    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return [cpu]
+    # TF32 rounds the convs' inputs; float32 means float32 here unless TF32 was asked for.
+    use_tf32 = "1" if precision == "tf32" else "0"
+    cuda = {"use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
+    return [("CUDAExecutionProvider", cuda), cpu]

@@ -1,0 +1,153 @@
+"""Finds the engines of a bundle, and says of each whether it runs here, and if not why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineRecord
+from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.reading import Bundle, graph_sha256
+from magvit_runtime.errors import BundleError
+from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.hardware.machine import Machine
+
+ENGINES_FOLDER = "engines"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine of a bundle.
+
+    Attributes:
+        plan: The plan file.
+        record: Its sidecar.
+    """
+
+    plan: Path
+    record: EngineRecord
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first thing that an engine needs and this machine or bundle hasn't.
+
+    Attributes:
+        what: Its name.
+        engine: What the engine was built with or for.
+        here: What is here.
+    """
+
+    what: str
+    engine: str
+    here: str
+
+
+def this_machine() -> Machine:
+    """This machine, of which nothing has been asked yet."""
+    return Machine()
+
+
+def find_engines(bundle: Bundle) -> Iterator[Engine]:
+    """Engines of a bundle that have a readable sidecar, by name.
+
+    Raises:
+        BundleError: A sidecar is malformed, or a link leads out of the bundle.
+    """
+    folder = bundle.path / ENGINES_FOLDER
+    if not folder.is_dir():
+        return
+    if not folder.resolve().is_relative_to(bundle.path.resolve()):
+        raise BundleError(
+            f"{folder} is a link to outside the bundle",
+            found=folder.resolve(),
+            mend="remove it and build again",
+        )
+    for sidecar in sorted(folder.glob("*.json")):
+        yield Engine(sidecar.with_suffix(".plan"), read_sidecar(sidecar))
+
+
+def read_sidecar(path: Path) -> EngineRecord:
+    """Reads the sidecar of a plan.
+
+    Raises:
+        BundleError: It can't be read, lies outside the bundle, is malformed, or of another schema
+            version.
+    """
+    mend = "remove it and build again"
+    check_file(path, path.parents[1], mend=mend)
+    record = decode_json(path, read_json(path), EngineRecord, mend=mend)
+    if record.schema_version != ENGINE_SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has another schema version",
+            found=record.schema_version,
+            expected=ENGINE_SCHEMA_VERSION,
+            mend=mend,
+        )
+    return record
+
+
+def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch | None:
+    """The first reason why an engine can't run here, in the order of what is cheapest to mend.
+
+    The plan's own bytes are not read; `check_plan` does that.
+    """
+    key = engine.record.key
+    graph = bundle.manifest.encoder.get(key.precision)
+    onnx = None if graph is None else graph_sha256(bundle, graph)
+    if onnx != key.onnx_sha256:
+        return Mismatch("the bundle's ONNX graph", key.onnx_sha256[:12], (onnx or "none")[:12])
+    installed = machine.flavours.get(key.flavour)
+    if installed is None:
+        return Mismatch(key.flavour, key.version, "not installed")
+    if installed.version != key.version and not key.options.get("version_compatible"):
+        return Mismatch(f"version of {key.flavour}", key.version, installed.version)
+    if machine.plugin_sha256 != key.plugin_sha256:
+        here = machine.plugin_sha256 or "none"
+        return Mismatch("plugin library", key.plugin_sha256[:12], here[:12])
+    if machine.gpu is None:
+        return Mismatch("GPU", key.gpu or f"compute capability {', '.join(key.sms)}", "none")
+    if not _runs_on(key.sms, machine.gpu.sm, portable=key.flavour == "tensorrt-rtx"):
+        return Mismatch("compute capability", ", ".join(key.sms), machine.gpu.sm)
+    if key.gpu is not None and key.gpu != machine.gpu.name:
+        return Mismatch("GPU", key.gpu, machine.gpu.name)
+    return None
+
+
+def check_plan(engine: Engine) -> None:
+    """Compares a plan's bytes with its sidecar, before TensorRT sees them.
+
+    Raises:
+        BundleError: The plan is missing, lies outside the bundle, is stale or damaged.
+    """
+    check_file(engine.plan, engine.plan.parents[1], mend=rebuild_command(engine))
+    recorded = engine.record.plan
+    size = engine.plan.stat().st_size
+    # A plan of another size, be it a terabyte, isn't worth a digest.
+    digest = file_sha256(engine.plan) if size == recorded.size else None
+    if digest != recorded.sha256:
+        raise BundleError(
+            f"{engine.plan} is damaged",
+            found=f"{size} bytes" + (f", sha256 {digest[:12]}" if digest else ""),
+            expected=f"{recorded.size} bytes, sha256 {recorded.sha256[:12]}",
+            mend=rebuild_command(engine),
+        )
+
+
+def rebuild_command(engine: Engine) -> str:
+    """The command that builds an engine of the same shapes for the machine it is run on."""
+    key = engine.record.key
+    profile = key.profile
+    *frames, height, width, _ = profile.clip
+    return (
+        f"magvit build {engine.plan.parents[1]} --precision {key.precision} "
+        f"--profile {profile.minimum}/{profile.optimum}/{profile.maximum} "
+        + "".join(f"--frames {count} " for count in frames)
+        + f"--height {height} --width {width}"
+    )
+
+
+def _runs_on(sms: tuple[str, ...], sm: str, *, portable: bool) -> bool:
+    # A portable engine also runs on GPUs that came after it.
+    return sm in sms or (portable and "12.1" in sms and int(sm.split(".")[0]) > 12)

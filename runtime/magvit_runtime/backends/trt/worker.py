@@ -1,0 +1,199 @@
+"""One worker of a session: the contexts, stream and buffers that one run uses.
+
+Not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from magvit_runtime.backends.backend import Array
+from magvit_runtime.backends.trt.contexts import ExecutionContexts
+from magvit_runtime.backends.trt.log import take_error
+from magvit_runtime.backends.trt.tensors import EngineTensors, Shape
+from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
+from magvit_runtime.cuda.device import CudaDevice
+from magvit_runtime.cuda.memory import (
+    DeviceBuffer,
+    ResultMemory,
+    StagedBuffer,
+    tensor_bytes,
+)
+from magvit_runtime.cuda.shaped_run import (
+    LaunchMode,
+    ShapedRun,
+    enqueue,
+    set_addresses,
+    set_shapes,
+)
+from magvit_runtime.cuda.stage_times import StageClock, StageTimes
+
+# Sets of input shapes of which a worker keeps the context and graph: two are usual, the full batch
+# and the rest of the last one.
+SHAPES_KEPT = 8
+
+
+@dataclass(frozen=True)
+class LoadedEngine:
+    """What the workers of a session share.
+
+    Attributes:
+        device: The GPU.
+        engine: The `ICudaEngine`.
+        tensors: Its inputs and outputs.
+        contexts: Makes its contexts.
+        results: Where device results come from.
+        launches: How runs reach the GPU.
+        stage_times: What runs take there.
+    """
+
+    device: CudaDevice
+    engine: Any
+    tensors: EngineTensors
+    contexts: ExecutionContexts
+    results: ResultMemory
+    launches: LaunchMode
+    stage_times: StageTimes
+
+
+class Worker:
+    """Runs one batch at a time; at most one thread may use it at once.
+
+    Everything is allocated for the largest batch when it is made. A new set of input shapes takes
+    a context, once; a shape seen before takes nothing.
+    """
+
+    def __init__(self, loaded: LoadedEngine) -> None:
+        self._loaded = loaded
+        self._shapes: OrderedDict[tuple[Shape, ...], ShapedRun] = OrderedDict()
+        self._any_shape: Any = None
+        self._staged: dict[str, StagedBuffer] = {}
+        self._activations: DeviceBuffer | None = None
+        self._stream = loaded.device.new_stream()
+        self._clock = StageClock(loaded.device, self._stream, loaded.stage_times)
+        try:
+            self._allocate()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def stream(self) -> Any:
+        """The stream that all of its work goes to; None once it is closed."""
+        return self._stream
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Runs checked host arrays; the results are copies that the caller owns."""
+        tensors, stream = self._loaded.tensors, self._stream
+        take_error()
+        try:
+            shaped = self._shaped({name: inputs[name].shape for name in tensors.inputs})
+            self._clock.begin()
+            for name in tensors.inputs:
+                self._staged[name].upload(inputs[name], stream)
+            self._clock.mark()
+            shaped.launch()
+            self._clock.mark()
+            for name in outputs:
+                shape = shaped.output_shapes[name]
+                self._staged[name].download(shape, tensors.outputs[name], stream)
+            self._clock.mark()
+        finally:
+            # Also after an error: the next run writes into the buffers that this one reads.
+            self._loaded.device.synchronize(stream)
+        self._clock.finish()
+        return [
+            self._staged[name].array(shaped.output_shapes[name], tensors.outputs[name])
+            for name in outputs
+        ]
+
+    def run_device(
+        self, inputs: Mapping[str, DeviceView], outputs: Sequence[str]
+    ) -> list[DeviceArray]:
+        """Runs checked arrays of this GPU where they lie, and returns when the results are there.
+
+        The addresses are new each time, so nothing is captured.
+        """
+        loaded, stream = self._loaded, self._stream
+        take_error()
+        if self._any_shape is None:
+            self._any_shape = self._with_activations(loaded.contexts.for_any_shape())
+        context = self._any_shape
+        shapes = {name: inputs[name].shape for name in loaded.tensors.inputs}
+        output_shapes = set_shapes(context, loaded.tensors, shapes)
+        results: dict[str, DeviceArray] = {}
+        try:
+            addresses = {name: view.pointer for name, view in inputs.items()}
+            for name, dtype in loaded.tensors.outputs.items():
+                if name in outputs:
+                    shape = output_shapes[name]
+                    results[name] = DeviceArray.empty(loaded.results, shape, dtype, stream)
+                    addresses[name] = results[name].pointer
+                else:
+                    addresses[name] = self._staged[name].on_device.pointer
+            set_addresses(context, addresses)
+            enqueue(context, stream)
+        finally:
+            loaded.device.synchronize(stream)
+        return [results[name] for name in outputs]
+
+    def close(self) -> None:
+        """Frees everything, what uses a thing before the thing itself."""
+        if self._stream is None:
+            return
+        self._loaded.device.synchronize(self._stream)
+        while self._shapes:
+            self._shapes.popitem()[1].close()
+        self._any_shape = None
+        for staged in self._staged.values():
+            staged.close()
+        self._staged = {}
+        if self._activations is not None:
+            self._activations.close()
+        self._clock.close()
+        stream, self._stream = self._stream, None
+        self._loaded.device.call("cudaStreamDestroy", stream)
+
+    def _allocate(self) -> None:
+        loaded = self._loaded
+        context = loaded.contexts.for_one_shape()
+        # Asked for when there is a context: TensorRT-RTX chooses its kernels by then.
+        self._activations = DeviceBuffer(loaded.device, int(loaded.engine.device_memory_size_v2))
+        largest = loaded.tensors.maximum_shapes
+        output_shapes = set_shapes(context, loaded.tensors, largest)
+        for name, tensor in loaded.tensors.inputs.items():
+            size = tensor_bytes(tensor.maximum, tensor.dtype)
+            self._staged[name] = StagedBuffer(loaded.device, size)
+        for name, dtype in loaded.tensors.outputs.items():
+            size = tensor_bytes(output_shapes[name], dtype)
+            self._staged[name] = StagedBuffer(loaded.device, size)
+        self._keep(context, largest)
+
+    def _shaped(self, shapes: Mapping[str, Shape]) -> ShapedRun:
+        """The context for some input shapes, made anew where they are new."""
+        key = tuple(shapes.values())
+        if key in self._shapes:
+            self._shapes.move_to_end(key)
+            return self._shapes[key]
+        while len(self._shapes) >= SHAPES_KEPT:
+            self._shapes.popitem(last=False)[1].close()
+        return self._keep(self._loaded.contexts.for_one_shape(), shapes)
+
+    def _keep(self, context: Any, shapes: Mapping[str, Shape]) -> ShapedRun:
+        loaded = self._loaded
+        self._with_activations(context)
+        output_shapes = set_shapes(context, loaded.tensors, shapes)
+        set_addresses(context, {n: s.on_device.pointer for n, s in self._staged.items()})
+        work = partial(enqueue, context, self._stream)
+        shaped = ShapedRun(work, output_shapes, loaded.device, self._stream, loaded.launches)
+        self._shapes[tuple(shapes.values())] = shaped
+        return shaped
+
+    def _with_activations(self, context: Any) -> Any:
+        if self._activations is not None and self._activations.size:
+            context.set_device_memory(self._activations.pointer, self._activations.size)
+        return context

@@ -1,0 +1,160 @@
+"""Times the ways to run a bundle's encoder on this machine, so that "auto" takes the fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.backends.backend import Session
+from magvit_runtime.backends.selection import Option, find_options
+from magvit_runtime.benchmarks.statistics import Estimate, median_estimate
+from magvit_runtime.benchmarks.timing import time_interleaved
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.bundle.tensor_check import check_array
+from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, write_tuning
+from magvit_runtime.errors import BackendError
+from magvit_runtime.parity import compare_latents
+
+WARM_UP = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How one option did.
+
+    Attributes:
+        subject: "native fp32", or the plan's file name.
+        seconds: Seconds of one clip; None where it didn't run, or isn't right.
+        why_not: Why it wasn't timed; "" otherwise.
+    """
+
+    subject: str
+    seconds: Estimate | None = None
+    why_not: str = ""
+
+
+def tune(
+    bundle: Bundle,
+    clips: NDArray[np.uint8],
+    *,
+    threads: int | None = None,
+    repetitions: int = 5,
+    advance: Callable[[int], None] = lambda _: None,
+) -> tuple[Timing, ...]:
+    """Times every option clip by clip, in turn, and writes what it found beside the bundle.
+
+    What disagrees with the graph in ONNX Runtime, by the rule of its precision, is not timed: the
+    fastest is to be right.
+
+    Args:
+        bundle: The bundle.
+        clips: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]), as production will see them.
+        threads: CPU threads of one run; None is each backend's own choice.
+        repetitions: How often each option encodes each clip.
+        advance: Told of every round done.
+
+    Returns:
+        All options, the fastest first, then those that weren't timed.
+
+    Raises:
+        InputError: The clips don't fit the graph, or the bundle can't be written to.
+        BundleError: A file was changed.
+        BackendError: Nothing runs here.
+    """
+    options = find_options(bundle, threads=threads)
+    frames = options[-1].graph.inputs[0]
+    batch = frames.shape[0] if isinstance(frames.shape[0], int) else 1
+    inputs = [np.repeat(clip[None], batch, axis=0) for clip in clips]
+    check_array("the clips", inputs[0], frames)
+    with ExitStack() as stack:
+        sessions, refused = _open_all(options, stack)
+        wrong = _disagreeing(sessions, inputs, frames.name)
+        calls = {
+            option.subject: _call(session, frames.name)
+            for option, session in sessions
+            if option.subject not in wrong
+        }
+        samples = time_interleaved(
+            calls,
+            inputs,
+            repetitions=repetitions,
+            rounds=len(inputs),
+            warm_up=WARM_UP,
+            advance=advance,
+        )
+        versions = {
+            session.capabilities.backend: session.capabilities.version for _, session in sessions
+        }
+    timed = [Timing(subject, median_estimate(s / batch)) for subject, s in samples.items()]
+    timed.sort(key=lambda timing: timing.seconds.value if timing.seconds else 0)
+    digests = {option.subject: option.sha256 for option in options}
+    record = MachineTuning(
+        options=tuple(
+            TunedOption(
+                subject=timing.subject,
+                sha256=digests[timing.subject],
+                seconds=timing.seconds.value,
+            )
+            for timing in timed
+            if timing.seconds is not None
+        ),
+        clips=clips.shape[1:],
+        versions=versions | {"magvit-runtime": version("magvit-runtime")},
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    write_tuning(bundle, record)
+    untimed = [Timing(subject, why_not=why) for subject, why in (refused | wrong).items()]
+    return (*timed, *untimed)
+
+
+def _open_all(
+    options: Sequence[Option], stack: ExitStack
+) -> tuple[list[tuple[Option, Session]], dict[str, str]]:
+    sessions, refused = [], {}
+    for option in options:
+        try:
+            session = option.open("timed")
+        except BackendError as error:
+            refused[option.subject] = str(error)
+            continue
+        stack.enter_context(closing(session))
+        sessions.append((option, session))
+    if not sessions:
+        raise BackendError(f"nothing runs here: {'; '.join(refused.values())}")
+    return sessions, refused
+
+
+def _disagreeing(
+    sessions: Sequence[tuple[Option, Session]], inputs: Sequence[NDArray[np.uint8]], name: str
+) -> dict[str, str]:
+    """Options whose latents break the rule of their precision, and by how much."""
+    reference = next((s for option, s in sessions if option.backend == "onnxruntime"), None)
+    if reference is None:
+        return {}
+    wrong = {}
+    expected = [reference.run({name: frames}, ["latents"])[0] for frames in inputs]
+    for option, session in sessions:
+        if session is reference:
+            continue
+        found = [session.run({name: frames}, ["ids", "latents"]) for frames in inputs]
+        agreement = compare_latents(
+            np.concatenate([latents for _, latents in found]),
+            np.concatenate(expected),
+            np.concatenate([ids for ids, _ in found]),
+        )
+        if not agreement.passes(option.precision):
+            wrong[option.subject] = (
+                f"it disagrees with ONNX Runtime: rms error {agreement.rms:.1e} σ, "
+                f"{agreement.changed_tokens} of {agreement.tokens} tokens changed"
+            )
+    return wrong
+
+
+def _call(session: Session, name: str) -> Callable[[NDArray[np.uint8]], object]:
+    return lambda frames: session.run({name: frames}, ["ids"])

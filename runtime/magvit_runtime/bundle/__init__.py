@@ -1,0 +1,1 @@
+"""The bundle: manifest, files, digests, engines' sidecars, stamps and times."""

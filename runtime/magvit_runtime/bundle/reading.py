@@ -1,0 +1,169 @@
+"""A bundle: a directory with a manifest, graphs and weights, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from magvit_runtime.bundle.external_data import check_external_data
+from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
+from magvit_runtime.errors import BundleError
+from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.digests import file_sha256
+
+MANIFEST_NAME = "bundle.json"
+EXPORT_AGAIN = "export it again with `magvit export`"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Its manifest has been validated; its files, as each is asked for.
+
+    Attributes:
+        path: The directory.
+        manifest: What bundle.json says.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether the weights were generated rather than trained."""
+        return self.manifest.weights.source == "seeded"
+
+    def encoder(self, precision: Precision | None = None) -> tuple[Precision, GraphRecord]:
+        """The encoder graph of a precision; None takes the most precise one there is.
+
+        Raises:
+            BundleError: The bundle has no encoder of this precision.
+        """
+        graphs = self.manifest.encoder
+        order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
+        wanted = (precision,) if precision else order
+        for name in wanted:
+            if name in graphs:
+                return name, graphs[name]
+        raise BundleError(
+            f"{self.path} has no encoder of this precision",
+            found=", ".join(graphs) or "none",
+            expected=precision,
+            mend=f"magvit export {self.manifest.model} --precision {precision or 'fp32'}",
+        )
+
+    def verified_graph(self, graph: GraphRecord) -> Path:
+        """Path of a graph whose file and weights were just checked against their digests.
+
+        Raises:
+            BundleError: A file is missing, lies outside the bundle, or was changed; or the graph
+                takes weights from a file that has no digest.
+        """
+        for name in (graph.file, *graph.data):
+            self.verified_file(name)
+        path = self.path / graph.file
+        check_external_data(path, graph)
+        return path
+
+    def verified_file(self, name: str) -> Path:
+        """Path of one of the bundle's files, just checked against its recorded size and digest.
+
+        Raises:
+            BundleError: The file is missing, lies outside the bundle, or was changed.
+        """
+        record = self.manifest.files[name]
+        path = self.path / name
+        check_file(path, self.path, mend=EXPORT_AGAIN)
+        size = path.stat().st_size
+        if size != record.size:
+            raise BundleError(
+                f"{path} has changed since export",
+                found=f"{size} bytes",
+                expected=f"{record.size} bytes",
+                mend=EXPORT_AGAIN,
+            )
+        digest = file_sha256(path)
+        if digest != record.sha256:
+            raise BundleError(
+                f"{path} has changed since export",
+                found=f"sha256 {digest}",
+                expected=record.sha256,
+                mend=EXPORT_AGAIN,
+            )
+        return path
+
+
+def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
+    """Digest of a graph with its weights, of the digests in the manifest."""
+    files = bundle.manifest.files
+    parts = [files[name].sha256 for name in (graph.file, *graph.data)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Opens a bundle directory and validates its manifest.
+
+    Raises:
+        BundleError: There is no bundle, its manifest is malformed or of another schema version,
+            or a file name in it is unsafe.
+    """
+    directory = Path(path)
+    manifest_path = directory / MANIFEST_NAME
+    if not os.path.isfile(manifest_path):  # noqa: PTH113 - as in `check_file`
+        raise BundleError(
+            f"{directory} is no bundle: it has no {MANIFEST_NAME}",
+            mend=f"make one with `magvit export MODEL -o {directory}`",
+        )
+    check_file(manifest_path, directory)
+    text = read_json(manifest_path)
+    _check_version(manifest_path, text)
+    manifest = decode_json(manifest_path, text, Manifest, mend=EXPORT_AGAIN)
+    _check_names(manifest_path, manifest)
+    return Bundle(directory, manifest)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Replaces the manifest of a bundle's directory, at once or not at all.
+
+    Raises:
+        InputError: The directory can't be written to.
+    """
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    with atomic_path(path / MANIFEST_NAME) as partial:
+        partial.write_bytes(text)
+
+
+def _check_version(path: Path, text: bytes) -> None:
+    class Versioned(msgspec.Struct):
+        schema_version: int
+
+    version = decode_json(path, text, Versioned, mend=EXPORT_AGAIN).schema_version
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has another schema version",
+            found=version,
+            expected=SCHEMA_VERSION,
+            mend="install the magvit-runtime that wrote it, or " + EXPORT_AGAIN,
+        )
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    for name in manifest.files:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not name:
+            raise BundleError(f"{path} names a file outside the bundle", found=repr(name))
+    for graph in _graphs(manifest):
+        for name in (graph.file, *graph.data):
+            if name not in manifest.files:
+                raise BundleError(f"{path} names a graph file without its digest", found=repr(name))
+
+
+def _graphs(manifest: Manifest) -> Iterable[GraphRecord]:
+    yield from manifest.encoder.values()
+    if manifest.classifier is not None:
+        yield manifest.classifier.graph

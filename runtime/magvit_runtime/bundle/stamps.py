@@ -1,0 +1,61 @@
+"""Parity stamps: which of a bundle's graphs and engines passed `magvit verify`, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from magvit_runtime.bundle.manifest import ParityStamp, Precision
+from magvit_runtime.bundle.reading import Bundle, open_bundle, write_manifest
+from magvit_runtime.errors import BundleError
+
+
+def graph_subject(backend: str, precision: Precision) -> str:
+    """Name under which the stamp of a graph in a backend is kept; an engine's is its file's."""
+    return f"{backend} {precision}"
+
+
+def check_stamp(bundle: Bundle, subject: str, sha256: str) -> None:
+    """Refuses what has not passed `magvit verify` as it is now.
+
+    Args:
+        bundle: The bundle.
+        subject: Name of the graph or engine.
+        sha256: Its digest.
+
+    Raises:
+        BundleError: It has no stamp, or the stamp is of other bytes.
+    """
+    stamp = bundle.manifest.parity.get(subject)
+    mend = f"magvit verify {bundle.path}"
+    if stamp is None:
+        raise BundleError(f"{subject} of {bundle.path} has no parity stamp", mend=mend)
+    if stamp.sha256 != sha256:
+        raise BundleError(
+            f"{subject} of {bundle.path} has changed since its parity stamp",
+            found=f"sha256 {sha256}",
+            expected=stamp.sha256,
+            mend=mend,
+        )
+
+
+def write_stamps(
+    bundle: Bundle, stamps: Mapping[str, ParityStamp], revoked: Collection[str]
+) -> None:
+    """Adds stamps to bundle.json and takes others out, at once or not at all.
+
+    Args:
+        bundle: The bundle; its manifest is read anew, so that what was added meanwhile stays.
+        stamps: New stamps by subject.
+        revoked: Subjects that failed, and lose the stamp they have.
+
+    Raises:
+        BundleError: The bundle is no longer sound.
+        InputError: The directory can't be written to.
+    """
+    manifest = open_bundle(bundle.path).manifest
+    kept = {name: stamp for name, stamp in manifest.parity.items() if name not in revoked}
+    parity = {**kept, **stamps}
+    if parity != manifest.parity:
+        write_manifest(bundle.path, msgspec.structs.replace(manifest, parity=parity))

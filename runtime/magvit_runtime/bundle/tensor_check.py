@@ -1,0 +1,103 @@
+"""Refuses an array that a graph doesn't take, and a result that isn't what its bundle says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.bundle.manifest import TensorSpec
+from magvit_runtime.cuda.arrays import DeviceArray
+from magvit_runtime.errors import BundleError, InputError
+
+
+def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
+    """Checks an array's type and shape against a graph input.
+
+    Args:
+        what: Name of the array in the message.
+        array: The array.
+        spec: What the graph takes; named sizes may be any positive number.
+
+    Raises:
+        InputError: The array is of another type or shape, or has a size of zero.
+    """
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{what} must be a NumPy array", found=type(array).__name__)
+    if array.dtype != spec.dtype or not _takes(spec, array.shape):
+        raise _misfit(what, f"{array.dtype} {list(array.shape)}", spec)
+
+
+def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
+    """Checks the shape of another library's array on a GPU against a graph input.
+
+    Its type, which each library names in its own way, is the session's to check.
+
+    Args:
+        what: Name of the array in the message.
+        array: The array.
+        spec: What the graph takes.
+
+    Returns:
+        Its first size: the batch.
+
+    Raises:
+        InputError: It has no shape, or another, or a size of zero.
+    """
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        raise InputError(f"{what} must be an array on the GPU", found=type(array).__name__)
+    if not _takes(spec, shape):
+        raise _misfit(what, f"shape {list(shape)}", spec)
+    return int(shape[0])
+
+
+def _takes(spec: TensorSpec, shape: Sequence[int]) -> bool:
+    return len(shape) == len(spec.shape) and all(
+        size >= 1 and (isinstance(expected, str) or size == expected)
+        for size, expected in zip(shape, spec.shape, strict=True)
+    )
+
+
+def _misfit(what: str, found: str, spec: TensorSpec) -> InputError:
+    return InputError(
+        f"{what} don't fit this model",
+        found=found,
+        expected=f"{spec.dtype} [{', '.join(map(str, spec.shape))}] ({spec.meaning})",
+    )
+
+
+def check_result(result: object, spec: TensorSpec, count: int) -> None:
+    """Checks what a graph gave for `count` clips against what the manifest says it gives.
+
+    Args:
+        result: What came out.
+        spec: What the manifest says; its first size is the batch.
+        count: Clips that went in.
+
+    Raises:
+        BundleError: The graph isn't the one that the manifest describes.
+    """
+    if (
+        isinstance(result, (np.ndarray, DeviceArray))
+        and result.dtype == spec.dtype
+        and len(result.shape) == len(spec.shape)
+        and result.shape[:1] == (count,)
+        and all(
+            isinstance(expected, str) or size == expected
+            for size, expected in zip(result.shape[1:], spec.shape[1:], strict=True)
+        )
+    ):
+        return
+    # Only now: spelling a type out takes longer than all the checks.
+    found = type(result).__name__
+    if isinstance(result, (np.ndarray, DeviceArray)):
+        found = f"{result.dtype} {list(result.shape)}"
+    raise BundleError(
+        f"the graph's output {spec.name!r} isn't what bundle.json says",
+        found=found,
+        expected=f"{spec.dtype} [{', '.join(map(str, (count, *spec.shape[1:])))}]",
+        mend="export it again with `magvit export`",
+    )

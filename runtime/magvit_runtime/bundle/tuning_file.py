@@ -1,0 +1,115 @@
+"""tuning.json: how long each way to run a bundle's encoder took, machine by machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.files.atomic_write import atomic_path
+
+TUNING_FILE = "tuning.json"
+
+
+class TunedOption(msgspec.Struct, frozen=True, kw_only=True):
+    """What one graph or engine took.
+
+    Attributes:
+        subject: "native fp32", or the plan's file name.
+        sha256: Digest of the graph with its weights, or of the plan.
+        seconds: Median seconds of one clip.
+    """
+
+    subject: str
+    sha256: str
+    seconds: float
+
+
+class MachineTuning(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured on one machine.
+
+    Attributes:
+        options: All that ran and agreed with the others in tokens, the fastest first.
+        clips: Shape of the clips, [T, H, W, 3].
+        versions: Of what ran.
+        measured_at: UTC, ISO 8601.
+    """
+
+    options: tuple[TunedOption, ...]
+    clips: tuple[int, ...]
+    versions: dict[str, str]
+    measured_at: str
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole file.
+
+    Attributes:
+        machines: By `machine_name`.
+    """
+
+    machines: dict[str, MachineTuning]
+
+
+def machine_name() -> str:
+    """Name of this machine in the file."""
+    # Imported here: only a bundle that was tuned needs it.
+    from magvit_runtime.hardware.machine import Machine
+
+    return Machine().name
+
+
+def read_tuning(bundle: Bundle) -> Tuning:
+    """What was measured so far; nothing where there is no file.
+
+    Raises:
+        BundleError: The file is malformed, or lies outside the bundle.
+    """
+    path = bundle.path / TUNING_FILE
+    if not os.path.lexists(path):
+        return Tuning(machines={})
+    check_file(path, bundle.path)
+    return decode_json(path, read_json(path), Tuning, mend="remove it and run `magvit tune` again")
+
+
+def write_tuning(bundle: Bundle, tuning: MachineTuning) -> Path:
+    """Puts what was measured on this machine into the file, in the place of what was there.
+
+    Returns:
+        The file.
+
+    Raises:
+        BundleError: The file that is there is malformed.
+        InputError: The bundle's directory can't be written to.
+    """
+    machines = read_tuning(bundle).machines | {machine_name(): tuning}
+    path = bundle.path / TUNING_FILE
+    with atomic_path(path) as partial:
+        partial.write_bytes(
+            msgspec.json.format(msgspec.json.encode(Tuning(machines=machines)), indent=2)
+        )
+    return path
+
+
+def tuned_seconds(bundle: Bundle, digests: Mapping[str, str]) -> dict[str, float]:
+    """Seconds a clip, of those subjects whose present bytes were timed on this machine.
+
+    Args:
+        bundle: The bundle.
+        digests: Present digests by subject.
+
+    Raises:
+        BundleError: The file is malformed, or lies outside the bundle.
+    """
+    machines = read_tuning(bundle).machines
+    if not machines or (here := machines.get(machine_name())) is None:
+        return {}
+    return {
+        option.subject: option.seconds
+        for option in here.options
+        if digests.get(option.subject) == option.sha256
+    }

@@ -1,0 +1,13 @@
+"""One phrase for a bundle's weights, for every output that shows what was made with them."""
+
+from __future__ import annotations
+
+from magvit_runtime.bundle.reading import Bundle
+
+
+def weights_label(bundle: Bundle) -> str:
+    """Where a bundle's weights came from; generated ones are called so."""
+    weights = bundle.manifest.weights
+    if bundle.is_seeded:
+        return f"{weights.name} weights (generated, never trained)"
+    return f"{weights.variant} weights of {weights.name}"

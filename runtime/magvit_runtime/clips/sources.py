@@ -1,0 +1,82 @@
+"""Clips from what users have: trajectory files, arrays of frames, videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.clips.batches import ClipBatch
+from magvit_runtime.clips.trajectories import (
+    ReadReport,
+    RenderStyle,
+    Trajectory,
+    read_trajectories,
+    render_batches,
+)
+from magvit_runtime.clips.video import video_batches
+from magvit_runtime.errors import InputError
+
+TRAJECTORY_SUFFIXES = frozenset({".csv", ".parquet", ".npz"})
+VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
+
+
+def read_clips(
+    path: Path, style: RenderStyle, report: ReadReport, batch_size: int
+) -> Iterator[ClipBatch]:
+    """Streams clips from a file, at most `batch_size` in memory.
+
+    Args:
+        path: Trajectories (.csv, .parquet, .npz), which are rendered; uint8 frames
+            [N, T, H, W, 3] (.npy); or a video, which is cut into consecutive clips.
+        style: How trajectories are rendered. A video must have its height and width, and is cut
+            every `frames` frames.
+        report: What was wrong with trajectories, filled while they are read.
+        batch_size: Clips a batch.
+
+    Raises:
+        InputError: The file can't be read, or holds no clip.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _array_batches(_open_array(path), batch_size)
+    if suffix in VIDEO_SUFFIXES:
+        return video_batches(path, style, batch_size)
+    if suffix in TRAJECTORY_SUFFIXES:
+        return _rendered_batches(read_trajectories(path, report), style, batch_size)
+    expected = sorted(TRAJECTORY_SUFFIXES | VIDEO_SUFFIXES | {".npy"})
+    raise InputError(f"{path} is of an unknown kind", expected=", ".join(expected))
+
+
+def _rendered_batches(
+    trajectories: Iterator[Trajectory], style: RenderStyle, batch_size: int
+) -> Iterator[ClipBatch]:
+    for batch, frames in render_batches(trajectories, style, batch_size):
+        yield ClipBatch(
+            tuple(trajectory.id for trajectory in batch),
+            tuple(trajectory.label for trajectory in batch),
+            frames,
+        )
+
+
+def _open_array(path: Path) -> NDArray[np.uint8]:
+    try:
+        frames: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no .npy file", found=str(error)) from error
+    if frames.dtype != np.uint8 or frames.ndim not in (4, 5) or 0 in frames.shape:
+        raise InputError(
+            f"{path} holds no clips",
+            found=f"{frames.dtype} {list(frames.shape)}",
+            expected="uint8 [N, T, H, W, 3]",
+        )
+    return frames
+
+
+def _array_batches(frames: NDArray[np.uint8], batch_size: int) -> Iterator[ClipBatch]:
+    for first in range(0, len(frames), batch_size):
+        batch = np.asarray(frames[first : first + batch_size])
+        ids = tuple(str(first + i) for i in range(len(batch)))
+        yield ClipBatch(ids, (None,) * len(batch), batch)

@@ -1,0 +1,25 @@
+"""Trajectories in (CSV, Parquet, npz), uint8 clips out, in NumPy alone.
+
+Example:
+    >>> report = ReadReport()
+    >>> stream = read_trajectories("gestures.csv", report)
+    >>> for batch, clips in render_batches(stream, RenderStyle(), batch_size=16):
+    ...     print(batch[0].id, clips.shape)  # clips: uint8 [16, 17, 128, 128, 3]
+    >>> print(report.summary())
+"""
+
+from magvit_runtime.clips.trajectories.readers import read_trajectories
+from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
+from magvit_runtime.clips.trajectories.rendering import render, render_batches
+from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle
+
+__all__ = [
+    "DEFAULT_STYLE",
+    "ReadReport",
+    "RenderStyle",
+    "RowProblem",
+    "Trajectory",
+    "read_trajectories",
+    "render",
+    "render_batches",
+]

@@ -1,0 +1,73 @@
+"""How long the stages of a run take on the GPU, by CUDA events, where somebody asks.
+
+Not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from magvit_runtime.cuda.device import CudaDevice
+
+STAGES = ("host to device", "compute", "device to host")
+
+
+@dataclass
+class StageTimes:
+    """What the runs of a session took, stage by stage; shared by its workers.
+
+    Attributes:
+        seconds: Seconds of each of `STAGES`, a row a run. None, as it begins, measures nothing; an
+            empty list begins to.
+    """
+
+    seconds: list[tuple[float, ...]] | None = None
+
+
+class StageClock:
+    """The events on one worker's stream.
+
+    Args:
+        device: The GPU.
+        stream: The worker's.
+        times: Where runs are noted.
+    """
+
+    def __init__(self, device: CudaDevice, stream: Any, times: StageTimes) -> None:
+        self._device = device
+        self._stream = stream
+        self._times = times
+        self._events: list[Any] = []
+        self._marked = 0
+
+    def begin(self) -> None:
+        """Marks the begin of a run."""
+        self._marked = 0
+        self.mark()
+
+    def mark(self) -> None:
+        """Marks the end of a stage."""
+        if self._times.seconds is None:
+            return
+        if self._marked == len(self._events):
+            self._events.append(self._device.call("cudaEventCreateWithFlags", 0))
+        self._device.call("cudaEventRecord", self._events[self._marked], self._stream)
+        self._marked += 1
+
+    def finish(self) -> None:
+        """Notes a run whose stages were all marked, once the stream is done with them."""
+        seconds = self._times.seconds
+        if seconds is None or self._marked != len(STAGES) + 1:
+            return
+        milliseconds = (
+            self._device.call("cudaEventElapsedTime", begin, end)
+            for begin, end in pairwise(self._events)
+        )
+        seconds.append(tuple(value / 1000 for value in milliseconds))
+
+    def close(self) -> None:
+        """Frees the events."""
+        while self._events:
+            self._device.call("cudaEventDestroy", self._events.pop())

@@ -1,0 +1,1 @@
+"""Examines a machine and a bundle's engines."""

@@ -1,0 +1,180 @@
+"""Examines this machine and a bundle's engines; nothing is loaded that could fail hard."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from magvit_runtime.backends.trt.engines import (
+    Engine,
+    check_plan,
+    find_engines,
+    first_mismatch,
+    rebuild_command,
+    this_machine,
+)
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.hardware.flavours import (
+    INSTALL,
+    Flavour,
+    import_flavour,
+    installed_flavours,
+    rtx_refusal,
+)
+from magvit_runtime.hardware.gpus import Gpu, list_gpus
+from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
+
+
+@dataclass(frozen=True)
+class PluginLibrary:
+    """The file of our TensorRT plugins.
+
+    Attributes:
+        path: Where it is.
+        sha256: Its digest, which engines depend on.
+        targets: Architectures that it has machine code for. It also has PTX of the newest, which
+            the driver compiles for what comes later.
+    """
+
+    path: str
+    sha256: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Health:
+    """What this machine has.
+
+    Attributes:
+        gpus: NVIDIA GPUs.
+        flavours: Version of each TensorRT flavour, or why it can't be used.
+        rtx_refusals: Why TensorRT-RTX does nothing for a compute capability that is here.
+        onnxruntime_providers: Execution providers of the installed ONNX Runtime.
+        plugin_library: Our TensorRT plugins; None where they weren't built.
+        operators_library: Our CPU operators; None where they weren't built.
+        native_backend: What the native backend's convs use on this CPU, or why it can't run.
+        native_cuda: What they use on a GPU, or what is missing or too old for that.
+    """
+
+    gpus: tuple[Gpu, ...]
+    flavours: dict[Flavour, str]
+    rtx_refusals: dict[str, str]
+    onnxruntime_providers: tuple[str, ...]
+    plugin_library: PluginLibrary | None
+    operators_library: str | None
+    native_backend: str
+    native_cuda: str
+
+
+@dataclass(frozen=True)
+class EngineHealth:
+    """Whether an engine runs here.
+
+    Attributes:
+        plan: The plan file.
+        runs: Whether nothing speaks against it.
+        problem: The first mismatch, by name; "" where there is none.
+        mend: The command that builds it anew.
+    """
+
+    plan: str
+    runs: bool
+    problem: str
+    mend: str
+
+
+def examine() -> Health:
+    """Examines this machine."""
+    gpus = list_gpus()
+    refusals = {gpu.sm: rtx_refusal(gpu.sm) for gpu in gpus}
+    operators = operators_library()
+    return Health(
+        gpus=gpus,
+        flavours=_flavour_states(),
+        rtx_refusals={sm: refusal for sm, refusal in refusals.items() if refusal},
+        onnxruntime_providers=_onnxruntime_providers(),
+        plugin_library=_examine_plugins(),
+        operators_library=None if operators is None else str(operators),
+        native_backend=_native_state(),
+        native_cuda=_native_cuda_state(),
+    )
+
+
+def examine_engines(bundle: Bundle) -> list[EngineHealth]:
+    """Examines every engine of a bundle, its plan's bytes included."""
+    machine = this_machine()
+    found = []
+    for engine in find_engines(bundle):
+        problem = _plan_problem(engine)
+        if not problem and (mismatch := first_mismatch(engine, bundle, machine)):
+            problem = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"
+        found.append(EngineHealth(str(engine.plan), not problem, problem, rebuild_command(engine)))
+    return found
+
+
+def cuda_targets(library: Path) -> tuple[str, ...]:
+    """Architectures that a library has machine code for, as "sm_86".
+
+    Read from the file itself: the fat binary keeps the assembler's command line for each.
+    """
+    names = re.findall(rb"-arch (sm_\d+[af]?)", library.read_bytes())
+    return tuple(sorted({name.decode() for name in names}, key=lambda name: (len(name), name)))
+
+
+def _flavour_states() -> dict[Flavour, str]:
+    installed = installed_flavours()
+    states: dict[Flavour, str] = {}
+    for flavour in INSTALL:
+        if flavour not in installed:
+            states[flavour] = f"not installed ({INSTALL[flavour]})"
+            continue
+        try:
+            states[flavour] = str(import_flavour(flavour).__version__)
+        except BackendError as error:
+            states[flavour] = str(error)
+    return states
+
+
+def _native_state() -> str:
+    from magvit_runtime.backends.native.cpu.convs import instruction_set
+
+    try:
+        return f"CPU, {instruction_set()}"
+    except BackendError as error:
+        return str(error)
+
+
+def _native_cuda_state() -> str:
+    from magvit_runtime.backends.native.cuda.cudnn_graph import import_cudnn, version_text
+
+    try:
+        return f"cuDNN {version_text(int(import_cudnn().backend_version()))}"
+    except BackendError as error:
+        return str(error)
+
+
+def _onnxruntime_providers() -> tuple[str, ...]:
+    if find_spec("onnxruntime") is None:
+        return ()
+    import onnxruntime
+
+    return tuple(onnxruntime.get_available_providers())
+
+
+def _examine_plugins() -> PluginLibrary | None:
+    path = plugin_library()
+    if path is None:
+        return None
+    return PluginLibrary(str(path), file_sha256(path), cuda_targets(path))
+
+
+def _plan_problem(engine: Engine) -> str:
+    try:
+        check_plan(engine)
+    except BundleError as error:
+        return error.what + (f": found {error.found}" if error.found else "")
+    return ""

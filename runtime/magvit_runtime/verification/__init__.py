@@ -1,0 +1,1 @@
+"""Compares what a bundle's graphs and engines give with a reference."""

@@ -1,0 +1,118 @@
+"""The graphs and engines of a bundle, and which of them can run here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.backends.backend import Session
+from magvit_runtime.backends.graph_backends import GRAPH_BACKENDS, GraphBackend, why_not
+from magvit_runtime.backends.selection import open_encoder, open_engine
+from magvit_runtime.backends.trt.engines import find_engines, first_mismatch, this_machine
+from magvit_runtime.bundle.manifest import GraphRecord, Precision
+from magvit_runtime.bundle.reading import Bundle, graph_sha256
+from magvit_runtime.bundle.stamps import graph_subject
+from magvit_runtime.bundle.tensor_check import check_array
+from magvit_runtime.verification.clips import in_batches
+
+USUAL_BATCHES = (1, 2)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A graph or engine that may run here.
+
+    Attributes:
+        subject: "onnxruntime fp16", or the plan's file name.
+        backend: What runs it.
+        precision: Its precision.
+        sha256: Digest of the graph with its weights, or of the plan.
+        graph: Its inputs and outputs.
+        clip_shape: Shape of one clip; a string stands for any size.
+        batches: Numbers of clips that it takes at once.
+        usual_batches: Those of them to run where none are asked for.
+        open: Opens it.
+    """
+
+    subject: str
+    backend: str
+    precision: Precision
+    sha256: str
+    graph: GraphRecord
+    clip_shape: tuple[int | str, ...]
+    batches: range
+    usual_batches: tuple[int, ...]
+    open: Callable[[], Session]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """An engine that can't run on this machine, and why."""
+
+    subject: str
+    backend: str
+    precision: Precision
+    why: str
+
+
+def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
+    """All graphs and engines of a bundle."""
+    for precision, graph in bundle.manifest.encoder.items():
+        batch, *clip_shape = graph.inputs[0].shape
+        for backend in GRAPH_BACKENDS:
+            if why_not(backend, precision):
+                continue
+            yield Candidate(
+                graph_subject(backend, precision),
+                backend,
+                precision,
+                graph_sha256(bundle, graph),
+                graph,
+                tuple(clip_shape),
+                range(batch, batch + 1) if isinstance(batch, int) else range(1, 2**31),
+                (batch,) if isinstance(batch, int) else USUAL_BATCHES,
+                partial(_open_graph, bundle, backend, precision),
+            )
+    machine = this_machine()
+    for engine in find_engines(bundle):
+        key = engine.record.key
+        if mismatch := first_mismatch(engine, bundle, machine):
+            why = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"
+            yield Unfit(engine.plan.name, key.flavour, key.precision, why)
+            continue
+        profile = key.profile
+        yield Candidate(
+            engine.plan.name,
+            key.flavour,
+            key.precision,
+            engine.record.plan.sha256,
+            bundle.manifest.encoder[key.precision],
+            profile.clip,
+            range(profile.minimum, profile.maximum + 1),
+            tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),
+            partial(open_engine, engine, "verified"),
+        )
+
+
+def run_clips(
+    session: Session, graph: GraphRecord, frames: NDArray[np.uint8], size: int
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.floating]]]:
+    """Ids and latents of clips, in batches of exactly `size`; ids are those of the same run.
+
+    Raises:
+        InputError: The clips don't fit the graph.
+        BackendError: The backend failed.
+    """
+    spec = graph.inputs[0]
+    for batch, new in in_batches(frames, size):
+        check_array("the clips", batch, spec)
+        ids, latents = session.run({spec.name: batch}, ["ids", "latents"])
+        yield ids[:new], latents[:new]
+
+
+def _open_graph(bundle: Bundle, backend: GraphBackend, precision: Precision) -> Session:
+    return open_encoder(bundle, backend=backend, precision=precision)[1]

@@ -1,0 +1,124 @@
+"""A reference that is a file: clips, and the latents that something else computed of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.errors import InputError
+from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.verification.references import Clips, Reference
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def stored_reference(bundle: Bundle, path: Path) -> Reference:
+    """Clips and their latents from an npz file, of the weights that a bundle was made of.
+
+    For each case the file holds the clips, `CASE.x` (or one `x` for all cases): uint8
+    [N, T, H, W, 3], or [N, H, W, 3] for images; and their latents, `CASE.z_ema` for bundles of EMA
+    weights, `CASE.z_raw` for those of raw or seeded ones: float [N, bits, t, h, w] or
+    [N, bits, h, w]. Where `weights` is there, it is the sha256 of the checkpoint. Where `meta` is,
+    it is JSON with the architecture in `config`, or in `config` by case; cases of another
+    architecture than the bundle's are passed over.
+
+    Args:
+        bundle: The bundle.
+        path: The npz file; it is loaded whole, and never unpickled.
+
+    Raises:
+        InputError: The file can't be read, is of other weights, or has no case of this bundle.
+    """
+    arrays = _load(path)
+    weights = bundle.manifest.weights
+    variant = "ema" if weights.variant == "ema" else "raw"
+    stated = str(arrays["weights"]) if "weights" in arrays else weights.sha256
+    if stated != weights.sha256:
+        raise InputError(
+            f"the latents in {path} are of other weights than {bundle.path}",
+            found=f"sha256 {stated}",
+            expected=f"{weights.sha256 or 'none'} ({weights.name})",
+        )
+    known: dict[bytes, NDArray[np.floating]] = {}
+    clips: list[Clips] = []
+    for case in _cases(path, arrays, f".z_{variant}", bundle):
+        frames = arrays.get(f"{case}.x", arrays.get("x"))
+        latents = arrays[f"{case}.z_{variant}"]
+        if frames is None or not _belong_together(frames, latents, bundle.manifest.tokens.bits):
+            raise InputError(
+                f"{path}: {case} has no clips with latents",
+                found=[f"{a.dtype} {list(a.shape)}" for a in (frames, latents) if a is not None],
+                expected="uint8 [N, ..., 3] and float [N, bits, ...]",
+            )
+        clips.append((tuple(f"{case} {i}" for i in range(len(frames))), frames))
+        known |= {_digest(clip): of_clip for clip, of_clip in zip(frames, latents, strict=True)}
+
+    def stored(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
+        return np.stack([known[_digest(clip)] for clip in frames])
+
+    name = f"latents of {variant} weights in {path.name}, sha256 {file_sha256(path)}"
+    return Reference(name, stored, {}, clips=tuple(clips))
+
+
+def _load(path: Path) -> Arrays:
+    try:
+        # np.load would read other formats too, and give members that hold no array as bytes.
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name]) for name in file.files}
+    except (
+        *(zipfile.BadZipFile, zlib.error, OSError, EOFError),
+        *(RuntimeError, MemoryError, ValueError),
+    ) as error:
+        raise InputError(
+            f"{path} can't be read as npz",
+            found=error,
+            mend="write it again with numpy.savez, as arrays of numbers or text",
+        ) from error
+
+
+def _cases(path: Path, arrays: Arrays, ending: str, bundle: Bundle) -> list[str]:
+    """Names of the cases of a bundle's weights and architecture."""
+    try:
+        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        config = dict(meta.get("config", {}))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: `meta` is no JSON with a config", found=error) from error
+    ours = bundle.manifest.config
+    cases = []
+    for name in arrays:
+        case = name.removesuffix(ending)
+        theirs = config.get(case, config)
+        if case != name and all(ours.get(key, value) == value for key, value in theirs.items()):
+            cases.append(case)
+    if not cases:
+        raise InputError(
+            f"{path} has no case of the architecture and weights of {bundle.path}",
+            found=", ".join(sorted(arrays)),
+            expected=f"CASE.x and CASE{ending}, of {bundle.manifest.model}",
+        )
+    return cases
+
+
+def _belong_together(frames: NDArray[Any], latents: NDArray[Any], bits: int) -> bool:
+    return (
+        frames.dtype == np.uint8
+        and frames.ndim in (4, 5)
+        and frames.shape[-1] == 3
+        and latents.dtype.kind == "f"
+        and latents.ndim == frames.ndim
+        and latents.shape[:2] == (len(frames), bits)
+        and latents.size > 0
+    )
+
+
+def _digest(clip: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(f"{clip.shape}".encode() + clip.tobytes()).digest()

@@ -1,0 +1,279 @@
+"""Compares every graph and engine of a bundle that runs here with a reference, in tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.backends.backend import Session
+from magvit_runtime.bundle.manifest import ParityMetrics, ParityStamp, Precision
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.bundle.stamps import write_stamps
+from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.parity import Agreement, ParityAccumulator
+from magvit_runtime.verification.candidates import (
+    Candidate,
+    Unfit,
+    find_candidates,
+    run_clips,
+)
+from magvit_runtime.verification.clips import (
+    CLIP_NAMES,
+    odd_shape,
+    usual_shape,
+    verification_clips,
+)
+from magvit_runtime.verification.references import Clips, Reference
+
+ClipSource = Callable[[tuple[int, ...]], Iterator[Clips]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one graph or engine.
+
+    Attributes:
+        subject: "onnxruntime fp16", or the plan's file name.
+        backend: What ran it.
+        precision: Its precision.
+        runs: Whether it can be compared here.
+        passed: Whether it ran and agrees.
+        why: Why it can't be compared here, or what failed; "" otherwise.
+        agreement: How it agrees, where it ran.
+        record: What was measured, and how: the stamp, if all that runs passes.
+    """
+
+    subject: str
+    backend: str
+    precision: Precision
+    runs: bool
+    passed: bool
+    why: str = ""
+    agreement: Agreement | None = None
+    record: ParityStamp | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of a bundle.
+
+    Attributes:
+        reference: Name of the reference.
+        verdicts: Of each graph and engine but the reference.
+        passed: Whether something ran here, and all that did agrees.
+        stamped: Subjects that have a new stamp.
+        unstamped_because: Why there are none although all passed; "" otherwise.
+    """
+
+    reference: str
+    verdicts: tuple[Verdict, ...]
+    passed: bool
+    stamped: tuple[str, ...]
+    unstamped_because: str
+
+
+@dataclass(frozen=True)
+class _ClipSet:
+    """Clips of one shape; the extra ones are run at one shape of a candidate alone."""
+
+    shape: tuple[int, ...]
+    with_extra: bool
+
+
+@dataclass
+class _Comparison:
+    """One run of `verify_bundle`. The reference sees each clip of each shape once."""
+
+    reference: Reference
+    extra: ClipSource | None
+    batch_sizes: Sequence[int] | None
+    advance: Callable[[int], None] | None
+    known: dict[_ClipSet, tuple[list[NDArray[np.floating]], str]] = field(default_factory=dict)
+
+
+def verify_bundle(
+    bundle: Bundle,
+    reference: Reference,
+    *,
+    extra: ClipSource | None = None,
+    batch_sizes: Sequence[int] | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Verification:
+    """Compares a bundle's graphs and engines with a reference; stamps them if all that run agree.
+
+    All files are checked against their digests first. What fails loses the stamp that it has.
+
+    Args:
+        bundle: The bundle.
+        reference: What its encoders are compared with.
+        extra: More clips of a shape, in parts. They are run besides `verification_clips`, which
+            come in odd sizes too where the graph leaves sizes to the caller. A reference that
+            knows some clips only is compared on those alone.
+        batch_sizes: Clips at once; each runs all clips. A graph or engine that takes none of these
+            runs its smallest batch. None is the smallest, best and largest of an engine's
+            profile, and 1 and 2 for a graph.
+        advance: Told the number of clips just run.
+
+    Raises:
+        BundleError: A file is missing or was changed.
+        InputError: A batch size isn't positive, or the clips don't fit the bundle or reference.
+    """
+    for size in batch_sizes or ():
+        if size < 1:
+            raise InputError("batch sizes must be positive", found=size)
+    for name in bundle.manifest.files:
+        bundle.verified_file(name)
+    comparison = _Comparison(reference, extra, batch_sizes, advance)
+    verdicts = [
+        _judge(comparison, found)
+        for found in find_candidates(bundle)
+        if found.subject != reference.subject
+    ]
+    ran = [verdict for verdict in verdicts if verdict.runs]
+    passed = bool(ran) and all(verdict.passed for verdict in ran)
+    stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
+    problem = ""
+    try:
+        write_stamps(bundle, stamps, [verdict.subject for verdict in ran if not verdict.passed])
+    except InputError as error:  # A read-only bundle can be verified all the same.
+        stamps, problem = {}, str(error)
+    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
+
+
+def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
+    facts = (candidate.subject, candidate.backend, candidate.precision)
+    if isinstance(candidate, Unfit):
+        return Verdict(*facts, runs=False, passed=False, why=candidate.why)
+    clip_sets = _clip_sets(comparison, candidate)
+    if not clip_sets:
+        why = f"the reference has no clips of {list(candidate.clip_shape)}"
+        return Verdict(*facts, runs=False, passed=False, why=why)
+    try:
+        session = candidate.open()
+    except BackendError as error:
+        return Verdict(*facts, runs=False, passed=False, why=str(error))
+    sizes = _batch_sizes(comparison, candidate)
+    accumulator = ParityAccumulator()
+    digest = hashlib.sha256()
+    ours = session.capabilities
+    try:
+        for clips in clip_sets:
+            # Outside of the inner block: a reference that fails is no fault of the candidate.
+            _, clips_sha256 = _known(comparison, clips)
+            digest.update(clips_sha256.encode())
+            try:
+                _compare(comparison, candidate, session, clips, sizes, accumulator)
+            except BackendError as error:
+                return Verdict(*facts, runs=True, passed=False, why=str(error))
+    finally:
+        session.close()
+    agreement = accumulator.result()
+    record = ParityStamp(
+        sha256=candidate.sha256,
+        reference=comparison.reference.name,
+        metrics=_metrics(agreement),
+        clips_sha256=digest.hexdigest(),
+        batch_sizes=sizes,
+        versions={
+            "magvit-runtime": version("magvit-runtime"),
+            "numpy": np.__version__,
+            **comparison.reference.versions,
+            ours.backend: ours.version,
+        },
+        machine=f"{platform.system()} {platform.machine()}, {ours.device}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    passed = agreement.passes(candidate.precision)
+    return Verdict(*facts, runs=True, passed=passed, agreement=agreement, record=record)
+
+
+def _batch_sizes(comparison: _Comparison, candidate: Candidate) -> tuple[int, ...]:
+    if comparison.batch_sizes is None:
+        return candidate.usual_batches
+    sizes = tuple(size for size in comparison.batch_sizes if size in candidate.batches)
+    return sizes or (candidate.batches[0],)
+
+
+def _clip_sets(comparison: _Comparison, candidate: Candidate) -> list[_ClipSet]:
+    if comparison.reference.clips is not None:
+        shapes = dict.fromkeys(frames.shape[1:] for _, frames in comparison.reference.clips)
+        fitting = [shape for shape in shapes if _fits(shape, candidate.clip_shape)]
+        return [_ClipSet(shape, with_extra=False) for shape in fitting]
+    usual, odd = usual_shape(candidate.clip_shape), odd_shape(candidate.clip_shape)
+    sets = [_ClipSet(usual, with_extra=True)]
+    return sets if usual == odd else [*sets, _ClipSet(odd, with_extra=False)]
+
+
+def _fits(shape: tuple[int, ...], clip_shape: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(clip_shape) and all(
+        isinstance(expected, str) or size == expected
+        for size, expected in zip(shape, clip_shape, strict=True)
+    )
+
+
+def _clips(comparison: _Comparison, clips: _ClipSet) -> Iterator[Clips]:
+    """Clips in parts, each with a name, the same on every call."""
+    if comparison.reference.clips is not None:
+        for part in comparison.reference.clips:
+            if part[1].shape[1:] == clips.shape:
+                yield part
+        return
+    yield CLIP_NAMES, verification_clips(clips.shape)
+    if clips.with_extra and comparison.extra is not None:
+        yield from comparison.extra(clips.shape)
+
+
+def _advance(comparison: _Comparison, clips: int) -> None:
+    if comparison.advance is not None:
+        comparison.advance(clips)
+
+
+def _known(comparison: _Comparison, clips: _ClipSet) -> tuple[list[NDArray[np.floating]], str]:
+    """The reference's latents of clips, and the clips' digest."""
+    if clips not in comparison.known:
+        digest = hashlib.sha256()
+        latents = []
+        for _, frames in _clips(comparison, clips):
+            digest.update(f"{list(frames.shape)}".encode())
+            digest.update(frames.tobytes())
+            parts = []
+            for i in range(len(frames)):
+                parts.append(comparison.reference.latents(frames[i : i + 1]))
+                _advance(comparison, 1)
+            latents.append(np.concatenate(parts))
+        comparison.known[clips] = latents, digest.hexdigest()
+    return comparison.known[clips]
+
+
+def _compare(
+    comparison: _Comparison,
+    candidate: Candidate,
+    session: Session,
+    clips: _ClipSet,
+    sizes: Sequence[int],
+    accumulator: ParityAccumulator,
+) -> None:
+    expected, _ = _known(comparison, clips)
+    for (names, frames), latents in zip(_clips(comparison, clips), expected, strict=True):
+        size_label = "×".join(map(str, frames.shape[1:-1]))
+        labels = [f"{name} {size_label}" for name in names]
+        for size in sizes:
+            first = 0
+            for ids, ours in run_clips(session, candidate.graph, frames, size):
+                part = slice(first, first + len(ours))
+                accumulator.add(ours, latents[part], ids, labels[part])
+                _advance(comparison, len(ours))
+                first = part.stop
+
+
+def _metrics(agreement: Agreement) -> ParityMetrics:
+    return ParityMetrics(
+        **{name: getattr(agreement, name) for name in ParityMetrics.__struct_fields__}
+    )
