@@ -38,14 +38,14 @@ from magvit_export.stage_graphs import (
 )
 from magvit_runtime.bundle.manifest import GraphRecord, Precision
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.errors import BackendError
-from magvit_runtime.parity import RMS_LIMITS
-from magvit_runtime.verification.clips import (
+from magvit_runtime.clips.samples import (
     CLIP_NAMES,
     in_batches,
     usual_shape,
     verification_clips,
 )
+from magvit_runtime.errors import BackendError
+from magvit_runtime.parity import RMS_LIMITS
 
 # What users' clips look like, and where an epsilon shows; each costs three runs of the encoder.
 CLIPS = ("drawn", "grey")

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from magvit_export.libras import load_libras
+from magvit_runtime.clips.samples import SMALLEST_DRAWING, drawing_style
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport, Trajectory, render
-from magvit_runtime.verification.clips import SMALLEST_DRAWING, drawing_style
 from magvit_runtime.verification.references import Clips
 
 MOVEMENTS = 3

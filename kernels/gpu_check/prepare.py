@@ -41,7 +41,7 @@ def write_reference(bundle: Path, path: Path) -> None:
     from magvit_runtime.backends.native.cpu.encoder import CpuEncoder
     from magvit_runtime.backends.native.lowering import lower
     from magvit_runtime.backends.native.onnx_file import read_graph
-    from magvit_runtime.verification.clips import verification_clips
+    from magvit_runtime.clips.samples import verification_clips
 
     opened = open_bundle(bundle)
     _, graph = opened.encoder("fp32")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.selection import Backend, open_graph
+from magvit_runtime.backends.tensor_check import check_array, check_result
 from magvit_runtime.bundle.manifest import ClassifierRecord, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
-from magvit_runtime.bundle.tensor_check import check_array, check_result
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BundleError
 from magvit_runtime.types import Classification

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Capabilities, DeviceSession, Session
 from magvit_runtime.backends.selection import Backend, open_encoder
+from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, TensorSpec
 from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle, open_bundle
-from magvit_runtime.bundle.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.closing import Closing
 from magvit_runtime.cuda.arrays import DeviceArray
 from magvit_runtime.errors import BackendError, BundleError, InputError

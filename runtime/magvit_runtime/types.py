@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Shape = tuple[int, ...]
 
 Activation = Literal["none", "silu"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]

@@ -20,8 +20,8 @@ from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
 from magvit_export.stage_graphs import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.clips.samples import CLIP_NAMES, verification_clips
 from magvit_runtime.parity import compare_latents
-from magvit_runtime.verification.clips import CLIP_NAMES, verification_clips
 
 SHAPE = (5, 16, 16, 3)
 IMAGES = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, dims=2)

@@ -22,7 +22,7 @@ from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_export.verify_clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.bundle.manifest import Manifest, Precision
-from magvit_runtime.verification.clips import CLIP_NAMES
+from magvit_runtime.clips.samples import CLIP_NAMES
 
 MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
 HALF = "encoder.fp16.onnx.data"

@@ -29,7 +29,7 @@ from magvit_export.float32_islands import largest_own_errors, measure_islands
 from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
 from magvit_export.stage_graphs import StagedGraph
 from magvit_runtime import open_bundle
-from magvit_runtime.verification.clips import verification_clips
+from magvit_runtime.clips.samples import verification_clips
 
 SIZES = ClipSizes(frames=5, height=16, width=16)
 GRAPH = "encoder.fp32.onnx"

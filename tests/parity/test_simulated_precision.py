@@ -38,7 +38,7 @@ from magvit_export.models.layers import CausalConv3d, GroupNormSiLU, group_norm
 from magvit_export.models.precision import set_precision
 from magvit_export.stage_graphs import StagedGraph
 from magvit_runtime import Tokenizer
-from magvit_runtime.verification.clips import verification_clips
+from magvit_runtime.clips.samples import verification_clips
 
 INFINITY = float("inf")
 LAYERS = 17

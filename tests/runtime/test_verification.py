@@ -24,7 +24,7 @@ from magvit_runtime.bundle.engine_records import (
 )
 from magvit_runtime.bundle.manifest import FileRecord
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
-from magvit_runtime.verification.clips import CLIP_NAMES
+from magvit_runtime.clips.samples import CLIP_NAMES
 from magvit_runtime.verification.references import Reference
 from magvit_runtime.verification.verifying import verify_bundle
 

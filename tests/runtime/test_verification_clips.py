@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from magvit_runtime.verification.clips import (
+from magvit_runtime.clips.samples import (
     CLIP_NAMES,
     in_batches,
     odd_shape,

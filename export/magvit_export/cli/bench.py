@@ -19,11 +19,11 @@ from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.clips.samples import usual_shape
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.hardware.cpu import usable_cpus
 from magvit_runtime.reports import check_report_packages
-from magvit_runtime.verification.clips import usual_shape
 
 
 def bench(

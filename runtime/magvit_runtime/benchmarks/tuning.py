@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.selection import Option, find_options
+from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.benchmarks.statistics import Estimate, median_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.bundle.tensor_check import check_array
 from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, write_tuning
 from magvit_runtime.errors import BackendError
 from magvit_runtime.parity import compare_latents

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.benchmarks.results import ClipKind
+from magvit_runtime.clips.samples import SMALLEST_DRAWING, drawing_style
 from magvit_runtime.clips.trajectories import RenderStyle, Trajectory, render
 from magvit_runtime.errors import InputError
-from magvit_runtime.verification.clips import SMALLEST_DRAWING, drawing_style
 
 POINTS = 45
 

@@ -14,10 +14,10 @@ from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.tuning_file import TUNING_FILE
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.clips.samples import drawing_style, usual_shape, verification_clips
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
-from magvit_runtime.verification.clips import drawing_style, usual_shape, verification_clips
 
 MOST_CLIPS = 4
 

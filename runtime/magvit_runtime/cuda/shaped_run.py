@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from magvit_runtime.backends.trt.log import take_error
-from magvit_runtime.backends.trt.tensors import EngineTensors, Shape
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.graphs import capture
 from magvit_runtime.errors import BackendError
+from magvit_runtime.types import Shape
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,36 +116,3 @@ class ShapedRun:
             self._launches.note_failure(str(error.found or error))
             self._plain_runs_left = self._pause
             self._pause = min(2 * self._pause + 1, _MOST_PLAIN_RUNS)
-
-
-def set_shapes(
-    context: Any, tensors: EngineTensors, shapes: Mapping[str, Shape]
-) -> dict[str, Shape]:
-    """Sets the input shapes of a context, and returns the output shapes that follow."""
-    for name, shape in shapes.items():
-        if not context.set_input_shape(name, shape):
-            raise BackendError(f"TensorRT refuses shape {shape} for {name!r}", found=take_error())
-    found = {name: tuple(context.get_tensor_shape(name)) for name in tensors.outputs}
-    for name, shape in found.items():
-        if min(shape, default=1) < 0:
-            raise BackendError(
-                f"the shape of output {name!r} doesn't follow from the inputs'", found=shape
-            )
-    return found
-
-
-def set_addresses(context: Any, addresses: Mapping[str, int]) -> None:
-    """Tells a context where its tensors lie on the GPU."""
-    for name, address in addresses.items():
-        if not context.set_tensor_address(name, address):
-            raise BackendError(f"TensorRT can't bind tensor {name!r}", found=take_error())
-
-
-def enqueue(context: Any, stream: Any) -> None:
-    """Starts one run of a context on a stream."""
-    if not context.execute_async_v3(int(stream)):
-        raise BackendError(
-            "TensorRT can't run the engine",
-            found=take_error(),
-            mend="`magvit doctor` says whether engine, plugins and GPU fit",
-        )

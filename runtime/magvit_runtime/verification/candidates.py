@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.graph_backends import GRAPH_BACKENDS, GraphBackend, why_not
 from magvit_runtime.backends.selection import open_encoder, open_engine
+from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.backends.trt.engines import find_engines, first_mismatch, this_machine
 from magvit_runtime.bundle.manifest import GraphRecord, Precision
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.bundle.stamps import graph_subject
-from magvit_runtime.bundle.tensor_check import check_array
-from magvit_runtime.verification.clips import in_batches
+from magvit_runtime.clips.samples import in_batches
 
 USUAL_BATCHES = (1, 2)
 

@@ -16,6 +16,12 @@ from magvit_runtime.backends.backend import Session
 from magvit_runtime.bundle.manifest import ParityMetrics, ParityStamp, Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import write_stamps
+from magvit_runtime.clips.samples import (
+    CLIP_NAMES,
+    odd_shape,
+    usual_shape,
+    verification_clips,
+)
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.parity import Agreement, ParityAccumulator
 from magvit_runtime.verification.candidates import (
@@ -23,12 +29,6 @@ from magvit_runtime.verification.candidates import (
     Unfit,
     find_candidates,
     run_clips,
-)
-from magvit_runtime.verification.clips import (
-    CLIP_NAMES,
-    odd_shape,
-    usual_shape,
-    verification_clips,
 )
 from magvit_runtime.verification.references import Clips, Reference
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from magvit_runtime.bundle.engine_records import BatchProfile
 from magvit_runtime.errors import BackendError, InputError
-
-Shape = tuple[int, ...]
+from magvit_runtime.types import Shape
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.trt.contexts import ExecutionContexts
+from magvit_runtime.backends.trt.launching import enqueue, set_addresses, set_shapes
 from magvit_runtime.backends.trt.log import take_error
-from magvit_runtime.backends.trt.tensors import EngineTensors, Shape
+from magvit_runtime.backends.trt.tensors import EngineTensors
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import (
@@ -23,14 +24,9 @@ from magvit_runtime.cuda.memory import (
     StagedBuffer,
     tensor_bytes,
 )
-from magvit_runtime.cuda.shaped_run import (
-    LaunchMode,
-    ShapedRun,
-    enqueue,
-    set_addresses,
-    set_shapes,
-)
+from magvit_runtime.cuda.shaped_run import LaunchMode, ShapedRun
 from magvit_runtime.cuda.stage_times import StageClock, StageTimes
+from magvit_runtime.types import Shape
 
 # Sets of input shapes of which a worker keeps the context and graph: two are usual, the full batch
 # and the rest of the last one.

@@ -27,7 +27,6 @@ from magvit_runtime.backends.native.cuda.operators import CudaOperators, load_cu
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
 from magvit_runtime.backends.native.cuda.worker import CudaWorker
 from magvit_runtime.backends.native.program import Program
-from magvit_runtime.backends.trt.tensors import Shape
 from magvit_runtime.cuda.arrays import DeviceArray, view_device_array
 from magvit_runtime.cuda.device import CudaDevice, open_device
 from magvit_runtime.cuda.memory import ResultMemory
@@ -35,6 +34,7 @@ from magvit_runtime.cuda.shaped_run import LaunchMode
 from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.cuda.worker_pool import WorkerPool
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.types import Shape
 
 _LOG = logging.getLogger(__name__)
 

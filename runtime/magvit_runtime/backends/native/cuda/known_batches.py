@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from magvit_runtime.backends.trt.tensors import Shape
+from magvit_runtime.types import Shape
 
 
 class KnownBatches:

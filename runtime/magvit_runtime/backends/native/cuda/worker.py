@@ -16,7 +16,6 @@ from magvit_runtime.backends.native.arena import plan_arena
 from magvit_runtime.backends.native.cuda.launches import LoadedProgram, Places, bind_launches
 from magvit_runtime.backends.native.cuda.operators import CudaMap
 from magvit_runtime.backends.native.cuda.schedule import Schedule, plan_schedule
-from magvit_runtime.backends.trt.tensors import Shape
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
 from magvit_runtime.cuda.memory import (
     DeviceBuffer,
@@ -26,6 +25,7 @@ from magvit_runtime.cuda.memory import (
 )
 from magvit_runtime.cuda.shaped_run import ShapedRun
 from magvit_runtime.cuda.stage_times import StageClock
+from magvit_runtime.types import Shape
 
 # Two are usual: the full batch, and single clips. Each has memory of its own.
 SHAPES_KEPT = 4
