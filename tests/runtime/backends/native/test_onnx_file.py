@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
-from runtime.native.graphs import plain_encoder
+from runtime.backends.native.graphs import plain_encoder
 
 from magvit_runtime import BundleError
 from magvit_runtime.backends.native.onnx_file import read_graph

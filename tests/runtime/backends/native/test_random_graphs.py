@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from runtime.native.graphs import FRAMES, Encoder, encoders
+from runtime.backends.native.graphs import FRAMES, Encoder, encoders
 
 from magvit_runtime import BackendError
 from magvit_runtime.backends.native.session import NativeSession

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto
-from runtime.native.graphs import Encoder, plain_encoder
+from runtime.backends.native.graphs import Encoder, plain_encoder
 
 from magvit_runtime import BackendError
 from magvit_runtime.backends.native.lowering import lower

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from runtime.native.graphs import FRAMES, plain_encoder
+from runtime.backends.native.graphs import FRAMES, plain_encoder
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime.trajectories.reference_renderer import render_slowly
+from runtime.clips.trajectories.reference_renderer import render_slowly
 
 from magvit_runtime.clips.trajectories import RenderStyle, Trajectory, render, render_batches
 from magvit_runtime.errors import InputError
