@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-from magvit_runtime.backends.selection import open_graph
+from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import EXPORT_AGAIN
 from magvit_runtime.errors import BundleError
@@ -83,7 +83,7 @@ class StagedGraph:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "stage.onnx"
             onnx.save(self._model_of(stage), file)
-            session = open_graph(file, precision=self.precision, backend="onnxruntime")
+            session = open_graph(file, precision=self.precision)
         try:
             return [
                 session.run({name: self._typed(name, one[name]) for name in one}, [stage.output])[0]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Session
-from magvit_runtime.backends.selection import Backend, open_encoder
+from magvit_runtime.backends.opening import BackendName, open_role
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.cuda.stage_times import STAGES, StageTimes
@@ -18,7 +18,7 @@ from magvit_runtime.cuda.stage_times import STAGES, StageTimes
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENGINE_BACKENDS: dict[str, Backend] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
+ENGINE_BACKENDS: dict[str, BackendName] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}
 
 Device = Literal["cuda", "cpu"]
 Frames = NDArray[np.uint8]
@@ -75,7 +75,7 @@ def open_way(name: str, precision: Precision, bundle: Bundle, device: Device) ->
 
 def _open_session(name: str, precision: Precision, bundle: Bundle, device: Device) -> Session:
     if name in ENGINE_BACKENDS:
-        return open_encoder(bundle, backend=ENGINE_BACKENDS[name], precision=precision)[1]
+        return open_role(bundle, "encode", backend=ENGINE_BACKENDS[name], precision=precision)[1]
     _, graph = bundle.encoder("fp16" if precision == "fp16" else "fp32")
     path = bundle.verified_graph(graph)
     facts: Any = {"precision": precision, "threads": None, "reason": "gpu-check"}

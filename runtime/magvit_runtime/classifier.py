@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Session
-from magvit_runtime.backends.selection import Backend, open_graph
+from magvit_runtime.backends.onnx_runtime.backend import open_graph
+from magvit_runtime.backends.opening import BackendName, check_options
 from magvit_runtime.backends.tensor_check import check_array, check_result
 from magvit_runtime.bundle.manifest import ClassifierRecord, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.closing import Closing
-from magvit_runtime.errors import BundleError
+from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.types import Classification
 
 
@@ -38,7 +39,7 @@ class Classifier(Closing):
 
     @classmethod
     def open(
-        cls, path: str | Path, *, backend: Backend = "auto", threads: int | None = None
+        cls, path: str | Path, *, backend: BackendName | str = "auto", threads: int | None = None
     ) -> Self:
         """Opens a bundle's classifier, after checking its files against their digests.
 
@@ -54,7 +55,11 @@ class Classifier(Closing):
                 mend=f"magvit train classifier {path} TOKENS.parquet",
             )
         graph = bundle.verified_graph(record.graph)
-        session = open_graph(graph, precision="fp32", backend=backend, threads=threads)
+        check_options(backend, threads)
+        if backend not in ("auto", "onnxruntime"):
+            raise InputError(f"{backend} runs encoders only", mend="leave `backend` out")
+        reason = "only ONNX Runtime runs it" if backend == "auto" else "asked for"
+        session = open_graph(graph, precision="fp32", threads=threads, reason=reason)
         return cls(bundle, record, session)
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Capabilities, DeviceSession, Session
-from magvit_runtime.backends.selection import Backend, open_encoder
+from magvit_runtime.backends.opening import BackendName, open_role
 from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, TensorSpec
 from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle, open_bundle
@@ -43,7 +43,7 @@ class Tokenizer(Closing):
         cls,
         path: str | Path,
         *,
-        backend: Backend = "auto",
+        backend: BackendName | str = "auto",
         precision: Precision | None = None,
         threads: int | None = None,
         batch_size: int = 1,
@@ -73,8 +73,9 @@ class Tokenizer(Closing):
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
         bundle = open_bundle(path)
-        graph, session = open_encoder(
+        graph, session = open_role(
             bundle,
+            "encode",
             backend=backend,
             precision=precision,
             threads=threads,

@@ -22,22 +22,26 @@ from typing import get_args
 import numpy as np
 
 from magvit_runtime import Bundle, MagvitError, Tokenizer, open_bundle
-from magvit_runtime.backends.selection import Backend, find_options
+from magvit_runtime.backends.backend import Unfit
+from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.cli.main import main
-from magvit_runtime.verification.candidates import Unfit, find_candidates
+from magvit_runtime.verification.verifying import in_order
 
 CLIP_SEED = 31
 
 
 def ways_to_run(bundle: Bundle, precision: str | None) -> Iterator[str]:
     """Subject, backend, precision and reason of each, in order."""
-    for option in find_options(bundle, precision=precision):  # type: ignore[arg-type]
+    chosen, _ = bundle.graph("encode", precision)  # type: ignore[arg-type]
+    found = list_candidates(bundle).for_precision(chosen, any_engine=precision is None)
+    for option in found.fit:
         yield f"{option.subject} | {option.backend} | {option.precision} | {option.reason}"
 
 
 def ways_to_verify(bundle: Bundle) -> Iterator[str]:
     """Subject, backend and precision of each, with batches or the reason why not, in order."""
-    for found in find_candidates(bundle):
+    for found in in_order(bundle):
         facts = f"{found.subject} | {found.backend} | {found.precision}"
         if isinstance(found, Unfit):
             yield f"{facts} | unfit: {found.why}"
@@ -87,7 +91,7 @@ def behaviour(path: Path, precisions: tuple[str | None, ...]) -> dict[str, objec
     for precision in precisions:
         found[f"order, {precision or 'any precision'}"] = listed(ways_to_run(bundle, precision))
         found[f"opening, {precision or 'any precision'}"] = {
-            backend: opening(path, backend, precision) for backend in get_args(Backend)
+            backend: opening(path, backend, precision) for backend in get_args(BackendName)
         }
     found["order of verification"] = listed(ways_to_verify(bundle))
     before = times_asked()

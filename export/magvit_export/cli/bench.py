@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from magvit_export.peers import TORCH_PEERS, open_peers
-from magvit_runtime.backends.selection import Backend, find_options
+from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
@@ -30,7 +31,7 @@ def bench(
     bundle: Path | None = None,
     *,
     compare: tuple[Path, Path] | None = None,
-    backend: list[Backend] | None = None,
+    backend: list[BackendName] | None = None,
     precision: Precision | None = None,
     batch_sizes: str = "1",
     threads: int | None = None,
@@ -89,11 +90,9 @@ def bench(
         rounds=_at_least("rounds", rounds, 1),
         workers=_at_least("workers", workers, 0),
     )
-    options = [
-        option
-        for option in find_options(opened, precision=precision, threads=settings.threads)
-        if backend is None or option.backend in backend
-    ]
+    chosen, _ = opened.graph("encode", precision)
+    found = list_candidates(opened).for_precision(chosen, any_engine=precision is None)
+    options = [option for option in found.fit if backend is None or option.backend in backend]
     if not options:
         raise BackendError(f"none of these backends runs {bundle} here", found=backend)
     others = open_peers(opened, opened.encoder(precision)[0], settings.threads, weights)

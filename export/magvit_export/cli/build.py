@@ -30,11 +30,11 @@ def build(
     """
     from magvit_export.engines.build import build_engine
     from magvit_export.engines.planning import plan_build
-    from magvit_runtime.backends.trt.engines import this_machine
     from magvit_runtime.bundle.reading import open_bundle
+    from magvit_runtime.hardware.machine import Machine
 
     opened = open_bundle(bundle)
-    plan = plan_build(opened, options, this_machine())
+    plan = plan_build(opened, options, Machine())
     key = plan.key
     facts = {"plan": str(plan.plan), "key": msgspec.to_builtins(key), "reason": plan.reason}
     text = (

@@ -134,7 +134,7 @@ def verify(
 
 
 def _line(verdict: Verdict) -> str:
-    name = f"{verdict.subject} ({verdict.precision})"
+    name = f"{verdict.subject} ({verdict.precision or 'unknown precision'})"
     if not verdict.runs:
         return f"{name}: can't be compared here: {verdict.why}"
     agreement = verdict.agreement

@@ -1,15 +1,19 @@
-"""What every backend offers: named arrays in, named arrays out."""
+"""What every backend offers: candidates to choose from, and sessions that run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from magvit_runtime.bundle.manifest import GraphRecord, Precision, Role
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.types import Array as Array
 
 if TYPE_CHECKING:
     from magvit_runtime.cuda.arrays import DeviceArray
+    from magvit_runtime.cuda.stage_times import StageTimes
+    from magvit_runtime.hardware.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Session(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it runs on."""
+
+    @property
+    def stage_times(self) -> StageTimes | None:
+        """What runs take on the GPU, once its `seconds` is a list; None on a CPU."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once.
@@ -98,4 +106,98 @@ class DeviceSession(Session, Protocol):
         Raises:
             InputError: The graph doesn't take this shape.
             BackendError: The backend failed, or the session is closed.
+        """
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a session is opened.
+
+    Attributes:
+        reason: Why it was chosen, for the record.
+        threads: CPU threads of one run; None is the backend's own choice.
+        workers: Batches at once on a GPU; None is one. Only a GPU's backends take it.
+    """
+
+    reason: str
+    threads: int | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to run a role of a bundle on this machine.
+
+    Attributes:
+        subject: Name of its parity stamp and of its time in tuning.json.
+        role: What it does.
+        backend: Name of the backend.
+        precision: Precision of the graph.
+        device: "cpu" or "cuda".
+        sha256: Digest of the graph with its weights, or of the plan.
+        graph: Its inputs and outputs.
+        rank: Where nothing was timed, the lowest is taken.
+        reason: Why it would be the one to take.
+        clip_shape: Shape of one item of the first input; a string stands for any size.
+        batches: Numbers of items that it takes at once.
+        usual_batches: Those of them to run where none are asked for.
+        is_engine: Whether it was built for this machine, and so isn't the graph itself.
+        check: Compares its files with their digests, without loading them; raises BundleError.
+        open: Opens it, after that check.
+    """
+
+    subject: str
+    role: Role
+    backend: str
+    precision: Precision
+    device: str
+    sha256: str
+    graph: GraphRecord
+    rank: int
+    reason: str
+    clip_shape: tuple[int | str, ...]
+    batches: range
+    usual_batches: tuple[int, ...]
+    is_engine: bool
+    check: Callable[[], object]
+    open: Callable[[Opening], Session]
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A way that can't be taken here.
+
+    Attributes:
+        subject, role, backend, precision: As of a `Candidate`; a file that can't be read has no
+            precision.
+        why: What speaks against it.
+        fix: The command that mends it; "" where none does.
+        is_engine: As of a `Candidate`.
+    """
+
+    subject: str
+    role: Role
+    backend: str
+    precision: Precision | None
+    why: str
+    fix: str = ""
+    is_engine: bool = False
+
+
+class Backend(Protocol):
+    """A backend, or several of one kind.
+
+    Other packages add theirs by entry points of the group `magvit.backends`.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As `backend=` takes them."""
+
+    def candidates(
+        self, bundle: Bundle, role: Role, machine: Machine
+    ) -> Iterable[Candidate | Unfit]:
+        """Every way to run a role of a bundle here, and those that can't be taken.
+
+        Nothing is loaded. `machine` is asked only for what decides, the driver's tool last.
         """

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
+from magvit_runtime.backends.backend import Candidate
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
-from magvit_runtime.backends.selection import Option, open_encoder
+from magvit_runtime.backends.opening import open_role
 from magvit_runtime.benchmarks.cold_start import Start, measure_cold_start
 from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Encoder, Ids, NotRun, open_option
@@ -35,7 +36,7 @@ Peers = Iterable[Encoder | NotRun]
 
 def run_benchmark(
     bundle: Bundle,
-    options: Sequence[Option],
+    options: Sequence[Candidate],
     settings: Settings,
     batches: Sequence[int],
     *,
@@ -61,7 +62,7 @@ def run_benchmark(
     cold_starts = _cold_starts(bundle, options, settings, not_run)
     rows: list[Row] = []
     with ExitStack() as stack:
-        encoders = _open(bundle, options, peers, max(batches), not_run, stack)
+        encoders = _open(bundle, options, peers, max(batches), settings.threads, not_run, stack)
         classifier = None
         if bundle.manifest.classifier is not None:
             classifier = stack.enter_context(Classifier.open(bundle.path, threads=settings.threads))
@@ -110,7 +111,7 @@ def steps(encoders: int, batches: int, settings: Settings) -> int:
 
 
 def _cold_starts(
-    bundle: Bundle, options: Sequence[Option], settings: Settings, not_run: dict[str, str]
+    bundle: Bundle, options: Sequence[Candidate], settings: Settings, not_run: dict[str, str]
 ) -> dict[str, ColdStart]:
     found: dict[str, ColdStart] = {}
     for option in options:
@@ -130,16 +131,17 @@ def _cold_starts(
 
 def _open(
     bundle: Bundle,
-    options: Sequence[Option],
+    options: Sequence[Candidate],
     peers: Peers,
     largest_batch: int,
+    threads: int | None,
     not_run: dict[str, str],
     stack: ExitStack,
 ) -> list[Encoder]:
     encoders: list[Encoder] = []
     for option in options:
         try:
-            encoders.append(open_option(bundle, option, largest_batch))
+            encoders.append(open_option(bundle, option, largest_batch, threads))
         except BackendError as error:
             not_run[option.subject] = str(error)
             continue
@@ -171,7 +173,7 @@ def _reference(
         if record.name in (_reference_name(bundle), YARDSTICK) and record.precision == precision:
             return ids[record.name]
     try:
-        graph, session = open_encoder(bundle, backend="onnxruntime", precision=precision)
+        graph, session = open_role(bundle, "encode", backend="onnxruntime", precision=precision)
     except BackendError:
         return None
     frames = graph.inputs[0].name

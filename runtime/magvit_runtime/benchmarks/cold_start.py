@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from magvit_runtime.backends.selection import Backend
 from magvit_runtime.benchmarks.results import ColdStart
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.errors import BackendError
@@ -25,7 +24,7 @@ class Start(msgspec.Struct, frozen=True):
     """What to open: as `Tokenizer.open` takes it, and the shape of the clip."""
 
     bundle: str
-    backend: Backend
+    backend: str
     precision: Precision
     threads: int
     clip_shape: tuple[int, ...]

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.backend import Capabilities, Session
-from magvit_runtime.backends.selection import Option
+from magvit_runtime.backends.backend import Candidate, Capabilities, Opening, Session
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.cuda.stage_times import StageTimes
@@ -62,6 +61,11 @@ class TimedSession:
         """See `Session.capabilities`."""
         return self.session.capabilities
 
+    @property
+    def stage_times(self) -> StageTimes | None:
+        """See `Session.stage_times`."""
+        return self.session.stage_times
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once; see `Session.run`."""
         begin = time.perf_counter()
@@ -74,19 +78,22 @@ class TimedSession:
         self.session.close()
 
 
-def open_option(bundle: Bundle, option: Option, largest_batch: int) -> Encoder:
+def open_option(
+    bundle: Bundle, option: Candidate, largest_batch: int, threads: int | None
+) -> Encoder:
     """One of our own encoders, as users call it.
 
     Args:
         bundle: The bundle.
         option: Which of the ways to run it.
         largest_batch: Clips that may run at once.
+        threads: CPU threads of one run; None is the backend's own choice.
 
     Raises:
         BackendError: The backend can't load it.
         BundleError: A file was changed.
     """
-    session = TimedSession(option.open("timed"))
+    session = TimedSession(option.open(Opening("timed", threads)))
     tokenizer = Tokenizer(bundle, option.graph, session, largest_batch)
     ours = session.capabilities
     details = [f"{ours.threads} threads" if ours.threads else "", ours.launches]
@@ -98,7 +105,7 @@ def open_option(bundle: Bundle, option: Option, largest_batch: int) -> Encoder:
         precision=ours.precision,
         settings=", ".join(filter(None, details)),
     )
-    stages: StageTimes | None = getattr(session.session, "stage_times", None)
+    stages = session.stage_times
     if stages is not None:
         stages.seconds = []
     return Encoder(

@@ -11,8 +11,8 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.backend import Session
-from magvit_runtime.backends.selection import Option, find_options
+from magvit_runtime.backends.backend import Candidate, Opening, Session
+from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.benchmarks.statistics import Estimate, median_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
@@ -67,13 +67,15 @@ def tune(
         BundleError: A file was changed.
         BackendError: Nothing runs here.
     """
-    options = find_options(bundle, threads=threads)
+    precision, _ = bundle.graph("encode")
+    found = list_candidates(bundle).for_precision(precision, any_engine=True)
+    options = found.fit
     frames = options[-1].graph.inputs[0]
     batch = frames.shape[0] if isinstance(frames.shape[0], int) else 1
     inputs = [np.repeat(clip[None], batch, axis=0) for clip in clips]
     check_array("the clips", inputs[0], frames)
     with ExitStack() as stack:
-        sessions, refused = _open_all(options, stack)
+        sessions, refused = _open_all(options, threads, stack)
         wrong = _disagreeing(sessions, inputs, frames.name)
         calls = {
             option.subject: _call(session, frames.name)
@@ -114,12 +116,12 @@ def tune(
 
 
 def _open_all(
-    options: Sequence[Option], stack: ExitStack
-) -> tuple[list[tuple[Option, Session]], dict[str, str]]:
+    options: Sequence[Candidate], threads: int | None, stack: ExitStack
+) -> tuple[list[tuple[Candidate, Session]], dict[str, str]]:
     sessions, refused = [], {}
     for option in options:
         try:
-            session = option.open("timed")
+            session = option.open(Opening("timed", threads))
         except BackendError as error:
             refused[option.subject] = str(error)
             continue
@@ -131,7 +133,7 @@ def _open_all(
 
 
 def _disagreeing(
-    sessions: Sequence[tuple[Option, Session]], inputs: Sequence[NDArray[np.uint8]], name: str
+    sessions: Sequence[tuple[Candidate, Session]], inputs: Sequence[NDArray[np.uint8]], name: str
 ) -> dict[str, str]:
     """Options whose latents break the rule of their precision, and by how much."""
     reference = next((s for option, s in sessions if option.backend == "onnxruntime"), None)

@@ -10,6 +10,8 @@ from magvit_runtime.types import Precision as Precision
 
 SCHEMA_VERSION = 1
 
+Role = Literal["encode"]
+
 DType = Literal["uint8", "int32", "int64", "float16", "float32"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=1)]

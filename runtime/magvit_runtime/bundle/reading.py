@@ -12,7 +12,7 @@ import msgspec
 
 from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
-from magvit_runtime.bundle.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
+from magvit_runtime.bundle.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision, Role
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
@@ -56,6 +56,17 @@ class Bundle:
             expected=precision,
             mend=f"magvit export {self.manifest.model} --precision {precision or 'fp32'}",
         )
+
+    def graphs(self, role: Role) -> dict[Precision, GraphRecord]:
+        """The graphs of a role by precision; none where the bundle hasn't the role."""
+        return self.manifest.encoder if role == "encode" else {}
+
+    def graph(
+        self, role: Role, precision: Precision | None = None
+    ) -> tuple[Precision, GraphRecord]:
+        """The graph of a role and precision; None takes the most precise one there is."""
+        assert role == "encode"
+        return self.encoder(precision)
 
     def verified_graph(self, graph: GraphRecord) -> Path:
         """Path of a graph whose file and weights were just checked against their digests.

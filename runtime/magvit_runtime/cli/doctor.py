@@ -10,6 +10,7 @@ import msgspec
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.doctor.diagnosis import EngineHealth, Health, examine, examine_engines
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import installed_versions
 
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "torch")
@@ -21,8 +22,9 @@ def doctor(bundle: Path | None = None) -> Outcome:
     Args:
         bundle: A bundle whose engines are to be examined too.
     """
-    health = examine()
-    engines = [] if bundle is None else examine_engines(open_bundle(bundle))
+    machine = Machine()
+    health = examine(machine)
+    engines = [] if bundle is None else examine_engines(open_bundle(bundle), machine)
     facts = msgspec.to_builtins(health) | {
         "packages": installed_versions(PACKAGES),
         "python": sys.version.split()[0],

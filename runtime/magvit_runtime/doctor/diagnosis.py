@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from magvit_runtime.backends.trt.engines import (
-    Engine,
-    check_plan,
-    find_engines,
-    first_mismatch,
-    rebuild_command,
-    this_machine,
-)
+from magvit_runtime.backends.backend import Candidate, Unfit
+from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.trt.engines import ENGINES_FOLDER
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BackendError, BundleError
 from magvit_runtime.files.digests import file_sha256
@@ -22,10 +17,10 @@ from magvit_runtime.hardware.flavours import (
     INSTALL,
     Flavour,
     import_flavour,
-    installed_flavours,
     rtx_refusal,
 )
-from magvit_runtime.hardware.gpus import Gpu, list_gpus
+from magvit_runtime.hardware.gpus import Gpu
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 
@@ -78,7 +73,7 @@ class EngineHealth:
         plan: The plan file.
         runs: Whether nothing speaks against it.
         problem: The first mismatch, by name; "" where there is none.
-        mend: The command that builds it anew.
+        mend: What mends that; "" where there is nothing to mend.
     """
 
     plan: str
@@ -87,14 +82,13 @@ class EngineHealth:
     mend: str
 
 
-def examine() -> Health:
-    """Examines this machine."""
-    gpus = list_gpus()
-    refusals = {gpu.sm: rtx_refusal(gpu.sm) for gpu in gpus}
+def examine(machine: Machine) -> Health:
+    """Examines a machine."""
+    refusals = {gpu.sm: rtx_refusal(gpu.sm) for gpu in machine.gpus}
     operators = operators_library()
     return Health(
-        gpus=gpus,
-        flavours=_flavour_states(),
+        gpus=machine.gpus,
+        flavours=_flavour_states(machine),
         rtx_refusals={sm: refusal for sm, refusal in refusals.items() if refusal},
         onnxruntime_providers=_onnxruntime_providers(),
         plugin_library=_examine_plugins(),
@@ -104,16 +98,22 @@ def examine() -> Health:
     )
 
 
-def examine_engines(bundle: Bundle) -> list[EngineHealth]:
-    """Examines every engine of a bundle, its plan's bytes included."""
-    machine = this_machine()
-    found = []
-    for engine in find_engines(bundle):
-        problem = _plan_problem(engine)
-        if not problem and (mismatch := first_mismatch(engine, bundle, machine)):
-            problem = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"
-        found.append(EngineHealth(str(engine.plan), not problem, problem, rebuild_command(engine)))
-    return found
+def examine_engines(bundle: Bundle, machine: Machine) -> list[EngineHealth]:
+    """Examines every engine of a bundle, the bytes of those that fit the machine included."""
+    engines = list_candidates(bundle, machine=machine).engines
+    return [_examine_engine(bundle, engine) for engine in engines]
+
+
+def _examine_engine(bundle: Bundle, engine: Candidate | Unfit) -> EngineHealth:
+    plan = str(bundle.path / ENGINES_FOLDER / engine.subject)
+    if isinstance(engine, Unfit):
+        return EngineHealth(plan, runs=False, problem=engine.why, mend=engine.fix)
+    try:
+        engine.check()
+    except BundleError as error:
+        problem = error.what + (f": found {error.found}" if error.found else "")
+        return EngineHealth(plan, runs=False, problem=problem, mend=error.mend or "")
+    return EngineHealth(plan, runs=True, problem="", mend="")
 
 
 def cuda_targets(library: Path) -> tuple[str, ...]:
@@ -125,11 +125,10 @@ def cuda_targets(library: Path) -> tuple[str, ...]:
     return tuple(sorted({name.decode() for name in names}, key=lambda name: (len(name), name)))
 
 
-def _flavour_states() -> dict[Flavour, str]:
-    installed = installed_flavours()
+def _flavour_states(machine: Machine) -> dict[Flavour, str]:
     states: dict[Flavour, str] = {}
     for flavour in INSTALL:
-        if flavour not in installed:
+        if flavour not in machine.flavours:
             states[flavour] = f"not installed ({INSTALL[flavour]})"
             continue
         try:
@@ -170,11 +169,3 @@ def _examine_plugins() -> PluginLibrary | None:
     if path is None:
         return None
     return PluginLibrary(str(path), file_sha256(path), cuda_targets(path))
-
-
-def _plan_problem(engine: Engine) -> str:
-    try:
-        check_plan(engine)
-    except BundleError as error:
-        return error.what + (f": found {error.found}" if error.found else "")
-    return ""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.parity import MARGIN, RMS_LIMITS, Agreement
@@ -37,6 +38,7 @@ class _Compared:
     """A verdict that has figures."""
 
     verdict: Verdict
+    precision: Precision
     agreement: Agreement
 
 
@@ -52,9 +54,9 @@ def verification_report(
             any the report has no part about them.
     """
     compared = [
-        _Compared(verdict, verdict.agreement)
+        _Compared(verdict, verdict.precision, verdict.agreement)
         for verdict in result.verdicts
-        if verdict.agreement is not None
+        if verdict.agreement is not None and verdict.precision is not None
     ]
     sections = [_summary(result.verdicts)]
     if compared:
@@ -108,7 +110,7 @@ def _summary(verdicts: Iterable[Verdict]) -> Section:
 
 
 def _row(verdict: Verdict, columns: int) -> list[Cell]:
-    row = [Cell(verdict.subject), Cell(verdict.precision)]
+    row = [Cell(verdict.subject), Cell(verdict.precision or "unknown")]
     if not verdict.runs:
         row.append(Cell(f"not compared: {verdict.why}", "quiet"))
     elif verdict.passed:
@@ -116,9 +118,9 @@ def _row(verdict: Verdict, columns: int) -> list[Cell]:
     else:
         row.append(Cell(f"failed: {verdict.why}" if verdict.why else "disagrees", "bad"))
     agreement, record = verdict.agreement, verdict.record
-    limit = RMS_LIMITS[verdict.precision]
-    if agreement is None or record is None:
+    if agreement is None or record is None or verdict.precision is None:
         return row + [Cell("", number=True)] * (columns - len(row))
+    limit = RMS_LIMITS[verdict.precision]
     return [
         *row,
         Cell(f"{agreement.rms:.1e}", "plain" if agreement.rms <= limit else "bad", number=True),
@@ -145,7 +147,7 @@ def _limits(compared: Sequence[_Compared]) -> Section:
         [one.verdict.subject for one in drawn],
         [one.agreement.rms for one in drawn],
         [None if interval is None else interval.rms for interval in intervals],
-        [RMS_LIMITS[one.verdict.precision] for one in drawn],
+        [RMS_LIMITS[one.precision] for one in drawn],
         value_name="rms(e)/σ, with its 95 % interval over clips",
         limit_name="limit of the precision",
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.selection import open_encoder
+from magvit_runtime.backends.opening import open_role
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.verification.candidates import run_clips
+from magvit_runtime.verification.running import run_clips
 
 Clips = tuple[tuple[str, ...], NDArray[np.uint8]]
 
@@ -47,7 +47,9 @@ def graph_reference(bundle: Bundle, name: str, *, subject: str | None = None) ->
         BackendError: ONNX Runtime isn't installed, or can't load the graph.
         BundleError: A file was changed.
     """
-    graph, session = open_encoder(bundle, backend="onnxruntime", precision=bundle.encoder()[0])
+    graph, session = open_role(
+        bundle, "encode", backend="onnxruntime", precision=bundle.encoder()[0]
+    )
     batch = graph.inputs[0].shape[0]
 
     def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:

@@ -12,7 +12,8 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.backend import Session
+from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
+from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.bundle.manifest import ParityMetrics, ParityStamp, Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import write_stamps
@@ -24,13 +25,8 @@ from magvit_runtime.clips.samples import (
 )
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.parity import Agreement, ParityAccumulator
-from magvit_runtime.verification.candidates import (
-    Candidate,
-    Unfit,
-    find_candidates,
-    run_clips,
-)
 from magvit_runtime.verification.references import Clips, Reference
+from magvit_runtime.verification.running import run_clips
 
 ClipSource = Callable[[tuple[int, ...]], Iterator[Clips]]
 
@@ -42,7 +38,7 @@ class Verdict:
     Attributes:
         subject: "onnxruntime fp16", or the plan's file name.
         backend: What ran it.
-        precision: Its precision.
+        precision: Its precision; None for an engine whose sidecar can't be read.
         runs: Whether it can be compared here.
         passed: Whether it ran and agrees.
         why: Why it can't be compared here, or what failed; "" otherwise.
@@ -52,7 +48,7 @@ class Verdict:
 
     subject: str
     backend: str
-    precision: Precision
+    precision: Precision | None
     runs: bool
     passed: bool
     why: str = ""
@@ -133,7 +129,7 @@ def verify_bundle(
     comparison = _Comparison(reference, extra, batch_sizes, advance)
     verdicts = [
         _judge(comparison, found)
-        for found in find_candidates(bundle)
+        for found in in_order(bundle)
         if found.subject != reference.subject
     ]
     ran = [verdict for verdict in verdicts if verdict.runs]
@@ -147,6 +143,15 @@ def verify_bundle(
     return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
 
 
+def in_order(bundle: Bundle) -> list[Candidate | Unfit]:
+    """Graphs, precision by precision; then engines by name, those that can't run here too."""
+    found = list_candidates(bundle)
+    precisions = list(bundle.graphs("encode"))
+    graphs = [one for one in found.fit if not one.is_engine]
+    graphs.sort(key=lambda one: precisions.index(one.precision))
+    return [*graphs, *found.engines]
+
+
 def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     facts = (candidate.subject, candidate.backend, candidate.precision)
     if isinstance(candidate, Unfit):
@@ -156,7 +161,7 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
         why = f"the reference has no clips of {list(candidate.clip_shape)}"
         return Verdict(*facts, runs=False, passed=False, why=why)
     try:
-        session = candidate.open()
+        session = candidate.open(Opening("verified"))
     except BackendError as error:
         return Verdict(*facts, runs=False, passed=False, why=str(error))
     sizes = _batch_sizes(comparison, candidate)

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from magvit_runtime import BackendError, BundleError, Tokenizer, bits_to_ids, open_bundle
-from magvit_runtime.backends.backend import Capabilities
-from magvit_runtime.backends.trt.engines import Engine, Mismatch
-from magvit_runtime.bundle.engine_records import (
-    ENGINE_SCHEMA_VERSION,
-    BatchProfile,
-    EngineKey,
-    EngineRecord,
-)
-from magvit_runtime.bundle.manifest import FileRecord
-from magvit_runtime.bundle.reading import Bundle, graph_sha256
+from magvit_runtime.backends.backend import Candidate, Capabilities, Unfit
+from magvit_runtime.backends.candidates import Candidates, list_candidates
+from magvit_runtime.bundle.manifest import Role
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.clips.samples import CLIP_NAMES
 from magvit_runtime.verification.references import Reference
 from magvit_runtime.verification.verifying import verify_bundle
@@ -64,51 +56,54 @@ class StandInSession:
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    """A bundle with an engine of its float32 graph, for batches of 2 to 4."""
-    # The graph itself is no stand-in and has no stand-in's latents.
-    monkeypatch.setattr("magvit_runtime.verification.candidates.GRAPH_BACKENDS", ("onnxruntime",))
-    path = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    opened = open_bundle(path)
-    (path / "engines").mkdir()
-    plan = path / "engines" / SUBJECT
-    plan.write_bytes(b"plan")
-    key = EngineKey(
-        flavour="tensorrt",
-        version="1",
-        cuda="13",
-        sms=("8.9",),
-        gpu=None,
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    return open_bundle(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def engine_of(bundle: Bundle, session: StandInSession, plan: bytes = b"plan") -> Candidate:
+    """An engine that takes batches of 2 to 4."""
+    _, graph = bundle.graph("encode", "fp32")
+    return Candidate(
+        subject=SUBJECT,
+        role="encode",
+        backend="tensorrt",
         precision="fp32",
-        profile=BatchProfile(2, 2, 4, CLIP),
-        onnx_sha256=graph_sha256(opened, opened.manifest.encoder["fp32"]),
-        plugin_sha256="",
-        options={},
+        device="cuda",
+        sha256=hashlib.sha256(plan).hexdigest(),
+        graph=graph,
+        rank=0,
+        reason="a stand-in",
+        clip_shape=CLIP,
+        batches=range(2, 5),
+        usual_batches=(2, 4),
+        is_engine=True,
+        check=lambda: None,
+        open=lambda _: session,
     )
-    digest = hashlib.sha256(b"plan").hexdigest()
-    record = EngineRecord(
-        ENGINE_SCHEMA_VERSION, key, FileRecord(4, digest), (), {}, 1.0, "here", "today"
-    )
-    plan.with_suffix(".json").write_bytes(msgspec.json.encode(record))
-    return opened
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> StandInSession:
-    """What every engine opens as, on a machine that fits it."""
+def session(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> StandInSession:
+    """What the only engine opens as.
+
+    The graph in ONNX Runtime is there too. It is no stand-in, and has no stand-in's latents.
+    """
     session = StandInSession(largest=4)
-
-    def open_engine(engine: Engine, reason: str, *, workers: int | None = None) -> Any:
-        assert engine.plan.name == SUBJECT
-        assert reason
-        assert workers is None
-        return session
-
-    for module in ("verification_candidates", "engines.finding"):
-        monkeypatch.setattr(f"magvit_runtime.{module}.first_mismatch", lambda *_: None)
-    for module in ("verification_candidates", "sessions.selection"):
-        monkeypatch.setattr(f"magvit_runtime.{module}.open_engine", open_engine)
+    show(monkeypatch, fit=(engine_of(bundle, session),))
     return session
+
+
+def show(
+    monkeypatch: pytest.MonkeyPatch, fit: tuple[Candidate, ...] = (), unfit: tuple[Unfit, ...] = ()
+) -> None:
+    """Lets openings and verification see these, and the graph in ONNX Runtime."""
+
+    def listed(bundle: Bundle, role: Role = "encode") -> Candidates:
+        graphs = list_candidates(bundle, role).of("onnxruntime").fit
+        return Candidates((*fit, *graphs), unfit)
+
+    for module in ("verification.verifying", "backends.opening"):
+        monkeypatch.setattr(f"magvit_runtime.{module}.list_candidates", listed)
 
 
 REFERENCE = Reference("a stand-in", stand_in_latents, {"stand-in": "1"}, "onnxruntime fp32")
@@ -155,10 +150,9 @@ def test_an_engine_that_fails_in_a_run_fails(bundle: Bundle, session: StandInSes
 def test_an_engine_of_another_machine_is_no_failure_and_no_proof(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mismatch = Mismatch("GPU", "NVIDIA L4", "none")
-    monkeypatch.setattr(
-        "magvit_runtime.verification.candidates.first_mismatch", lambda *_: mismatch
-    )
+    why = "GPU: built for NVIDIA L4, here none"
+    unfit = Unfit(SUBJECT, "encode", "tensorrt", "fp32", why, "magvit build", is_engine=True)
+    show(monkeypatch, unfit=(unfit,))
     result = verify_bundle(bundle, REFERENCE)
     (verdict,) = (verdict for verdict in result.verdicts if verdict.subject == SUBJECT)
     assert (verdict.runs, verdict.why) == (False, "GPU: built for NVIDIA L4, here none")
@@ -166,16 +160,14 @@ def test_an_engine_of_another_machine_is_no_failure_and_no_proof(
     assert open_bundle(bundle.path).manifest.parity == {}
 
 
-@pytest.mark.usefixtures("session")
-def test_parity_required_of_an_engine_is_that_of_its_plan(bundle: Bundle) -> None:
+def test_parity_required_of_an_engine_is_that_of_its_plan(
+    bundle: Bundle, session: StandInSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(BundleError, match=r"engine\.plan of .* has no parity stamp"):
         Tokenizer.open(bundle.path, require_parity=True)
     verify_bundle(bundle, REFERENCE)
     with Tokenizer.open(bundle.path, require_parity=True) as tokenizer:
         assert tokenizer.capabilities.backend == "tensorrt"
-    sidecar = bundle.path / "engines" / "engine.json"
-    record = json.loads(sidecar.read_text())
-    record["plan"]["sha256"] = "0" * 64
-    sidecar.write_text(json.dumps(record))
+    show(monkeypatch, fit=(engine_of(bundle, session, b"another plan"),))
     with pytest.raises(BundleError, match="has changed since its parity stamp"):
         Tokenizer.open(bundle.path, require_parity=True)

@@ -44,6 +44,10 @@ class OnnxRuntimeSession(Closing):
             reason=reason,
         )
 
+    @property
+    def stage_times(self) -> None:
+        """Not measured: its GPU runs go through its own provider."""
+
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once; see `Session.run`."""
         if self._session is None:

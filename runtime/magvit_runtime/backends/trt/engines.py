@@ -12,6 +12,7 @@ from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.hardware.machine import Machine
+from magvit_runtime.types import Flavour
 
 ENGINES_FOLDER = "engines"
 
@@ -44,16 +45,29 @@ class Mismatch:
     here: str
 
 
-def this_machine() -> Machine:
-    """This machine, of which nothing has been asked yet."""
-    return Machine()
+@dataclass(frozen=True)
+class UnreadableEngine:
+    """An engine whose sidecar can't be read, so that nobody knows whether it fits.
+
+    Attributes:
+        plan: The plan file.
+        why: What is wrong with the sidecar, and how to mend it.
+    """
+
+    plan: Path
+    why: str
+
+    @property
+    def flavour(self) -> Flavour:
+        """The flavour, as far as the file's name tells."""
+        return "tensorrt-rtx" if self.plan.name.startswith("tensorrt-rtx") else "tensorrt"
 
 
-def find_engines(bundle: Bundle) -> Iterator[Engine]:
-    """Engines of a bundle that have a readable sidecar, by name.
+def find_engines(bundle: Bundle) -> Iterator[Engine | UnreadableEngine]:
+    """Engines of a bundle, by name.
 
     Raises:
-        BundleError: A sidecar is malformed, or a link leads out of the bundle.
+        BundleError: Their folder is a link to outside the bundle.
     """
     folder = bundle.path / ENGINES_FOLDER
     if not folder.is_dir():
@@ -65,7 +79,11 @@ def find_engines(bundle: Bundle) -> Iterator[Engine]:
             mend="remove it and build again",
         )
     for sidecar in sorted(folder.glob("*.json")):
-        yield Engine(sidecar.with_suffix(".plan"), read_sidecar(sidecar))
+        plan = sidecar.with_suffix(".plan")
+        try:
+            yield Engine(plan, read_sidecar(sidecar))
+        except BundleError as error:
+            yield UnreadableEngine(plan, str(error))
 
 
 def read_sidecar(path: Path) -> EngineRecord:

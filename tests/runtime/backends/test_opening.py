@@ -10,7 +10,10 @@ import onnxruntime
 import pytest
 
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
-from magvit_runtime.backends.selection import find_options, open_graph
+from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.onnx_runtime.backend import open_graph
+from magvit_runtime.hardware.gpus import Gpu
+from magvit_runtime.hardware.machine import Machine
 
 
 @pytest.fixture
@@ -50,9 +53,12 @@ def test_where_the_native_backend_cant_onnxruntime_does(
 def test_on_a_gpu_onnxruntime_comes_first(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("magvit_runtime.backends.selection.onnxruntime_has_gpu", lambda: True)
-    first, second = find_options(open_bundle(tiny_bundle))
-    assert (first.subject, second.subject) == ("onnxruntime fp32", "native fp32")
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    machine = Machine()
+    machine.gpus = (Gpu("NVIDIA L4", "8.9", "580", 23034, 22000, "GPU-1"),)
+    first, *_, last = list_candidates(open_bundle(tiny_bundle), machine=machine).fit
+    assert (first.subject, last.subject) == ("onnxruntime fp32", "native fp32")
     assert first.reason.endswith("ONNX Runtime can use the GPU")
 
 
@@ -66,18 +72,18 @@ def test_a_session_gives_the_outputs_that_were_asked_for_in_order(graph: Path) -
     session.close()
 
 
-def test_an_unknown_backend_lists_those_there_are(graph: Path) -> None:
+def test_an_unknown_backend_lists_those_there_are(tiny_bundle: Path) -> None:
     with pytest.raises(InputError) as error:
-        open_graph(graph, precision="fp32", backend="abacus")
+        Tokenizer.open(tiny_bundle, backend="abacus")
     assert str(error.value).startswith(
         "no backend is named 'abacus': expected auto, native, native-cuda"
     )
 
 
 @pytest.mark.parametrize("threads", [0, -2])
-def test_threads_must_be_positive(graph: Path, threads: int) -> None:
+def test_threads_must_be_positive(tiny_bundle: Path, threads: int) -> None:
     with pytest.raises(InputError) as error:
-        open_graph(graph, precision="fp32", threads=threads)
+        Tokenizer.open(tiny_bundle, threads=threads)
     assert str(error.value) == f"`threads` must be positive: found {threads}"
 
 
@@ -85,12 +91,12 @@ def test_a_graph_that_cant_be_loaded(tmp_path: Path) -> None:
     graph = tmp_path / "junk.onnx"
     graph.write_bytes(b"junk")
     with pytest.raises(BackendError) as error:
-        open_graph(graph, precision="fp32", backend="onnxruntime")
+        open_graph(graph, precision="fp32")
     assert str(error.value).startswith(f"ONNX Runtime can't load {graph}: found ")
     assert "\n" not in str(error.value)
 
 
 def test_a_failing_run_is_a_backend_error(graph: Path) -> None:
-    session = open_graph(graph, precision="fp32", backend="onnxruntime")
+    session = open_graph(graph, precision="fp32")
     with pytest.raises(BackendError, match="ONNX Runtime failed: found "):
         session.run({"frames": np.zeros((1, 1, 8, 8, 3), np.float32)}, ["ids"])

@@ -1,0 +1,83 @@
+"""The native backend on its two devices: encoders only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
+from magvit_runtime.backends.graph_candidates import graph_candidates
+from magvit_runtime.backends.workers import refuse_workers
+from magvit_runtime.bundle.manifest import Precision, Role
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.hardware.machine import Machine
+from magvit_runtime.hardware.packages import is_installed
+from magvit_runtime.native_libraries.lookup import cuda_library
+
+_CUDA_RANK, _CPU_RANK = 30, 40
+_NO_CPU_PRECISION = "the native backend computes in float32 on a CPU"
+
+
+class NativeBackend:
+    """Encoders on the CPU in float32, and on an NVIDIA GPU with cuDNN's convs."""
+
+    names = ("native", "native-cuda")
+
+    def candidates(
+        self, bundle: Bundle, role: Role, machine: Machine
+    ) -> Iterator[Candidate | Unfit]:
+        """See `Backend.candidates`."""
+        yield from graph_candidates(
+            bundle,
+            role,
+            "native",
+            device="cpu",
+            rank=_CPU_RANK,
+            reason="on a CPU the native backend is the fastest",
+            why_not=lambda precision: "" if precision == "fp32" else _NO_CPU_PRECISION,
+            open_graph=partial(_open, device="cpu"),
+        )
+        yield from graph_candidates(
+            bundle,
+            role,
+            "native-cuda",
+            device="cuda",
+            rank=_CUDA_RANK,
+            reason="the native backend can use the GPU",
+            why_not=partial(why_no_cuda, machine),
+            open_graph=partial(_open, device="cuda"),
+        )
+
+
+def why_no_cuda(machine: Machine, precision: Precision) -> str:
+    """Why the native backend doesn't run a precision on a GPU here; "" where it may."""
+    if precision == "bf16":
+        return "the native backend doesn't compute in bfloat16"
+    # The driver's tool is asked last: it is a process.
+    if missing := [name for name in ("cuda", "cudnn") if not is_installed(name)]:
+        return f"not installed: {', '.join(missing)} (pip install 'magvit-runtime[native-cuda]')"
+    if cuda_library() is None:
+        return "libmagvit_cuda.so wasn't built (docs/gpu.md)"
+    return "" if machine.gpus else "there is no NVIDIA GPU here"
+
+
+def _open(
+    graph: Path, precision: Precision, opening: Opening, *, device: Literal["cpu", "cuda"]
+) -> Session:
+    from magvit_runtime.backends.native.session import NativeSession
+
+    if device == "cpu":
+        refuse_workers("native", opening)
+    return NativeSession(
+        graph,
+        precision=precision,
+        threads=opening.threads,
+        reason=opening.reason,
+        device=device,
+        workers=1 if opening.workers is None else opening.workers,
+    )
+
+
+BACKEND = NativeBackend()

@@ -1,0 +1,77 @@
+"""ONNX Runtime as a backend: any role, any precision, on a GPU where its build can use one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
+from magvit_runtime.backends.graph_candidates import graph_candidates
+from magvit_runtime.backends.workers import refuse_workers
+from magvit_runtime.bundle.manifest import Precision, Role
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.hardware.machine import Machine
+from magvit_runtime.hardware.packages import is_installed, missing_package
+
+_RANK_ON_GPU, _RANK = 20, 50
+
+
+class OnnxRuntimeBackend:
+    """Runs graphs in ONNX Runtime."""
+
+    names = ("onnxruntime",)
+
+    def candidates(
+        self, bundle: Bundle, role: Role, machine: Machine
+    ) -> Iterable[Candidate | Unfit]:
+        """See `Backend.candidates`. Where it isn't installed, opening says how to install it."""
+        on_gpu = _is_built_for_gpus() and bool(machine.gpus)
+        return graph_candidates(
+            bundle,
+            role,
+            *self.names,
+            device="cuda" if on_gpu else "cpu",
+            rank=_RANK_ON_GPU if on_gpu else _RANK,
+            reason="ONNX Runtime can use the GPU" if on_gpu else "",
+            # It says for itself what it can't run, when it opens a graph.
+            why_not=lambda _: "",
+            open_graph=_open,
+        )
+
+
+def _is_built_for_gpus() -> bool:
+    if not is_installed("onnxruntime"):
+        return False
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _open(graph: Path, precision: Precision, opening: Opening) -> Session:
+    refuse_workers("onnxruntime", opening)
+    return open_graph(graph, precision=precision, threads=opening.threads, reason=opening.reason)
+
+
+def open_graph(
+    graph: Path, *, precision: str, threads: int | None = None, reason: str = "asked for"
+) -> Session:
+    """Opens any ONNX file in ONNX Runtime.
+
+    Args:
+        graph: The file, whose digest was checked.
+        precision: Its precision, for the record.
+        threads: CPU threads of one run; None is the library's own choice.
+        reason: Why, for the record.
+
+    Raises:
+        MissingPackageError: ONNX Runtime isn't installed.
+        BackendError: It can't load the graph.
+    """
+    if not is_installed("onnxruntime"):
+        raise missing_package("onnxruntime", "this graph")
+    from magvit_runtime.backends.onnx_runtime.session import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(graph, precision=precision, threads=threads, reason=reason)
+
+
+BACKEND = OnnxRuntimeBackend()

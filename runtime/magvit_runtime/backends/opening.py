@@ -1,0 +1,134 @@
+"""Opens a role of a bundle in the best backend there is for it, and says which and why."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+from magvit_runtime.backends.backend import Candidate, Opening, Session
+from magvit_runtime.backends.candidates import (
+    Candidates,
+    backend_names,
+    fastest_first,
+    list_candidates,
+)
+from magvit_runtime.bundle.manifest import GraphRecord, Precision, Role
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.bundle.stamps import check_stamp
+from magvit_runtime.errors import BackendError, InputError
+
+# Ours, for editors and commands; other packages' are taken by their names too.
+BackendName = Literal["auto", "native", "native-cuda", "onnxruntime", "tensorrt", "tensorrt-rtx"]
+
+logger = logging.getLogger(__name__)
+
+
+def open_role(
+    bundle: Bundle,
+    role: Role,
+    *,
+    backend: BackendName | str = "auto",
+    precision: Precision | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+    require_parity: bool = False,
+) -> tuple[GraphRecord, Session]:
+    """Opens a role of a bundle.
+
+    "auto" takes the fastest candidate that `magvit tune` timed on this machine, else the first of
+    `list_candidates` that can be opened; the session's `capabilities.reason` says why.
+
+    Args:
+        bundle: The bundle.
+        role: What is to be run.
+        backend: Which backend.
+        precision: Which graph. None takes any engine, or else the most precise graph.
+        threads: CPU threads of one run; None is the backend's own choice.
+        workers: Batches at once on a GPU; None is one. Only a GPU's backends take it.
+        require_parity: Refuse what has no valid parity stamp; nothing else is chosen instead.
+
+    Returns:
+        The graph, for its inputs and outputs, and the session.
+
+    Raises:
+        InputError: No backend has this name, `threads` or `workers` isn't positive, or the backend
+            chosen has no workers.
+        BundleError: The bundle has no such graph, a file was changed, or a stamp is missing.
+        BackendError: The backend isn't installed, has no engine here, or can't load it.
+    """
+    check_options(backend, threads, workers)
+    chosen, _ = bundle.graph(role, precision)
+    found = list_candidates(bundle, role).for_precision(chosen, any_engine=precision is None)
+    opening = Opening("asked for", threads, workers)
+    if backend == "auto":
+        candidates = fastest_first(bundle, _with_reasons(found))
+        return _open_first(bundle, candidates, opening, require_parity)
+    asked_for = next(iter(found.of(backend).fit), None)
+    if asked_for is None:
+        raise _cannot(bundle, backend, chosen, found.of(backend))
+    if require_parity:
+        check_stamp(bundle, asked_for.subject, asked_for.sha256)
+    return asked_for.graph, asked_for.open(opening)
+
+
+def check_options(backend: str, threads: int | None, workers: int | None = None) -> None:
+    """Refuses options that no backend takes.
+
+    Raises:
+        InputError: No backend has this name, or a number isn't positive.
+    """
+    names = backend_names()
+    if backend != "auto" and backend not in names:
+        raise InputError(
+            f"no backend is named {backend!r}", expected=", ".join(("auto", *sorted(names)))
+        )
+    for name, value in (("threads", threads), ("workers", workers)):
+        if value is not None and value < 1:
+            raise InputError(f"`{name}` must be positive", found=value)
+
+
+def _with_reasons(found: Candidates) -> tuple[Candidate, ...]:
+    """Candidates that also say why no engine was taken, where none could be."""
+    why, first = found.why_no_engine, next(iter(found.fit), None)
+    if not why:
+        return found.fit
+    return tuple(
+        replace(one, reason=f"{why}, and {one.reason}" if one is first and one.reason else why)
+        for one in found.fit
+    )
+
+
+def _open_first(
+    bundle: Bundle, candidates: Sequence[Candidate], opening: Opening, require_parity: bool
+) -> tuple[GraphRecord, Session]:
+    """The first candidate that can be opened; a stamp is asked of each that is tried."""
+    failures: list[str] = []
+    for candidate in candidates:
+        if require_parity:
+            check_stamp(bundle, candidate.subject, candidate.sha256)
+        reason = "; ".join([*failures, candidate.reason])
+        try:
+            return candidate.graph, candidate.open(replace(opening, reason=reason))
+        except BackendError as error:
+            if candidate is candidates[-1]:
+                raise
+            failures.append(f"{candidate.subject} can't be opened: {error}")
+            logger.warning("%s; another backend is used instead", failures[-1])
+    raise BackendError(f"no installed backend runs {bundle.path}", mend="magvit doctor")
+
+
+def _cannot(bundle: Bundle, backend: str, precision: Precision, found: Candidates) -> BackendError:
+    unfit = next(iter(found.unfit), None)
+    if backend in ("tensorrt", "tensorrt-rtx"):
+        return BackendError(
+            f"{bundle.path} has no engine that {backend} can run here",
+            found=found.why_no_engine,
+            mend=f"magvit build {bundle.path} --flavour {backend}",
+        )
+    return BackendError(
+        f"{backend} can't run the {precision} graph of {bundle.path} here",
+        found=unfit.why if unfit else "it doesn't run such graphs",
+        mend="use another precision or backend",
+    )

@@ -1,0 +1,79 @@
+"""TensorRT and TensorRT-RTX as backends: a bundle's engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
+from magvit_runtime.backends.trt.engines import (
+    Engine,
+    UnreadableEngine,
+    check_plan,
+    find_engines,
+    first_mismatch,
+    rebuild_command,
+)
+from magvit_runtime.bundle.manifest import Role
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.hardware.machine import Machine
+
+# An engine that was tuned for one GPU is faster than one that was built for many.
+_TUNED_RANK, _PORTABLE_RANK = 0, 10
+
+
+class TensorRtBackend:
+    """Engines of both flavours."""
+
+    names = ("tensorrt", "tensorrt-rtx")
+
+    def candidates(
+        self, bundle: Bundle, role: Role, machine: Machine
+    ) -> Iterator[Candidate | Unfit]:
+        """See `Backend.candidates`."""
+        for engine in find_engines(bundle):
+            if isinstance(engine, UnreadableEngine):
+                flavour = engine.flavour
+                yield Unfit(engine.plan.name, role, flavour, None, engine.why, is_engine=True)
+            else:
+                yield _candidate(engine, bundle, role, machine)
+
+
+def _candidate(engine: Engine, bundle: Bundle, role: Role, machine: Machine) -> Candidate | Unfit:
+    key = engine.record.key
+    name, profile = engine.plan.name, key.profile
+    if mismatch := first_mismatch(engine, bundle, machine):
+        why = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"
+        fix = rebuild_command(engine)
+        return Unfit(name, role, key.flavour, key.precision, why, fix, is_engine=True)
+    return Candidate(
+        subject=name,
+        role=role,
+        backend=key.flavour,
+        precision=key.precision,
+        device="cuda",
+        sha256=engine.record.plan.sha256,
+        graph=bundle.graphs(role)[key.precision],
+        rank=_PORTABLE_RANK if key.gpu is None else _TUNED_RANK,
+        reason=f"{name} was built for this machine",
+        clip_shape=profile.clip,
+        batches=range(profile.minimum, profile.maximum + 1),
+        usual_batches=tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),
+        is_engine=True,
+        check=partial(check_plan, engine),
+        open=partial(_open, engine),
+    )
+
+
+def _open(engine: Engine, opening: Opening) -> Session:
+    from magvit_runtime.backends.trt.session import TensorRtSession
+
+    return TensorRtSession(
+        engine,
+        precision=engine.record.key.precision,
+        workers=1 if opening.workers is None else opening.workers,
+        reason=opening.reason,
+    )
+
+
+BACKEND = TensorRtBackend()
