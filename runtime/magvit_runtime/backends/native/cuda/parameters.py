@@ -13,9 +13,7 @@ from magvit_runtime.backends.native.cuda.operators import channel_pitch
 from magvit_runtime.backends.native.program import Conv, Program
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
-from magvit_runtime.native_libraries.operators import GroupNormOptions
-
-_ACTIVATIONS = {"none": 0, "silu": 1}
+from magvit_runtime.native_libraries.operators import ACTIVATIONS, GroupNormOptions
 
 Kind = Literal["weight", "bias", "norm weight", "norm bias"]
 
@@ -65,7 +63,7 @@ class CudaParameters:
             epsilon=normalization.epsilon,
             weight=self.address("norm weight", conv),
             bias=self.address("norm bias", conv),
-            activation=_ACTIVATIONS[normalization.activation],
+            activation=ACTIVATIONS[normalization.activation],
         )
 
     def close(self) -> None:
