@@ -11,6 +11,7 @@ from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, ConvPrecisi
 from magvit_runtime.native.cuda_operators import Addends, CudaMap, CudaOperators, MapStructure
 from magvit_runtime.native.cuda_parameters import CudaParameters
 from magvit_runtime.native.cuda_schedule import (
+    ARRIVALS,
     Added,
     Apply,
     Convolution,
@@ -128,6 +129,7 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
                 _at(total, places),
                 parameters.normalization(reader),
                 buffers[moments],
+                buffers[ARRIVALS],
                 stream,
             )
         case Apply(features, added, sum_type, reader, moments, output):
