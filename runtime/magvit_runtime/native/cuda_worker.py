@@ -107,7 +107,7 @@ class _Shape:
             self.frames = staged(shape, _BYTES)
             self.ids = staged(outputs["ids"], _IDS)
             self.latents = staged(outputs["latents"], _LATENTS)
-            # The zeros of borders, where no step writes, and of the statistics' counters.
+            # The zeros of borders: no step writes there.
             device.call("cudaMemsetAsync", block.pointer, 0, arena.size, stream)
             places = Places(
                 buffers={name: block.pointer + start for name, start in arena.offsets.items()},
