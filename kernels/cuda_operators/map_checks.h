@@ -30,20 +30,28 @@ inline bool HasBorder(const magvit_cuda_map& map) {
   return widths != 0;
 }
 
+// With the border.
+inline int64_t SizeOutside(const magvit_cuda_map& map, int axis) {
+  return map.before[axis] + map.sizes[axis] + map.after[axis];
+}
+
 inline bool IsValid(const magvit_cuda_map& map) {
   if (map.dtype != MAGVIT_FLOAT32 && map.dtype != MAGVIT_FLOAT16) return false;
   if (map.data == nullptr || !IsAligned(map.data, 32)) return false;
   if (map.batch < 1 || map.channels < 1 || map.pitch < map.channels || map.pitch % kMapVector) {
     return false;
   }
+  // Of batches the grid's first dimension holds as many; positions are counted in 32 bits, and
+  // FastDivisor divides no larger numbers.
+  constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
   for (int axis = 0; axis < 3; ++axis) {
     if (map.sizes[axis] < 1 || map.before[axis] < 0 || map.after[axis] < 0) return false;
+    if (map.sizes[axis] > kLimit || map.before[axis] > kLimit || map.after[axis] > kLimit)
+      return false;
   }
-  // Of batches the grid's first dimension holds as many; FastDivisor divides no larger numbers.
-  constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
-  return map.batch <= kLimit && map.channels <= kLimit && map.sizes[0] <= kLimit &&
-         map.sizes[1] <= kLimit / map.sizes[0] &&
-         map.sizes[2] <= kLimit / map.sizes[0] / map.sizes[1];
+  return map.batch <= kLimit && map.channels <= kLimit && SizeOutside(map, 0) <= kLimit &&
+         SizeOutside(map, 1) <= kLimit / SizeOutside(map, 0) &&
+         SizeOutside(map, 2) <= kLimit / SizeOutside(map, 0) / SizeOutside(map, 1);
 }
 
 inline bool AreAlike(const magvit_cuda_map& a, const magvit_cuda_map& b) {
@@ -52,17 +60,14 @@ inline bool AreAlike(const magvit_cuda_map& a, const magvit_cuda_map& b) {
 }
 
 inline BorderedPlaces PlacesOf(const magvit_cuda_map& map) {
-  const auto outside = [&](int axis) {
-    return map.before[axis] + map.sizes[axis] + map.after[axis];
-  };
+  const int64_t rows = SizeOutside(map, 1), row_length = SizeOutside(map, 2);
+  const int64_t first = (map.before[0] * rows + map.before[1]) * row_length + map.before[2];
   return {FastDivisor(static_cast<uint32_t>(map.sizes[1] * map.sizes[2])),
           FastDivisor(static_cast<uint32_t>(map.sizes[2])),
-          outside(0),
-          outside(1),
-          outside(2),
-          map.before[0],
-          map.before[1],
-          map.before[2]};
+          static_cast<uint32_t>(rows),
+          static_cast<uint32_t>(row_length),
+          static_cast<uint32_t>(first),
+          static_cast<uint32_t>(SizeOutside(map, 0) * rows * row_length)};
 }
 
 }  // namespace magvit

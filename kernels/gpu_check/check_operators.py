@@ -24,6 +24,7 @@ from magvit_runtime.backends.native.cuda.operators import (
     Addends,
     CudaMap,
     CudaOperators,
+    arrivals_bytes,
     load_cuda_operators,
 )
 from magvit_runtime.backends.native.program import FloatType
@@ -153,11 +154,18 @@ def check_case(
         activation=1,
     )
     moments = gpu.allocate(gpu.operators.workspace_bytes(plain.at(features_at), GROUPS))
+    arrivals = gpu.allocate(arrivals_bytes(batch))
     addends = Addends(gpu.upload(bias), residual_at)
 
     def statistics() -> None:
         gpu.operators.statistics(
-            plain.at(features_at), addends, plain.at(sum_at), options, moments, int(gpu.stream)
+            plain.at(features_at),
+            addends,
+            plain.at(sum_at),
+            options,
+            moments,
+            arrivals,
+            int(gpu.stream),
         )
 
     def apply() -> None:

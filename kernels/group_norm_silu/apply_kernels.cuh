@@ -1,130 +1,159 @@
-// The second pass of GroupNorm on the GPU: merged partials to one mean, scale and shift a channel,
-// and with these the input to the output.
+// The second pass of GroupNorm on the GPU: with one mean, scale and shift a channel, the input to
+// the output. Also what writes a conv's input where nothing is normalised.
 #ifndef MAGVIT_GROUP_NORM_SILU_APPLY_KERNELS_CUH_
 #define MAGVIT_GROUP_NORM_SILU_APPLY_KERNELS_CUH_
 
 #include <cstdint>
 
+#include "group_norm_silu/block_plans.h"
 #include "group_norm_silu/feature_sources.cuh"
+#include "group_norm_silu/finish.cuh"
 #include "group_norm_silu/normalization.h"
-#include "group_norm_silu/options.h"
-#include "group_norm_silu/statistics_kernels.cuh"
+#include "tensor/launch.cuh"
 #include "tensor/vector_access.cuh"
 
 namespace magvit {
 
-constexpr int kFinishThreads = 128;
-constexpr int kApplyThreads = 256;
+// What becomes of a channels-last value on its way: nothing. Padding channels, which may hold NaN,
+// become zero.
+struct Unchanged {
+  template <int kVector>
+  struct Constants {
+    int channels;  // that are left from the vector's first on
+    __device__ float Of(int lane, float x) const { return lane < channels ? x : 0.0f; }
+  };
 
-// One value for each (sample, channel). All null: values stay as they are.
-struct NormalizationView {
-  float* mean;
-  float* scale;
-  float* shift;
+  int channels;
+
+  template <int kVector>
+  __device__ Constants<kVector> ForChannels(int64_t, int first) const {
+    return {channels - first};
+  }
 };
 
-// Grid: samples * groups.
-static __global__ void __launch_bounds__(kFinishThreads)
-    FinishStatistics(const Moments* partials, int64_t partial_count,
-                     magvit_group_norm_options options, int channels,
-                     NormalizationView normalization) {
-  __shared__ Moments group_moments;
-  const Moments* group_partials = partials + blockIdx.x * partial_count;
-  Moments total = {};
-  for (int64_t i = threadIdx.x; i < partial_count; i += kFinishThreads) {
-    total = Merge(total, group_partials[i]);
-  }
-  total = MergeBlock<kFinishThreads>(total);
-  if (threadIdx.x == 0) group_moments = total;
-  __syncthreads();
+// The same: it is normalised and activated. kFull: there are no padding channels, so that nothing
+// is spent on them.
+template <magvit_activation kActivation, bool kFull>
+struct Normalized {
+  template <int kVector>
+  struct Constants {
+    int channels;
+    float mean[kVector], scale[kVector], shift[kVector];
+    __device__ float Of(int lane, float x) const {
+      const float y = Activate(Normalize(x, mean[lane], scale[lane], shift[lane]), kActivation);
+      return kFull || lane < channels ? y : 0.0f;
+    }
+  };
 
-  const int groups = static_cast<int>(options.num_groups);
-  const int sample = blockIdx.x / groups;
-  const int group = blockIdx.x % groups;
-  const int group_channels = channels / groups;
-  const float inverse = InverseDeviation(group_moments, options.epsilon);
-  for (int i = threadIdx.x; i < group_channels; i += kFinishThreads) {
-    const int channel = group * group_channels + i;
-    const int64_t affine = AffineIndex(options, channels, sample, channel);
-    const int64_t index = int64_t{sample} * channels + channel;
-    normalization.mean[index] = group_moments.mean;
-    normalization.scale[index] =
-        options.weight != nullptr ? options.weight[affine] * inverse : inverse;
-    normalization.shift[index] = options.bias != nullptr ? options.bias[affine] : 0.0f;
+  NormalizationView normalization;
+  int channels;
+
+  template <int kVector>
+  __device__ Constants<kVector> ForChannels(int64_t sample, int first) const {
+    Constants<kVector> constants = {};
+    constants.channels = channels - first;
+    if (!kFull && first >= channels) return constants;
+    const int64_t index = sample * normalization.row + first;
+    LoadFloats<kVector>(normalization.mean + index, constants.mean);
+    LoadFloats<kVector>(normalization.scale + index, constants.scale);
+    LoadFloats<kVector>(normalization.shift + index, constants.shift);
+    return constants;
   }
-}
+};
 
 // Channels-first, positions % kVector == 0. Grid: (samples * channels, blocks of positions).
-template <typename T, int kVector>
-__global__ void __launch_bounds__(kApplyThreads)
-    ApplyChannelsFirst(const T* input, int64_t positions, NormalizationView normalization,
-                       magvit_activation activation, T* output) {
-  const float mean = normalization.mean[blockIdx.x];
-  const float scale = normalization.scale[blockIdx.x];
-  const float shift = normalization.shift[blockIdx.x];
+template <typename T, int kVector, magvit_activation kActivation>
+__global__ void __launch_bounds__(kPassThreads, kPassBlocks)
+    ApplyChannelsFirst(const T* input, int64_t positions, int channels,
+                       NormalizationView normalization, T* output) {
+  WaitForPredecessor();
+  const int64_t index = blockIdx.x / channels * normalization.row + blockIdx.x % channels;
+  const float mean = normalization.mean[index];
+  const float scale = normalization.scale[index];
+  const float shift = normalization.shift[index];
   const int64_t plane = blockIdx.x * positions;
-  const int64_t stride = int64_t{gridDim.y} * kApplyThreads * kVector;
-  int64_t position = (blockIdx.y * int64_t{kApplyThreads} + threadIdx.x) * kVector;
+  const int64_t stride = int64_t{gridDim.y} * kPassThreads * kVector;
+  int64_t position = (blockIdx.y * int64_t{kPassThreads} + threadIdx.x) * kVector;
   for (; position < positions; position += stride) {
     float x[kVector];
     LoadFloats<kVector>(input + plane + position, x);
     Vector<T, kVector> y;
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      y.values[i] = FromFloat<T>(Activate(Normalize(x[i], mean, scale, shift), activation));
+      y.values[i] = FromFloat<T>(Activate(Normalize(x[i], mean, scale, shift), kActivation));
     }
     StoreVector(y, output + plane + position);
   }
 }
 
-// Channels-last, pitch % Source::kWidth == 0; padding channels become zero. Grid: (samples, blocks
-// of positions, column tiles over the whole pitch).
-template <typename Source, typename Places, typename TOut>
-__global__ void __launch_bounds__(kApplyThreads)
-    ApplyChannelsLast(Source source, int64_t positions, int channels, int64_t pitch,
-                      ColumnTile tile, int64_t block_length, NormalizationView normalization,
-                      magvit_activation activation, Places places, TOut* output) {
-  constexpr int kVector = Source::kWidth;
-  const int row = threadIdx.x / tile.columns;
-  const int64_t channel =
-      (blockIdx.z * int64_t{tile.columns} + threadIdx.x % tile.columns) * kVector;
-  if (row >= tile.rows || channel >= pitch) return;
+// What a thread of ApplyChannelsLast knows but for its rows.
+template <typename Source, typename Change, typename Places, typename TOut>
+struct ChannelsLastColumn {
+  static constexpr int kBatch = Source::kBatch;
 
-  const auto constants = source.ForChannels(static_cast<int>(channel), channels);
-  const bool normalizes = normalization.mean != nullptr;
-  float mean[kVector], scale[kVector], shift[kVector];
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    const bool known = normalizes && channel + i < channels;
-    const int64_t index = blockIdx.x * int64_t{channels} + channel + i;
-    mean[i] = known ? normalization.mean[index] : 0.0f;
-    scale[i] = known ? normalization.scale[index] : 1.0f;
-    shift[i] = known ? normalization.shift[index] : 0.0f;
-  }
+  Source source;
+  typename Source::Constants constants;
+  typename Change::template Constants<Source::kWidth> change;
+  Places places;
+  TOut* output;
+  int64_t input, pitch;  // where in the source the clip begins; elements of a position
+  int rows;
 
-  const int64_t end = min((blockIdx.y + 1) * block_length, positions);
-  for (int64_t first = blockIdx.y * block_length + row; first < end; first += kBatch * tile.rows) {
-    const int64_t offset = (blockIdx.x * positions + first) * pitch + channel;
+  // Reads, changes and writes a batch of positions, `rows` apart; unless kAll, only those before
+  // `end`.
+  template <bool kAll>
+  __device__ __forceinline__ void Write(uint32_t first, uint32_t end) const {
+    const int64_t offset = input + first * pitch;
     typename Source::Fetched fetched[kBatch] = {};
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
-      if (first + k * tile.rows < end) fetched[k] = source.Fetch(offset + k * tile.rows * pitch);
+      if (kAll || first + k * rows < end) fetched[k] = source.Fetch(offset + k * rows * pitch);
     }
 #pragma unroll
     for (int k = 0; k < kBatch; ++k) {
-      if (first + k * tile.rows >= end) break;
+      const uint32_t position = first + k * rows;
+      if (!kAll && position >= end) return;
       const auto x = source.Value(fetched[k], constants);
-      Vector<TOut, kVector> y;
+      Vector<TOut, Source::kWidth> y;
 #pragma unroll
-      for (int i = 0; i < kVector; ++i) {
-        const float normalized = Normalize(ToFloat(x.values[i]), mean[i], scale[i], shift[i]);
-        // Not by a zero scale: padding may hold NaN.
-        y.values[i] =
-            FromFloat<TOut>(channel + i < channels ? Activate(normalized, activation) : 0.0f);
+      for (int i = 0; i < Source::kWidth; ++i) {
+        y.values[i] = FromFloat<TOut>(change.Of(i, ToFloat(x.values[i])));
       }
-      StoreVector(y, output + places.At(blockIdx.x, first + k * tile.rows) * pitch + channel);
+      StoreVector(y, output + places.At(position) * pitch);
     }
   }
+};
+
+// Channels-last, pitch % Source::kWidth == 0. Grid: (samples, blocks of positions, column tiles
+// over the whole pitch).
+template <typename Source, typename Change, typename Places, typename TOut>
+__global__ void __launch_bounds__(kPassThreads, sizeof(TOut) == 2 ? kPassBlocks : kWideApplyBlocks)
+    ApplyChannelsLast(Source source, uint32_t positions, int channels, int64_t pitch,
+                      ColumnTile tile, uint32_t block_length, Change change, Places places,
+                      TOut* output) {
+  WaitForPredecessor();
+  constexpr int kVector = Source::kWidth;
+  constexpr int kBatch = Source::kBatch;
+  const int row = threadIdx.x / tile.columns;
+  const int channel = (blockIdx.z * tile.columns + threadIdx.x % tile.columns) * kVector;
+  if (row >= tile.rows || channel >= pitch) return;
+
+  const auto sample = int64_t{blockIdx.x};
+  const ChannelsLastColumn<Source, Change, Places, TOut> column = {
+      source,
+      source.ForChannels(channel, channels),
+      change.template ForChannels<kVector>(sample, channel),
+      places,
+      output + sample * places.clip_size * pitch + channel,
+      sample * positions * pitch + channel,
+      pitch,
+      tile.rows};
+  uint32_t position = blockIdx.y * block_length + row;
+  const uint32_t end = min((blockIdx.y + 1) * block_length, positions);
+  for (; position + (kBatch - 1) * tile.rows < end; position += kBatch * tile.rows) {
+    column.template Write<true>(position, end);
+  }
+  if (position < end) column.template Write<false>(position, end);
 }
 
 }  // namespace magvit

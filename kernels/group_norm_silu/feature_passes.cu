@@ -1,6 +1,7 @@
 // The two passes of GroupNorm one by one, with sums made in the first (or, where nothing is
 // normalised, in the second) and with a border around what the second writes.
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda_operators/map_checks.h"
 #include "group_norm_silu/feature_sources.cuh"
@@ -15,44 +16,54 @@ namespace {
 template <typename T>
 using Stored = StoredFeatures<T, kMapVector>;
 
-template <typename T, typename TSum>
-using Summed = SummedFeatures<T, TSum, kMapVector>;
-
 bool HasAddends(const magvit_cuda_addends& addends) {
   return addends.bias != nullptr || addends.residual != nullptr;
 }
 
-// Calls `use` with a null pointer of the C++ type of `dtype`.
+// What `use` returns for a null pointer of the C++ type of `dtype`.
 template <typename Use>
-void WithType(magvit_dtype dtype, const Use& use) {
-  if (dtype == MAGVIT_FLOAT32) {
-    use(static_cast<float*>(nullptr));
-  } else {
-    use(static_cast<Half*>(nullptr));
-  }
+cudaError_t WithType(magvit_dtype dtype, const Use& use) {
+  if (dtype == MAGVIT_FLOAT32) return use(static_cast<float*>(nullptr));
+  return use(static_cast<Half*>(nullptr));
 }
 
-template <typename T, typename TSum>
-Summed<T, TSum> SumSource(const magvit_cuda_map& features, const magvit_cuda_addends& addends,
-                          void* sum) {
-  return {static_cast<const T*>(features.data), addends.bias,
-          static_cast<const TSum*>(addends.residual), static_cast<TSum*>(sum)};
-}
-
-// Calls `use` with the source that reads `features` and adds `addends`.
+// What `use` returns for the source that reads `features`.
 template <typename Use>
-void WithSource(const magvit_cuda_map& features, const magvit_cuda_addends& addends,
-                magvit_dtype sum_type, void* sum, const Use& use) {
-  WithType(features.dtype, [&](auto* feature) {
+cudaError_t WithStored(const magvit_cuda_map& features, const Use& use) {
+  return WithType(features.dtype, [&](auto* feature) {
     using T = std::remove_pointer_t<decltype(feature)>;
-    if (!HasAddends(addends)) {
-      use(Stored<T>{static_cast<const T*>(features.data)});
-      return;
-    }
-    WithType(sum_type, [&](auto* total) {
+    return use(Stored<T>{static_cast<const T*>(features.data)});
+  });
+}
+
+// What `use` returns for the source that reads `features` and adds `addends`, if there are any.
+template <typename Use>
+cudaError_t WithSource(const magvit_cuda_map& features, const magvit_cuda_addends& addends,
+                       magvit_dtype sum_type, void* sum, const Use& use) {
+  if (!HasAddends(addends)) return WithStored(features, use);
+  return WithType(features.dtype, [&](auto* feature) {
+    return WithType(sum_type, [&](auto* total) {
+      using T = std::remove_pointer_t<decltype(feature)>;
       using TSum = std::remove_pointer_t<decltype(total)>;
-      use(SumSource<T, TSum>(features, addends, sum));
+      const auto* values = static_cast<const T*>(features.data);
+      const auto* residual = static_cast<const TSum*>(addends.residual);
+      auto* target = static_cast<TSum*>(sum);
+      if (residual == nullptr) {
+        return use(
+            SummedFeatures<T, TSum, kMapVector, false>{values, addends.bias, residual, target});
+      }
+      return use(SummedFeatures<T, TSum, kMapVector, true>{values, addends.bias, residual, target});
     });
+  });
+}
+
+// What `use` returns for the typed data and the places of `map`.
+template <typename Use>
+cudaError_t WithOutput(const magvit_cuda_map& map, const Use& use) {
+  return WithType(map.dtype, [&](auto* element) {
+    auto* data = static_cast<decltype(element)>(map.data);
+    if (HasBorder(map)) return use(data, PlacesOf(map));
+    return use(data, PackedPlaces{static_cast<uint32_t>(Positions(map))});
   });
 }
 
@@ -68,28 +79,25 @@ bool AreValid(const magvit_cuda_map& features, const magvit_cuda_addends& addend
 
 int64_t magvit_cuda_workspace_bytes(magvit_cuda_map features, int64_t num_groups) {
   const magvit_shape shape = magvit::AsShape(features);
-  return shape.batch * (3 * shape.channels * static_cast<int64_t>(sizeof(float)) +
-                        num_groups * magvit::kChannelsLastBlocks *
-                            magvit::TileColumns<magvit::kMapVector>(shape.channels).tiles *
-                            static_cast<int64_t>(sizeof(magvit::Moments)));
+  const int tiles = magvit::TileColumns(shape.channels, magvit::kMapVector).tiles;
+  return magvit::WorkspaceBytes(shape, shape.batch * tiles, num_groups);
 }
 
 int32_t magvit_cuda_statistics(magvit_cuda_map features, magvit_cuda_addends addends,
                                magvit_cuda_map sum, const magvit_group_norm_options* options,
-                               void* workspace, void* stream) {
+                               void* workspace, uint32_t* arrivals, void* stream) {
   using namespace magvit;
-  if (options == nullptr || workspace == nullptr || !AreValid(features, addends, sum.dtype) ||
-      !IsValid(sum) || HasBorder(sum) || !AreAlike(features, sum) ||
-      (!HasAddends(addends) && sum.data != features.data) ||
+  if (options == nullptr || workspace == nullptr || arrivals == nullptr ||
+      !AreValid(features, addends, sum.dtype) || !IsValid(sum) || HasBorder(sum) ||
+      !AreAlike(features, sum) || (!HasAddends(addends) && sum.data != features.data) ||
       CheckGroupNorm(features.dtype, AsShape(features), *options) != MAGVIT_OK) {
     return cudaErrorInvalidValue;
   }
   const magvit_shape shape = AsShape(features);
-  WithSource(features, addends, sum.dtype, sum.data, [&](const auto& source) {
-    LaunchChannelsLastStatistics(source, shape, *options, CutWorkspace(workspace, shape),
-                                 static_cast<cudaStream_t>(stream));
+  const StatisticsTarget target = TargetIn(workspace, arrivals, shape, *options);
+  return WithSource(features, addends, sum.dtype, sum.data, [&](const auto& source) {
+    return LaunchChannelsLastStatistics(source, shape, target, static_cast<cudaStream_t>(stream));
   });
-  return cudaGetLastError();
 }
 
 int32_t magvit_cuda_apply(magvit_cuda_map features, magvit_cuda_addends addends,
@@ -100,27 +108,24 @@ int32_t magvit_cuda_apply(magvit_cuda_map features, magvit_cuda_addends addends,
     return cudaErrorInvalidValue;
   }
   const magvit_shape shape = AsShape(features);
-  NormalizationView normalization = {};
-  magvit_activation activation = MAGVIT_NO_ACTIVATION;
-  if (options != nullptr) {
-    if (workspace == nullptr || CheckGroupNorm(features.dtype, shape, *options) != MAGVIT_OK) {
-      return cudaErrorInvalidValue;
-    }
-    normalization = CutWorkspace(const_cast<void*>(workspace), shape).normalization;
-    activation = options->activation;
+  const auto queue = static_cast<cudaStream_t>(stream);
+  if (options == nullptr) {
+    const Unchanged unchanged = {static_cast<int>(shape.channels)};
+    return WithSource(features, addends, sum_type, nullptr, [&](const auto& source) {
+      return WithOutput(output, [&](auto* data, const auto& places) {
+        return LaunchChannelsLastApply(source, shape, unchanged, places, data, queue);
+      });
+    });
   }
-  WithSource(features, addends, sum_type, nullptr, [&](const auto& source) {
-    WithType(output.dtype, [&](auto* written) {
-      auto* target = static_cast<decltype(written)>(output.data);
-      const auto queue = static_cast<cudaStream_t>(stream);
-      if (HasBorder(output)) {
-        LaunchChannelsLastApply(source, shape, normalization, activation, PlacesOf(output), target,
-                                queue);
-      } else {
-        LaunchChannelsLastApply(source, shape, normalization, activation,
-                                PackedPlaces{shape.positions}, target, queue);
-      }
+  if (workspace == nullptr || HasAddends(addends) ||
+      CheckGroupNorm(features.dtype, shape, *options) != MAGVIT_OK) {
+    return cudaErrorInvalidValue;
+  }
+  const NormalizationView normalization = NormalizationIn(const_cast<void*>(workspace), shape);
+  return WithStored(features, [&](const auto& source) {
+    return WithOutput(output, [&](auto* data, const auto& places) {
+      return LaunchChannelsLastNormalization(source, shape, normalization, options->activation,
+                                             places, data, queue);
     });
   });
-  return cudaGetLastError();
 }

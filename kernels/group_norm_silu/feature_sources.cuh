@@ -4,6 +4,7 @@
 #ifndef MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_
 #define MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tensor/half.h"
@@ -11,10 +12,16 @@
 
 namespace magvit {
 
+// How many of a source's values, of so many bytes each, a thread fetches at once: 64 bytes in
+// flight keep the memory busy, and more would take registers that other blocks need.
+template <size_t kBytes>
+constexpr int kBatchOf = kBytes <= 16 ? 4 : 2;
+
 // The values lie in memory.
 template <typename T, int kVector>
 struct StoredFeatures {
   static constexpr int kWidth = kVector;
+  static constexpr int kBatch = kBatchOf<sizeof(Vector<T, kVector>)>;
   struct Constants {};
   using Fetched = Vector<T, kVector>;
 
@@ -28,10 +35,13 @@ struct StoredFeatures {
   __device__ void Keep(const Vector<T, kVector>&, int64_t) const {}
 };
 
-// The values are a conv's result plus its bias and a residual, rounded to TSum once.
-template <typename T, typename TSum, int kVector>
+// The values are a conv's result plus its bias and, if kHasResidual, a residual, rounded to TSum
+// once.
+template <typename T, typename TSum, int kVector, bool kHasResidual>
 struct SummedFeatures {
   static constexpr int kWidth = kVector;
+  static constexpr int kBatch =
+      kBatchOf<sizeof(Vector<T, kVector>) + (kHasResidual ? sizeof(Vector<TSum, kVector>) : 0)>;
   struct Constants {
     float bias[kVector];
   };
@@ -41,9 +51,9 @@ struct SummedFeatures {
   };
 
   const T* features;
-  const float* bias;     // [C], or null
-  const TSum* residual;  // or null
-  TSum* sum;             // where Keep puts the sums; may be `features` where the types are the same
+  const float* bias;  // [C], or null
+  const TSum* residual;
+  TSum* sum;  // where Keep puts the sums; may be `features` where the types are the same
 
   __device__ Constants ForChannels(int first, int channels) const {
     Constants constants;
@@ -57,7 +67,7 @@ struct SummedFeatures {
   __device__ Fetched Fetch(int64_t offset) const {
     Fetched fetched = {};
     fetched.features = LoadVector<kVector>(features + offset);
-    if (residual != nullptr) fetched.residual = LoadVector<kVector>(residual + offset);
+    if constexpr (kHasResidual) fetched.residual = LoadVector<kVector>(residual + offset);
     return fetched;
   }
 
@@ -65,8 +75,9 @@ struct SummedFeatures {
     Vector<TSum, kVector> value;
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      value.values[i] = FromFloat<TSum>(ToFloat(fetched.features.values[i]) + constants.bias[i] +
-                                        ToFloat(fetched.residual.values[i]));
+      float sum = ToFloat(fetched.features.values[i]) + constants.bias[i];
+      if constexpr (kHasResidual) sum += ToFloat(fetched.residual.values[i]);
+      value.values[i] = FromFloat<TSum>(sum);
     }
     return value;
   }

@@ -1,6 +1,7 @@
 // Plans and launches GroupNorm on the GPU.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "group_norm_silu/feature_sources.cuh"
 #include "group_norm_silu/group_norm_cuda.h"
@@ -13,75 +14,105 @@
 namespace magvit {
 namespace {
 
-template <typename T, int kVector>
-void LaunchChannelsFirst(const T* input, const magvit_shape& shape,
-                         const magvit_group_norm_options& options, T* output,
-                         const Workspace& workspace, cudaStream_t stream) {
-  const BlockPlan plan = PlanStatistics<kVector>(shape, options.num_groups);
-  const auto batch = static_cast<unsigned>(shape.batch);
-  const auto channels = static_cast<int>(shape.channels);
-  const auto groups = static_cast<int>(options.num_groups);
-  const dim3 grid(batch * groups, static_cast<unsigned>(plan.blocks));
-  ChannelsFirstStatistics<T, kVector><<<grid, kStatisticsThreads, 0, stream>>>(
-      input, channels / groups * shape.positions, plan.block_length, workspace.partials);
-  FinishStatistics<<<batch * groups, kFinishThreads, 0, stream>>>(
-      workspace.partials, plan.blocks, options, channels, workspace.normalization);
+// Of what lies in the workspace: 8 floats are read at once.
+constexpr int64_t kWorkspaceAlignment = 32;
 
-  const int64_t steps = DivideUp(shape.positions, int64_t{kApplyThreads} * kVector);
-  const dim3 planes(batch * channels, static_cast<unsigned>(std::min(steps, kApplyBlocks)));
-  ApplyChannelsFirst<T, kVector><<<planes, kApplyThreads, 0, stream>>>(
-      input, shape.positions, workspace.normalization, options.activation, output);
+template <typename T, int kVector, magvit_activation kActivation>
+cudaError_t ApplyToPlanes(const T* input, const magvit_shape& shape,
+                          const NormalizationView& normalization, T* output, cudaStream_t stream) {
+  const auto kernel = ApplyChannelsFirst<T, kVector, kActivation>;
+  int64_t resident;
+  const cudaError_t error = CountResidentBlocks(kernel, kPassThreads, &resident);
+  if (error != cudaSuccess) return error;
+  const int64_t planes = shape.batch * shape.channels;
+  const int64_t steps = DivideUp(shape.positions, int64_t{kPassThreads} * kVector);
+  const dim3 grid(static_cast<unsigned>(planes),
+                  static_cast<unsigned>(std::min(steps, BlocksPerPart(planes, resident))));
+  return Launch(kernel, grid, kPassThreads, stream, input, shape.positions,
+                static_cast<int>(shape.channels), normalization, output);
 }
 
 template <typename T, int kVector>
-void Launch(const T* input, const magvit_shape& shape, const magvit_group_norm_options& options,
-            T* output, void* workspace_memory, cudaStream_t stream) {
-  const Workspace workspace = CutWorkspace(workspace_memory, shape);
-  if (shape.layout == MAGVIT_CHANNELS_FIRST) {
-    LaunchChannelsFirst<T, kVector>(input, shape, options, output, workspace, stream);
-    return;
-  }
+cudaError_t LaunchChannelsFirst(const T* input, const magvit_shape& shape,
+                                const StatisticsTarget& target, T* output, cudaStream_t stream) {
+  const auto kernel = ChannelsFirstStatistics<T, kVector>;
+  int64_t resident;
+  cudaError_t error = CountResidentBlocks(kernel, kPassThreads, &resident);
+  if (error != cudaSuccess) return error;
+  const int64_t groups = shape.batch * target.options.num_groups;
+  const int64_t group_size = shape.channels / target.options.num_groups * shape.positions;
+  constexpr int64_t kStep = int64_t{kPassThreads} * kVector;
+  const BlockPlan plan =
+      CutSteps(DivideUp(group_size, kStep), BlocksPerPart(groups, resident), kLeastStatisticsSteps);
+  const dim3 grid(static_cast<unsigned>(groups), static_cast<unsigned>(plan.blocks));
+  error = Launch(kernel, grid, kPassThreads, stream, input, group_size, plan.block_steps * kStep,
+                 target);
+  if (error != cudaSuccess) return error;
+  const auto apply = target.options.activation == MAGVIT_SILU
+                         ? ApplyToPlanes<T, kVector, MAGVIT_SILU>
+                         : ApplyToPlanes<T, kVector, MAGVIT_NO_ACTIVATION>;
+  return apply(input, shape, target.normalization, output, stream);
+}
+
+template <typename T, int kVector>
+cudaError_t LaunchChannelsLast(const T* input, const magvit_shape& shape,
+                               const StatisticsTarget& target, T* output, cudaStream_t stream) {
   const StoredFeatures<T, kVector> source = {input};
-  LaunchChannelsLastStatistics(source, shape, options, workspace, stream);
-  LaunchChannelsLastApply(source, shape, workspace.normalization, options.activation,
-                          PackedPlaces{shape.positions}, output, stream);
+  const cudaError_t error = LaunchChannelsLastStatistics(source, shape, target, stream);
+  if (error != cudaSuccess) return error;
+  const PackedPlaces places = {static_cast<uint32_t>(shape.positions)};
+  return LaunchChannelsLastNormalization(source, shape, target.normalization,
+                                         target.options.activation, places, output, stream);
 }
 
 template <typename T>
-void LaunchWidest(const void* input, const magvit_shape& shape,
-                  const magvit_group_norm_options& options, void* output, void* workspace,
-                  cudaStream_t stream) {
+cudaError_t LaunchWidest(const void* input, const magvit_shape& shape,
+                         const StatisticsTarget& target, void* output, cudaStream_t stream) {
   constexpr int kVector = kWidestVector<T>;
-  const int64_t row = shape.layout == MAGVIT_CHANNELS_FIRST ? shape.positions : ChannelPitch(shape);
+  const bool channels_first = shape.layout == MAGVIT_CHANNELS_FIRST;
+  const int64_t row = channels_first ? shape.positions : ChannelPitch(shape);
   const bool aligned = IsAligned(input, 16) && IsAligned(output, 16) && row % kVector == 0;
-  const auto launch = aligned ? Launch<T, kVector> : Launch<T, 1>;
-  launch(static_cast<const T*>(input), shape, options, static_cast<T*>(output), workspace, stream);
+  const auto launch = channels_first
+                          ? (aligned ? LaunchChannelsFirst<T, kVector> : LaunchChannelsFirst<T, 1>)
+                          : (aligned ? LaunchChannelsLast<T, kVector> : LaunchChannelsLast<T, 1>);
+  return launch(static_cast<const T*>(input), shape, target, static_cast<T*>(output), stream);
+}
+
+// Counters of arrivals: one for each set of statistics blocks that share a last one.
+int64_t ArrivalsBytes(const magvit_shape& shape, int64_t num_groups) {
+  const int64_t sets =
+      shape.layout == MAGVIT_CHANNELS_FIRST ? shape.batch * num_groups : shape.batch;
+  return DivideUp(sets * int64_t{sizeof(uint32_t)}, kWorkspaceAlignment) * kWorkspaceAlignment;
 }
 
 }  // namespace
 
 size_t GroupNormWorkspaceBytes(const magvit_shape& shape, int64_t num_groups) {
-  // A smaller shape can be cut into more blocks than a larger one, but never into more than the
-  // limit; and narrow accesses take more column tiles than wide ones.
-  const int64_t partials = shape.layout == MAGVIT_CHANNELS_FIRST
-                               ? DivideUp(kChannelsFirstBlocks, num_groups)
-                               : kChannelsLastBlocks * TileColumns<1>(shape.channels).tiles;
-  return shape.batch *
-         (3 * shape.channels * sizeof(float) + num_groups * partials * sizeof(Moments));
+  // A channels-first block leaves one partial, a channels-last block one for each group; and narrow
+  // accesses take more column tiles than wide ones.
+  const int64_t bytes =
+      shape.layout == MAGVIT_CHANNELS_FIRST
+          ? WorkspaceBytes(shape, shape.batch * num_groups, 1)
+          : WorkspaceBytes(shape, shape.batch * TileColumns(shape.channels, 1).tiles, num_groups);
+  return ArrivalsBytes(shape, num_groups) + bytes;
 }
 
 cudaError_t LaunchGroupNorm(const void* input, magvit_dtype dtype, const magvit_shape& shape,
                             const magvit_group_norm_options& options, void* output, void* workspace,
                             cudaStream_t stream) {
   if (CheckGroupNorm(dtype, shape, options) != MAGVIT_OK) return cudaErrorInvalidValue;
+  // Positions are counted in 32 bits.
+  if (shape.positions > std::numeric_limits<int32_t>::max()) return cudaErrorInvalidValue;
   if (IsEmpty(shape)) return cudaSuccess;
 
-  if (dtype == MAGVIT_FLOAT32) {
-    LaunchWidest<float>(input, shape, options, output, workspace, stream);
-  } else {
-    LaunchWidest<Half>(input, shape, options, output, workspace, stream);
-  }
-  return cudaGetLastError();
+  // The workspace comes as it is.
+  const int64_t bytes = ArrivalsBytes(shape, options.num_groups);
+  const cudaError_t error = cudaMemsetAsync(workspace, 0, bytes, stream);
+  if (error != cudaSuccess) return error;
+  const StatisticsTarget target = TargetIn(static_cast<char*>(workspace) + bytes,
+                                           static_cast<uint32_t*>(workspace), shape, options);
+  const auto launch = dtype == MAGVIT_FLOAT32 ? LaunchWidest<float> : LaunchWidest<Half>;
+  return launch(input, shape, target, output, stream);
 }
 
 }  // namespace magvit

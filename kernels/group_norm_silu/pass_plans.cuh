@@ -1,79 +1,95 @@
-// How the two passes of GroupNorm are cut into blocks, and what lies in the workspace between them.
+// Cuts the two passes of GroupNorm into blocks, launches them, and says what lies in the workspace
+// between them.
 #ifndef MAGVIT_GROUP_NORM_SILU_PASS_PLANS_CUH_
 #define MAGVIT_GROUP_NORM_SILU_PASS_PLANS_CUH_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "group_norm_silu/apply_kernels.cuh"
+#include "group_norm_silu/block_plans.h"
 #include "group_norm_silu/statistics_kernels.cuh"
+#include "tensor/launch.cuh"
 #include "tensor/shape.h"
 
 namespace magvit {
 
-// Statistics blocks of one sample: enough to fill the largest GPUs at batch 1, few enough that
-// merging them costs little. A channels-first block sees one group only, a channels-last block all.
-constexpr int64_t kChannelsFirstBlocks = 1024;
-constexpr int64_t kChannelsLastBlocks = 512;
-
-// Blocks of positions in the grid's second dimension, whose limit is 65,535.
-constexpr int64_t kApplyBlocks = 2048;
-
-template <int kVector>
-BlockPlan PlanStatistics(const magvit_shape& shape, int64_t groups) {
-  if (shape.layout == MAGVIT_CHANNELS_FIRST) {
-    constexpr int64_t kStep = int64_t{kStatisticsThreads} * kVector;
-    const int64_t group_size = shape.channels / groups * shape.positions;
-    return CutSteps(DivideUp(group_size, kStep), DivideUp(kChannelsFirstBlocks, groups), kStep);
-  }
-  const ColumnTile tile = TileColumns<kVector>(shape.channels);
-  return CutSteps(DivideUp(shape.positions, tile.rows), kChannelsLastBlocks, tile.rows);
-}
-
-struct Workspace {
-  NormalizationView normalization;
-  Moments* partials;
-};
-
-inline Workspace CutWorkspace(void* workspace, const magvit_shape& shape) {
-  const int64_t channels = shape.batch * shape.channels;
+inline NormalizationView NormalizationIn(void* workspace, const magvit_shape& shape) {
+  const int64_t row = NormalizationRow(shape.channels);
   float* mean = static_cast<float*>(workspace);
-  return {{mean, mean + channels, mean + 2 * channels},
-          reinterpret_cast<Moments*>(mean + 3 * channels)};
+  return {mean, mean + shape.batch * row, mean + 2 * shape.batch * row, row};
 }
 
-// Channels-last statistics of a source, to the normalisation in the workspace.
+// The normalisation comes first, then the partials.
+inline StatisticsTarget TargetIn(void* workspace, uint32_t* arrivals, const magvit_shape& shape,
+                                 const magvit_group_norm_options& options) {
+  const NormalizationView normalization = NormalizationIn(workspace, shape);
+  float* end = normalization.shift + shape.batch * normalization.row;
+  return {options, static_cast<int>(shape.channels), reinterpret_cast<Moments*>(end), arrivals,
+          normalization};
+}
+
+// Bytes of both, on any GPU, where `parts` of the statistics pass's grid are cut into blocks and
+// `partials` is what a block leaves.
+inline int64_t WorkspaceBytes(const magvit_shape& shape, int64_t parts, int64_t partials) {
+  return 3 * shape.batch * NormalizationRow(shape.channels) * int64_t{sizeof(float)} +
+         std::max(kMostBlocks, parts) * partials * int64_t{sizeof(Moments)};
+}
+
+// Channels-last statistics of a source.
 template <typename Source>
-void LaunchChannelsLastStatistics(const Source& source, const magvit_shape& shape,
-                                  const magvit_group_norm_options& options,
-                                  const Workspace& workspace, cudaStream_t stream) {
-  constexpr int kVector = Source::kWidth;
-  const BlockPlan plan = PlanStatistics<kVector>(shape, options.num_groups);
-  const auto batch = static_cast<unsigned>(shape.batch);
-  const auto channels = static_cast<int>(shape.channels);
-  const auto groups = static_cast<int>(options.num_groups);
-  const ColumnTile tile = TileColumns<kVector>(channels);
-  const dim3 grid(batch, static_cast<unsigned>(plan.blocks), tile.tiles);
-  ChannelsLastStatistics<Source><<<grid, kStatisticsThreads, 0, stream>>>(
-      source, shape.positions, channels, ChannelPitch(shape), groups, tile, plan.block_length,
-      workspace.partials);
-  FinishStatistics<<<batch * groups, kFinishThreads, 0, stream>>>(
-      workspace.partials, plan.blocks * tile.tiles, options, channels, workspace.normalization);
+cudaError_t LaunchChannelsLastStatistics(const Source& source, const magvit_shape& shape,
+                                         const StatisticsTarget& target, cudaStream_t stream) {
+  const auto kernel = ChannelsLastStatistics<Source>;
+  int64_t resident;
+  const cudaError_t error = CountResidentBlocks(kernel, kPassThreads, &resident);
+  if (error != cudaSuccess) return error;
+  const ColumnTile tile = TileColumns(shape.channels, Source::kWidth);
+  const BlockPlan plan = PlanStatistics(shape.batch, shape.positions, tile, resident);
+  const dim3 grid(static_cast<unsigned>(shape.batch), static_cast<unsigned>(plan.blocks),
+                  tile.tiles);
+  return Launch(kernel, grid, kPassThreads, stream, source, static_cast<uint32_t>(shape.positions),
+                ChannelPitch(shape), tile, static_cast<uint32_t>(plan.block_steps * tile.rows),
+                target);
 }
 
-// Normalises (or, without a normalisation, just takes) a source, activates it and writes it where
-// `places` says.
-template <typename Source, typename Places, typename TOut>
-void LaunchChannelsLastApply(const Source& source, const magvit_shape& shape,
-                             const NormalizationView& normalization, magvit_activation activation,
-                             const Places& places, TOut* output, cudaStream_t stream) {
+// Takes a source, changes it and writes it where `places` says.
+template <typename Source, typename Change, typename Places, typename TOut>
+cudaError_t LaunchChannelsLastApply(const Source& source, const magvit_shape& shape,
+                                    const Change& change, const Places& places, TOut* output,
+                                    cudaStream_t stream) {
+  const auto kernel = ApplyChannelsLast<Source, Change, Places, TOut>;
+  int64_t resident;
+  const cudaError_t error = CountResidentBlocks(kernel, kPassThreads, &resident);
+  if (error != cudaSuccess) return error;
   const int64_t pitch = ChannelPitch(shape);
-  const ColumnTile tile = TileColumns<Source::kWidth>(pitch);
-  const BlockPlan cut = CutSteps(DivideUp(shape.positions, tile.rows), kApplyBlocks, tile.rows);
-  const dim3 grid(static_cast<unsigned>(shape.batch), static_cast<unsigned>(cut.blocks),
+  const ColumnTile tile = TileColumns(pitch, Source::kWidth);
+  const BlockPlan plan = PlanApply(shape.batch, shape.positions, tile, resident);
+  const dim3 grid(static_cast<unsigned>(shape.batch), static_cast<unsigned>(plan.blocks),
                   tile.tiles);
-  ApplyChannelsLast<Source, Places, TOut><<<grid, kApplyThreads, 0, stream>>>(
-      source, shape.positions, static_cast<int>(shape.channels), pitch, tile, cut.block_length,
-      normalization, activation, places, output);
+  return Launch(kernel, grid, kPassThreads, stream, source, static_cast<uint32_t>(shape.positions),
+                static_cast<int>(shape.channels), pitch, tile,
+                static_cast<uint32_t>(plan.block_steps * tile.rows), change, places, output);
+}
+
+// The same with a normalisation. Only what encoders run, SiLU on full channels, has a kernel that
+// spends nothing on padding.
+template <typename Source, typename Places, typename TOut>
+cudaError_t LaunchChannelsLastNormalization(const Source& source, const magvit_shape& shape,
+                                            const NormalizationView& normalization,
+                                            magvit_activation activation, const Places& places,
+                                            TOut* output, cudaStream_t stream) {
+  const auto channels = static_cast<int>(shape.channels);
+  const auto launch = [&](const auto& change) {
+    return LaunchChannelsLastApply(source, shape, change, places, output, stream);
+  };
+  if (activation != MAGVIT_SILU) {
+    return launch(Normalized<MAGVIT_NO_ACTIVATION, false>{normalization, channels});
+  }
+  if (shape.channels != ChannelPitch(shape)) {
+    return launch(Normalized<MAGVIT_SILU, false>{normalization, channels});
+  }
+  return launch(Normalized<MAGVIT_SILU, true>{normalization, channels});
 }
 
 }  // namespace magvit

@@ -1,10 +1,12 @@
 // Channels-last latents to token ids and, for comparisons, to float32 in channels-first order.
+#include <algorithm>
 #include <cstdint>
 
 #include "cuda_operators/map_checks.h"
 #include "lfq/lfq_cuda.h"
 #include "magvit/cuda_operators.h"
 #include "tensor/half.h"
+#include "tensor/launch.cuh"
 #include "tensor/shape.h"
 
 namespace magvit {
@@ -18,6 +20,7 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads)
     ToChannelsFirst(const T* latents, int64_t positions, int channels, int64_t pitch,
                     float* output) {
+  WaitForPredecessor();
   const int64_t stride = int64_t{gridDim.y} * kThreads;
   int64_t position = blockIdx.y * int64_t{kThreads} + threadIdx.x;
   for (; position < positions; position += stride) {
@@ -32,14 +35,13 @@ __global__ void __launch_bounds__(kThreads)
 constexpr int64_t kBlocks = 1024;
 
 template <typename T>
-void Launch(const magvit_cuda_map& latents, float* output, cudaStream_t stream) {
+cudaError_t LaunchToChannelsFirst(const magvit_cuda_map& latents, float* output,
+                                  cudaStream_t stream) {
   const int64_t positions = Positions(latents);
-  const int64_t steps = DivideUp(positions, kThreads);
   const dim3 grid(static_cast<unsigned>(latents.batch),
-                  static_cast<unsigned>(steps < kBlocks ? steps : kBlocks));
-  ToChannelsFirst<T><<<grid, kThreads, 0, stream>>>(static_cast<const T*>(latents.data), positions,
-                                                    static_cast<int>(latents.channels),
-                                                    latents.pitch, output);
+                  static_cast<unsigned>(std::min(DivideUp(positions, kThreads), kBlocks)));
+  return Launch(ToChannelsFirst<T>, grid, kThreads, stream, static_cast<const T*>(latents.data),
+                positions, static_cast<int>(latents.channels), latents.pitch, output);
 }
 
 }  // namespace
@@ -54,10 +56,7 @@ int32_t magvit_cuda_lfq(magvit_cuda_map latents, int32_t* ids, float* channels_f
       LaunchLfq(latents.data, latents.dtype, AsShape(latents), ids, nullptr, queue);
   if (error != cudaSuccess || channels_first == nullptr) return error;
 
-  if (latents.dtype == MAGVIT_FLOAT32) {
-    Launch<float>(latents, channels_first, queue);
-  } else {
-    Launch<Half>(latents, channels_first, queue);
-  }
-  return cudaGetLastError();
+  const auto launch =
+      latents.dtype == MAGVIT_FLOAT32 ? LaunchToChannelsFirst<float> : LaunchToChannelsFirst<Half>;
+  return launch(latents, channels_first, queue);
 }

@@ -3,6 +3,7 @@
 // position's vectors of channels.
 #include "lfq/lfq.h"
 #include "lfq/lfq_cuda.h"
+#include "tensor/launch.cuh"
 #include "tensor/shape.h"
 #include "tensor/vector_access.cuh"
 
@@ -23,6 +24,7 @@ template <typename T, int kVector>
 __global__ void __launch_bounds__(kThreads)
     QuantizeChannelsFirst(const T* latents, int channels, int64_t positions, int64_t total,
                           int32_t* ids, uint8_t* packed) {
+  WaitForPredecessor();
   const int64_t first = (blockIdx.x * int64_t{kThreads} + threadIdx.x) * kVector;
   if (first >= total) return;
   const int64_t sample = first / positions;
@@ -45,6 +47,7 @@ template <typename T, int kVector>
 __global__ void __launch_bounds__(kThreads)
     QuantizeChannelsLast(const T* latents, int channels, int64_t pitch, int64_t total, int32_t* ids,
                          uint8_t* packed) {
+  WaitForPredecessor();
   const int64_t position = blockIdx.x * int64_t{kThreads} + threadIdx.x;
   if (position >= total) return;
 
@@ -61,33 +64,29 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T, int kVector>
-void Launch(const T* latents, const magvit_shape& shape, int32_t* ids, uint8_t* packed,
-            cudaStream_t stream) {
+cudaError_t LaunchQuantize(const T* latents, const magvit_shape& shape, int32_t* ids,
+                           uint8_t* packed, cudaStream_t stream) {
   const int channels = static_cast<int>(shape.channels);
   const int64_t total = shape.batch * shape.positions;
   if (shape.layout == MAGVIT_CHANNELS_FIRST) {
     const auto blocks = static_cast<unsigned>(DivideUp(total, int64_t{kThreads} * kVector));
-    QuantizeChannelsFirst<T, kVector>
-        <<<blocks, kThreads, 0, stream>>>(latents, channels, shape.positions, total, ids, packed);
-  } else {
-    const auto blocks = static_cast<unsigned>(DivideUp(total, kThreads));
-    QuantizeChannelsLast<T, kVector><<<blocks, kThreads, 0, stream>>>(
-        latents, channels, ChannelPitch(shape), total, ids, packed);
+    return Launch(QuantizeChannelsFirst<T, kVector>, blocks, kThreads, stream, latents, channels,
+                  shape.positions, total, ids, packed);
   }
+  const auto blocks = static_cast<unsigned>(DivideUp(total, kThreads));
+  return Launch(QuantizeChannelsLast<T, kVector>, blocks, kThreads, stream, latents, channels,
+                ChannelPitch(shape), total, ids, packed);
 }
 
 template <typename T>
-void LaunchWidest(const T* latents, const magvit_shape& shape, int32_t* ids, uint8_t* packed,
-                  cudaStream_t stream) {
+cudaError_t LaunchWidest(const void* latents, const magvit_shape& shape, int32_t* ids,
+                         uint8_t* packed, cudaStream_t stream) {
   constexpr int kVector = kWidestVector<T>;
   const int64_t row = shape.layout == MAGVIT_CHANNELS_FIRST ? shape.positions : ChannelPitch(shape);
   const bool aligned =
       IsAligned(latents, 16) && IsAligned(ids, sizeof(int32_t) * kVector) && row % kVector == 0;
-  if (aligned) {
-    Launch<T, kVector>(latents, shape, ids, packed, stream);
-  } else {
-    Launch<T, 1>(latents, shape, ids, packed, stream);
-  }
+  const auto launch = aligned ? LaunchQuantize<T, kVector> : LaunchQuantize<T, 1>;
+  return launch(static_cast<const T*>(latents), shape, ids, packed, stream);
 }
 
 }  // namespace
@@ -99,12 +98,8 @@ cudaError_t LaunchLfq(const void* latents, magvit_dtype dtype, const magvit_shap
   }
   if (IsEmpty(shape)) return cudaSuccess;
 
-  if (dtype == MAGVIT_FLOAT32) {
-    LaunchWidest(static_cast<const float*>(latents), shape, ids, packed, stream);
-  } else {
-    LaunchWidest(static_cast<const Half*>(latents), shape, ids, packed, stream);
-  }
-  return cudaGetLastError();
+  const auto launch = dtype == MAGVIT_FLOAT32 ? LaunchWidest<float> : LaunchWidest<Half>;
+  return launch(latents, shape, ids, packed, stream);
 }
 
 }  // namespace magvit

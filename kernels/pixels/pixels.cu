@@ -1,12 +1,15 @@
 // Pixels to the first conv's input: from bytes to normalised values, with channels padded to a
 // whole vector.
+#include <algorithm>
 #include <cstdint>
 
 #include "cuda_operators/map_checks.h"
 #include "magvit/cuda_operators.h"
 #include "tensor/half.h"
+#include "tensor/launch.cuh"
 #include "tensor/shape.h"
 #include "tensor/vector_access.cuh"
+#include "tensor/waves.h"
 
 namespace magvit {
 namespace {
@@ -17,33 +20,35 @@ constexpr int kThreads = 256;
 // positions).
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    NormalizePixels(const uint8_t* frames, int64_t positions, int channels, int64_t pitch,
+    NormalizePixels(const uint8_t* frames, uint32_t positions, int channels, int64_t pitch,
                     float divisor, float offset, BorderedPlaces places, T* output) {
-  const int64_t stride = int64_t{gridDim.y} * kThreads;
-  int64_t position = blockIdx.y * int64_t{kThreads} + threadIdx.x;
-  for (; position < positions; position += stride) {
-    const uint8_t* pixel = frames + (blockIdx.x * positions + position) * channels;
+  WaitForPredecessor();
+  T* clip = output + int64_t{blockIdx.x} * places.clip_size * pitch;
+  uint32_t position = blockIdx.y * kThreads + threadIdx.x;
+  for (; position < positions; position += gridDim.y * kThreads) {
+    const uint8_t* pixel = frames + (int64_t{blockIdx.x} * positions + position) * channels;
     Vector<T, kMapVector> values = {};
 #pragma unroll
     for (int i = 0; i < kMapVector; ++i) {
       if (i < channels) values.values[i] = FromFloat<T>(pixel[i] / divisor + offset);
     }
-    StoreVector(values, output + places.At(blockIdx.x, position) * pitch);
+    StoreVector(values, clip + places.At(position) * pitch);
   }
 }
 
-constexpr int64_t kBlocks = 2048;
-
 template <typename T>
-void Launch(const uint8_t* frames, float divisor, float offset, const magvit_cuda_map& output,
-            cudaStream_t stream) {
+cudaError_t LaunchPixels(const uint8_t* frames, float divisor, float offset,
+                         const magvit_cuda_map& output, cudaStream_t stream) {
+  int64_t resident;
+  const cudaError_t error = CountResidentBlocks(NormalizePixels<T>, kThreads, &resident);
+  if (error != cudaSuccess) return error;
   const int64_t positions = Positions(output);
-  const int64_t steps = DivideUp(positions, kThreads);
-  const dim3 grid(static_cast<unsigned>(output.batch),
-                  static_cast<unsigned>(steps < kBlocks ? steps : kBlocks));
-  NormalizePixels<T><<<grid, kThreads, 0, stream>>>(
-      frames, positions, static_cast<int>(output.channels), output.pitch, divisor, offset,
-      PlacesOf(output), static_cast<T*>(output.data));
+  const int64_t blocks =
+      std::min(DivideUp(positions, kThreads), BlocksPerPart(output.batch, resident));
+  const dim3 grid(static_cast<unsigned>(output.batch), static_cast<unsigned>(blocks));
+  return Launch(NormalizePixels<T>, grid, kThreads, stream, frames,
+                static_cast<uint32_t>(positions), static_cast<int>(output.channels), output.pitch,
+                divisor, offset, PlacesOf(output), static_cast<T*>(output.data));
 }
 
 }  // namespace
@@ -57,10 +62,6 @@ int32_t magvit_cuda_pixels(const uint8_t* frames, float divisor, float offset,
     return cudaErrorInvalidValue;
   }
   const auto queue = static_cast<cudaStream_t>(stream);
-  if (output.dtype == MAGVIT_FLOAT32) {
-    Launch<float>(frames, divisor, offset, output, queue);
-  } else {
-    Launch<Half>(frames, divisor, offset, output, queue);
-  }
-  return cudaGetLastError();
+  const auto launch = output.dtype == MAGVIT_FLOAT32 ? LaunchPixels<float> : LaunchPixels<Half>;
+  return launch(frames, divisor, offset, output, queue);
 }

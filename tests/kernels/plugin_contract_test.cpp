@@ -269,8 +269,8 @@ void TestWorkspaceIsEnoughForSmallerShapes() {
     };
     CHECK(bytes(1, 1) > 0);
     CHECK(bytes(1, 17) >= bytes(1, 1));
-    CHECK(bytes(16, 17) == 16 * bytes(1, 17));
-    CHECK(bytes(1, 17) < (1 << 20));
+    for (int64_t batch = 1; batch < 16; ++batch) CHECK(bytes(batch + 1, 17) >= bytes(batch, 17));
+    CHECK(bytes(16, 17) < (1 << 20));
   }
 }
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from magvit_runtime.backends.graph_backends import GRAPH_BACKENDS, why_not
 from numpy.typing import NDArray
 from seeded_checkpoints import golden
 
 from magvit_export.config import TokenizerConfig
-from magvit_runtime.backends.graph_backends import GRAPH_BACKENDS, why_not
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.hardware.flavours import INSTALL, installed_flavours
 from magvit_runtime.hardware.gpus import list_gpus

@@ -1,10 +1,13 @@
 // The CUDA operators of magvit-runtime as a C interface: what an encoder does on a GPU besides its
 // convs, on feature maps in channels-last memory.
 //
-// Nothing here allocates, waits or keeps state: each function enqueues kernels on `stream` (a
-// cudaStream_t, of a context that is current in the calling thread), so all of them can be captured
-// in a CUDA graph. Any number of threads may call any of them at once. Results don't depend on the
-// GPU, and repeat bit for bit: there are no atomics.
+// Nothing here allocates or waits, or remembers more than what CUDA says about a kernel: each
+// function enqueues kernels on `stream` (a cudaStream_t, of a context that is current in the
+// calling thread), so all of them can be captured in a CUDA graph. Any number of threads may call
+// any of them at once. Results repeat bit for bit on one model of GPU; another cuts the statistics
+// differently, which changes their rounding. From compute capability 9.0 on a kernel may begin
+// while the one before it in the stream still ends (programmatic dependent launch); it waits for it
+// before it touches memory.
 //
 // Each returns 0, or the number of the cudaError that magvit_cuda_error_message puts into words;
 // arguments that don't fit together are cudaErrorInvalidValue, found before anything is enqueued.
@@ -23,7 +26,7 @@
 //   struct magvit_group_norm_options norm = {
 //       .num_groups = 32, .epsilon = 1e-6f, .weight = device_weight, .bias = device_bias,
 //       .activation = MAGVIT_SILU};
-//   magvit_cuda_statistics(x, addends, x, &norm, workspace, stream);   // x becomes the sum
+//   magvit_cuda_statistics(x, addends, x, &norm, workspace, arrivals, stream);  // x is the sum now
 //   magvit_cuda_apply(x, no_addends, MAGVIT_FLOAT16, &norm, workspace, padded, stream);
 #ifndef MAGVIT_CUDA_OPERATORS_H_
 #define MAGVIT_CUDA_OPERATORS_H_
@@ -37,7 +40,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_CUDA_OPERATORS_ABI 1
+#define MAGVIT_CUDA_OPERATORS_ABI 2
 
 // Feature maps [batch, sizes..., pitch] on the GPU, inside a border that may be empty.
 struct magvit_cuda_map {
@@ -62,7 +65,8 @@ struct magvit_cuda_addends {
 MAGVIT_EXPORT int32_t magvit_cuda_pixels(const uint8_t* frames, float divisor, float offset,
                                          struct magvit_cuda_map output, void* stream);
 
-// Bytes of workspace (16-byte aligned) that the statistics of a map take.
+// Bytes of workspace (32-byte aligned, not initialised) that the statistics of a map take on any
+// GPU.
 MAGVIT_EXPORT int64_t magvit_cuda_workspace_bytes(struct magvit_cuda_map features,
                                                   int64_t num_groups);
 
@@ -73,16 +77,22 @@ MAGVIT_EXPORT int64_t magvit_cuda_workspace_bytes(struct magvit_cuda_map feature
 //   features  without a border
 //   sum       as `features`, of the type that the sum is rounded to; may be `features` itself.
 //             Without addends nothing is written, and it must be `features`
+//   arrivals  uint32 [batch], all zero (cudaMemset it once): how many blocks are done with a
+//   sample.
+//             The pass leaves it at zero, so that one array serves all passes of a stream, one
+//             after the other; no two that may run at the same time, and nothing else may write to
+//             it
 MAGVIT_EXPORT int32_t magvit_cuda_statistics(struct magvit_cuda_map features,
                                              struct magvit_cuda_addends addends,
                                              struct magvit_cuda_map sum,
                                              const struct magvit_group_norm_options* options,
-                                             void* workspace, void* stream);
+                                             void* workspace, uint32_t* arrivals, void* stream);
 
 // The second pass: normalise, activate, round to the output's type, write to its interior. The
 // border is left as it is.
 //
 //   features  without a border
+//   addends   none with options: the statistics wrote the sum
 //   sum_type  what the sum of features and addends is rounded to; the features' own type where
 //             there are no addends
 //   options   those of the statistics; NULL for no normalisation and no activation

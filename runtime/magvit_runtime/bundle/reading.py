@@ -12,7 +12,13 @@ import msgspec
 
 from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
-from magvit_runtime.bundle.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision, Role
+from magvit_runtime.bundle.manifest import (
+    SCHEMA_VERSION,
+    GraphRecord,
+    Manifest,
+    Precision,
+    Role,
+)
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256

@@ -1,11 +1,10 @@
 // Runs CUDA kernels on the CPU, one block after the other, so that their indexing, tails, padding
 // and reductions are tested where there is no GPU. The threads of a block are fibers that take
-// turns at
-// __syncthreads and __shfl_down_sync. What it can't show: races within a turn, speed, and the GPU's
-// own arithmetic (fast exponential and division); gpu_check does.
+// turns at __syncthreads and the shuffles. What it can't show: races within a turn or between
+// blocks, speed, and the GPU's own arithmetic (fast exponential and division); gpu_check does.
 //
-// The build rewrites `Kernel<<<grid, threads, 0, stream>>>(...)` to
-// `cuda_on_cpu::Launch(grid, threads, 0, stream).Of(Kernel)(...)` and compiles the .cu as C++.
+// The build compiles each .cu as C++, includes this file before all others, and finds the launches
+// of tensor/launch.cuh beside it.
 #ifndef MAGVIT_TESTS_KERNELS_CUDA_ON_CPU_H_
 #define MAGVIT_TESTS_KERNELS_CUDA_ON_CPU_H_
 
@@ -18,6 +17,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <vector>
 
@@ -61,6 +61,11 @@ struct Block {
 
 inline Block block;
 
+// What tests choose: the blocks that the GPU is said to hold at once, and whether the last ones run
+// first.
+inline int64_t resident_blocks = 24;
+inline bool backwards = false;
+
 // Back to the scheduler, until this fiber's next turn.
 inline void GiveTurn() {
   if (_setjmp(block.fibers[block.current].turn) == 0) _longjmp(block.scheduler, 1);
@@ -84,15 +89,24 @@ inline void Wait(Barrier& barrier, int fibers) {
   while (barrier.generation == generation) GiveTurn();
 }
 
-inline float ShuffleDown(float value, int offset) {
+// The value that lane `source` of the current warp passes; the own one beyond the last lane.
+inline float Shuffle(float value, int source) {
   const size_t thread = block.current;
-  Barrier& warp = block.warps[thread / kWarp];
+  const size_t warp = thread / kWarp;
   block.exchanged[thread] = value;
-  Wait(warp, kWarp);
-  const bool inside = static_cast<int>(thread % kWarp) + offset < kWarp;
-  const float result = inside ? block.exchanged[thread + offset] : value;
-  Wait(warp, kWarp);
+  Wait(block.warps[warp], kWarp);
+  const float result = source < kWarp ? block.exchanged[warp * kWarp + source] : value;
+  Wait(block.warps[warp], kWarp);
   return result;
+}
+
+inline int Lane() { return static_cast<int>(block.current % kWarp); }
+
+// Fibers take turns, so nothing comes between the read and the write.
+inline uint32_t IncrementUpTo(uint32_t* counter, uint32_t limit) {
+  const uint32_t before = *counter;
+  *counter = before >= limit ? 0 : before + 1;
+  return before;
 }
 
 inline void RunFiber() {
@@ -120,31 +134,22 @@ inline void RunBlock() {
   }
 }
 
-class Launch {
- public:
-  Launch(dim3 grid, unsigned threads, size_t, cudaStream_t) : grid_(grid), threads_(threads) {}
-
-  template <typename... Parameters>
-  auto Of(void (*kernel)(Parameters...)) const {
-    return [grid = grid_, threads = threads_, kernel](auto... arguments) {
-      block.grid = grid;
-      block.fibers.resize(threads);
-      block.body = [&] { kernel(arguments...); };
-      for (unsigned z = 0; z < grid.z; ++z) {
-        for (unsigned y = 0; y < grid.y; ++y) {
-          for (unsigned x = 0; x < grid.x; ++x) {
-            block.index = dim3(x, y, z);
-            RunBlock();
-          }
-        }
+// Runs all blocks of a kernel.
+template <typename... Parameters, typename... Arguments>
+void Run(void (*kernel)(Parameters...), dim3 grid, int threads, const Arguments&... arguments) {
+  block.grid = grid;
+  block.fibers.resize(threads);
+  block.body = [&] { kernel(static_cast<Parameters>(arguments)...); };
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        block.index =
+            backwards ? dim3(grid.x - 1 - x, grid.y - 1 - y, grid.z - 1 - z) : dim3(x, y, z);
+        RunBlock();
       }
-    };
+    }
   }
-
- private:
-  dim3 grid_;
-  unsigned threads_;
-};
+}
 
 // A GPU faults where a 16-byte access is not aligned.
 template <typename T>
@@ -166,9 +171,15 @@ using std::min;
 #define gridDim (cuda_on_cpu::block.grid)
 #define __syncthreads() \
   cuda_on_cpu::Wait(cuda_on_cpu::block.all, static_cast<int>(cuda_on_cpu::block.fibers.size()))
-#define __shfl_down_sync(mask, value, offset) cuda_on_cpu::ShuffleDown(value, offset)
+#define __shfl_down_sync(mask, value, offset) \
+  cuda_on_cpu::Shuffle(value, cuda_on_cpu::Lane() + (offset))
+#define __shfl_sync(mask, value, lane) cuda_on_cpu::Shuffle(value, lane)
+#define __threadfence()
+#define __ldcg(source) (*(source))
+#define atomicInc(counter, limit) cuda_on_cpu::IncrementUpTo(counter, limit)
 #define __stwb(target, value) cuda_on_cpu::StoreAligned(target, value)
-#define cudaGetLastError() cudaSuccess
+#define cudaMemsetAsync(target, value, bytes, stream) \
+  (std::memset(target, value, bytes), cudaSuccess)
 #define cudaGetErrorString(error) ((error) == cudaSuccess ? "no error" : "invalid argument")
 
 #endif  // MAGVIT_TESTS_KERNELS_CUDA_ON_CPU_H_

@@ -1,5 +1,6 @@
 // The CUDA operators, run on the CPU, against the CPU operators and plain loops: sums, borders,
-// every pair of types, odd sizes and padded channels, and what they refuse.
+// every pair of types, odd sizes and padded channels, any number and order of blocks, and what they
+// refuse.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "../check.h"
+#include "cuda_on_cpu.h"
 #include "cuda_operators/map_checks.h"
 #include "magvit/cuda_operators.h"
 #include "magvit/operators.h"
@@ -190,8 +192,10 @@ void TestNormalization(const magvit_cuda_map& shape, magvit_dtype sum_type, magv
   // Where the types allow it the sum takes the features' place.
   const magvit_cuda_map& target = !adds || sum_type == shape.dtype ? features.map : sum.map;
   Memory workspace(magvit_cuda_workspace_bytes(features.map, groups));
+  std::vector<uint32_t> arrivals(shape.batch, 0);
   CHECK(magvit_cuda_statistics(features.map, addends, target, &options, workspace.data(),
-                               nullptr) == cudaSuccess);
+                               arrivals.data(), nullptr) == cudaSuccess);
+  CHECK(arrivals == std::vector<uint32_t>(shape.batch, 0));
   int64_t wrong = 0;
   for (int64_t i = 0; i < Elements(shape); ++i) {
     const bool padding = i % shape.pitch >= shape.channels;
@@ -210,6 +214,39 @@ void TestNormalization(const magvit_cuda_map& shape, magvit_dtype sum_type, magv
     CHECK(output.memory.IsIntact());
   }
   CHECK(features.memory.IsIntact() && sum.memory.IsIntact() && workspace.IsIntact());
+}
+
+// The normalisation of a map in the workspace, computed in as many blocks as fit at once.
+std::vector<float> Statistics(int64_t resident_blocks, bool backwards) {
+  cuda_on_cpu::resident_blocks = resident_blocks;
+  cuda_on_cpu::backwards = backwards;
+  Map features(Packed(MAGVIT_FLOAT16, 2, 3, 20, 20, 64));
+  FillRandom(features, 7);
+  const magvit_group_norm_options options = {32, 1e-6f, nullptr, nullptr, 0, MAGVIT_SILU};
+  Memory workspace(magvit_cuda_workspace_bytes(features.map, 32));
+  uint32_t arrivals[] = {0, 0};
+  for (int pass = 0; pass < 2; ++pass) {
+    CHECK(magvit_cuda_statistics(features.map, kNoAddends, features.map, &options, workspace.data(),
+                                 arrivals, nullptr) == cudaSuccess);
+    CHECK(arrivals[0] == 0 && arrivals[1] == 0);
+  }
+  CHECK(workspace.IsIntact());
+  const auto* values = static_cast<const float*>(workspace.data());
+  cuda_on_cpu::resident_blocks = 24;
+  cuda_on_cpu::backwards = false;
+  return {values, values + 3 * 2 * 64};
+}
+
+// Which block is the last changes no bit; how many there are changes the last ones only.
+void TestBlocks() {
+  const std::vector<float> expected = Statistics(24, false);
+  for (const int64_t resident : {1, 7, 132 * 3, 5000}) {
+    const std::vector<float> found = Statistics(resident, false);
+    CHECK(found == Statistics(resident, true));
+    for (size_t i = 0; i < found.size(); ++i) {
+      CHECK(std::fabs(found[i] - expected[i]) <= 2e-6f * (1.0f + std::fabs(expected[i])));
+    }
+  }
 }
 
 // apply without a normalisation: a sum, put into a border and another type.
@@ -281,13 +318,16 @@ void TestRefusals() {
   const magvit_group_norm_options options = {2, 1e-6f, nullptr, nullptr, 0, MAGVIT_SILU};
   magvit_group_norm_options odd = options;
   odd.num_groups = 3;
+  uint32_t arrivals = 0;
   const auto statistics = [&](magvit_cuda_map from, magvit_cuda_map to,
                               const magvit_group_norm_options* how) {
-    return magvit_cuda_statistics(from, kNoAddends, to, how, workspace.data(), nullptr);
+    return magvit_cuda_statistics(from, kNoAddends, to, how, workspace.data(), &arrivals, nullptr);
   };
   CHECK(statistics(half.map, half.map, &options) == cudaSuccess);
   CHECK(statistics(half.map, half.map, &odd) == cudaErrorInvalidValue);
   CHECK(statistics(half.map, half.map, nullptr) == cudaErrorInvalidValue);
+  CHECK(magvit_cuda_statistics(half.map, kNoAddends, half.map, &options, workspace.data(), nullptr,
+                               nullptr) == cudaErrorInvalidValue);
   CHECK(statistics(half.map, single.map, &options) == cudaErrorInvalidValue);
   CHECK(statistics(bordered.map, bordered.map, &options) == cudaErrorInvalidValue);
   const auto apply = [&](magvit_cuda_map from, magvit_dtype sum_type, magvit_cuda_map to) {
@@ -296,6 +336,9 @@ void TestRefusals() {
   CHECK(apply(half.map, MAGVIT_FLOAT16, single.map) == cudaSuccess);
   CHECK(apply(half.map, MAGVIT_FLOAT32, single.map) == cudaErrorInvalidValue);
   CHECK(apply(half.map, MAGVIT_FLOAT16, other.map) == cudaErrorInvalidValue);
+  // A normalised sum: the statistics pass wrote it already.
+  CHECK(magvit_cuda_apply(half.map, {nullptr, half.map.data}, MAGVIT_FLOAT16, &options,
+                          workspace.data(), single.map, nullptr) == cudaErrorInvalidValue);
   magvit_cuda_map crooked = half.map;
   crooked.data = static_cast<char*>(crooked.data) + 16;
   CHECK(apply(crooked, MAGVIT_FLOAT16, single.map) == cudaErrorInvalidValue);
@@ -305,6 +348,9 @@ void TestRefusals() {
   crooked = half.map;
   crooked.sizes[0] = crooked.sizes[1] = 1 << 16;
   CHECK(apply(crooked, MAGVIT_FLOAT16, crooked) == cudaErrorInvalidValue);
+  crooked = half.map;
+  crooked.before[0] = crooked.after[1] = 1 << 16;
+  CHECK(apply(half.map, MAGVIT_FLOAT16, crooked) == cudaErrorInvalidValue);
 }
 
 void TestFastDivisor() {
@@ -341,12 +387,16 @@ int main() {
     }
     // More positions than one round of blocks, and more channels than one block's columns.
     TestNormalization(Packed(in, 1, 5, 60, 60, 32), in, in, {false, true}, 8);
+    magvit_cuda_map sparse = Packed(in, 2, 3, 5, 7, 20);
+    sparse.pitch = 64;
+    TestNormalization(sparse, in, in, {false, true}, 4);
     TestNormalization(Packed(in, 1, 1, 2, 3, 2100), in, in, {true, true}, 3);
     TestPixels(in, 3);
     TestPixels(in, 1);
     TestLfq(in, 18);
     TestLfq(in, 31);
   }
+  TestBlocks();
   TestRefusals();
   return Verdict();
 }

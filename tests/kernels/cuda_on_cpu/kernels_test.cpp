@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../check.h"
+#include "cuda_on_cpu.h"
 #include "group_norm_silu/group_norm_cuda.h"
 #include "lfq/lfq_cuda.h"
 #include "magvit/operators.h"
@@ -106,7 +107,7 @@ void TestGroupNorm(const magvit_shape& shape, int64_t groups, Affine affine,
 
   const size_t bytes = magvit::GroupNormWorkspaceBytes(shape, groups);
   Buffer<char> workspace(bytes + kGuard);
-  std::fill_n(workspace.data() + bytes, kGuard, 'g');
+  std::fill_n(workspace.data(), bytes + kGuard, 'g');
   CHECK(magvit::LaunchGroupNorm(input.data(), kDtype<T>, shape, options, found.data(),
                                 workspace.data(), nullptr) == cudaSuccess);
   CHECK(std::count(workspace.data() + bytes, workspace.data() + bytes + kGuard, 'g') == kGuard);
@@ -150,14 +151,23 @@ void TestAll(magvit_layout layout, bool misaligned) {
   group_norm(shape(1, 2100, 5), 3, Affine::kNone, MAGVIT_NO_ACTIVATION);
 }
 
-}  // namespace
-
-int main() {
+// Every layout, type and alignment.
+void TestEverywhere() {
   for (magvit_layout layout : {MAGVIT_CHANNELS_FIRST, MAGVIT_CHANNELS_LAST}) {
     for (bool misaligned : {false, true}) {
       TestAll<float>(layout, misaligned);
       TestAll<Half>(layout, misaligned);
     }
+  }
+}
+
+}  // namespace
+
+int main() {
+  // The blocks of an H100, and so few that each takes many steps.
+  for (const int64_t resident : {132 * 3, 5}) {
+    cuda_on_cpu::resident_blocks = resident;
+    TestEverywhere();
   }
   return Verdict();
 }

@@ -20,11 +20,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from magvit_runtime.backends.selection import open_engine
 from runtime import stand_in_gpu
 from runtime.stand_in_arrays import DlpackArray
 from runtime.stand_in_gpu import Cuda, TensorRt
 
-from magvit_runtime.backends.selection import open_engine
 from magvit_runtime.backends.trt.contexts import runtime_cache_file
 from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.backends.trt.session import TensorRtSession

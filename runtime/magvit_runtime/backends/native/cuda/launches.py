@@ -17,6 +17,7 @@ from magvit_runtime.backends.native.cuda.operators import (
 )
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
 from magvit_runtime.backends.native.cuda.schedule import (
+    ARRIVALS,
     Added,
     Apply,
     Convolution,
@@ -139,6 +140,7 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
                 _at(total, places),
                 parameters.normalization(reader),
                 buffers[moments],
+                buffers[ARRIVALS],
                 stream,
             )
         case Apply(features, added, sum_type, reader, moments, output):

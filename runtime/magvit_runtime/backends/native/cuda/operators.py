@@ -19,7 +19,7 @@ from magvit_runtime.errors import BackendError
 from magvit_runtime.native_libraries.lookup import cuda_library, load_library, missing_library
 from magvit_runtime.native_libraries.operators import GroupNormOptions
 
-ABI = 1
+ABI = 2
 # Channels of one access; also what tensor cores want.
 CHANNEL_MULTIPLE = 8
 DTYPES: dict[FloatType, int] = {"float32": 0, "float16": 1}
@@ -99,6 +99,11 @@ def channel_pitch(channels: int) -> int:
     return -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
 
 
+def arrivals_bytes(batch: int) -> int:
+    """Bytes in which the statistics passes of a stream count their blocks."""
+    return batch * np.dtype(np.uint32).itemsize
+
+
 class CudaOperators:
     """The operators; each call enqueues kernels on a stream and returns at once.
 
@@ -128,11 +133,24 @@ class CudaOperators:
         total: MapStructure,
         options: GroupNormOptions,
         workspace: int,
+        arrivals: int,
         stream: int,
     ) -> None:
-        """GroupNorm's first pass: moments of a sum, which is written where there are addends."""
-        reference = ctypes.byref(options)
-        self._call("magvit_cuda_statistics", features, addends, total, reference, workspace, stream)
+        """GroupNorm's first pass: moments of a sum, which is written where there are addends.
+
+        `arrivals` is `arrivals_bytes` of zeros, which the pass leaves at zero; passes on other
+        streams have others.
+        """
+        self._call(
+            "magvit_cuda_statistics",
+            features,
+            addends,
+            total,
+            ctypes.byref(options),
+            workspace,
+            arrivals,
+            stream,
+        )
 
     def apply(
         self,
@@ -196,6 +214,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
         Addends,
         MapStructure,
         options,
+        pointer,
         pointer,
         pointer,
     )

@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 
 from magvit_runtime.backends.native.arena import Lifetime
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
-from magvit_runtime.backends.native.cuda.operators import CudaMap, channel_pitch
+from magvit_runtime.backends.native.cuda.operators import CudaMap, arrivals_bytes, channel_pitch
 from magvit_runtime.backends.native.program import Conv, FloatType, Program, Sizes
+
+# The buffer in which all statistics passes of a run count their blocks.
+ARRIVALS = "arrivals"
 
 _NO_BORDER = (0, 0, 0)
 
@@ -95,8 +98,8 @@ class Schedule:
 
     Attributes:
         steps: In their order.
-        buffers: Every buffer's bytes and the steps that use it. Borders are written by nobody, so
-            buffers that have one keep their memory for the whole run.
+        buffers: Every buffer's bytes and the steps that use it. Borders are written by nobody, and
+            `ARRIVALS` is zero between two steps, so they keep their memory for the whole run.
         latents: The latents' map.
     """
 
@@ -178,7 +181,7 @@ class _Scheduler:
     def lifetimes(self) -> dict[str, Lifetime]:
         """When each buffer is in use."""
         last_step = len(self.steps) - 1
-        found: dict[str, Lifetime] = {}
+        found = {ARRIVALS: Lifetime(arrivals_bytes(self._batch), 0, last_step)}
         for i, step in enumerate(self.steps):
             for name, size, has_border in self._uses(step):
                 first = 0 if has_border else found[name].first if name in found else i

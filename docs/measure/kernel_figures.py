@@ -1,0 +1,275 @@
+"""What the compiler makes of GroupNorm's two passes, and how they fill GPUs: no GPU is needed.
+
+    python docs/measure/kernel_figures.py
+    python docs/measure/kernel_figures.py --nvdisasm PATH                # and what their loops cost
+    python docs/measure/kernel_figures.py --kernels /other/checkout/kernels   # of other sources
+
+Needs nvcc and c++filt. nvdisasm comes with the CUDA toolkit, and in triton's wheel
+(`pip download --no-deps triton`) as triton/backends/nvidia/bin/nvdisasm. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KERNELS = Path(__file__).resolve().parents[2] / "kernels"
+SOURCE = "group_norm_silu/feature_passes.cu"
+PASSES = re.compile(r"^(ChannelsLastStatistics|ApplyChannelsLast)<")
+# What the released encoder launches in half precision.
+RELEASED = re.compile(r"^(?!.*(float|Normalized<0|Normalized<1, false>|StoredFeatures.*Unchanged))")
+THREADS = 256
+
+
+@dataclass(frozen=True)
+class Multiprocessor:
+    """What one holds at once (CUDA C++ Programming Guide, "Compute Capabilities").
+
+    Attributes:
+        threads: Resident threads.
+        blocks: Resident blocks.
+        shared_bytes: Shared memory.
+        block_bytes: Shared memory that each block takes besides its own.
+    """
+
+    threads: int
+    blocks: int
+    shared_bytes: int
+    block_bytes: int
+
+
+MULTIPROCESSORS = {
+    75: Multiprocessor(1024, 16, 64 << 10, 0),
+    86: Multiprocessor(1536, 16, 100 << 10, 1 << 10),
+    89: Multiprocessor(1536, 24, 100 << 10, 1 << 10),
+    90: Multiprocessor(2048, 32, 228 << 10, 1 << 10),
+}
+# Name, architecture and multiprocessors.
+GPUS = (("H100", 90, 132), ("A10G", 86, 80), ("L4", 89, 58), ("T4", 75, 40))
+# Frames, height, width and channels of the maps that the video encoder normalises at 17x128x128.
+MAPS = (
+    (17, 128, 128, 128),
+    (17, 64, 64, 128),
+    (17, 64, 64, 256),
+    (9, 32, 32, 256),
+    (5, 16, 16, 256),
+    (5, 16, 16, 512),
+)
+BATCHES = (1, 8)
+
+PLANNER = """
+#include <cstdio>
+#include "group_norm_silu/block_plans.h"
+int main() {
+  long long batch, positions, channels, resident;
+  while (std::scanf("%lld %lld %lld %lld", &batch, &positions, &channels, &resident) == 4) {
+    const magvit::ColumnTile tile = magvit::TileColumns(channels, 8);
+    const long long parts = batch * tile.tiles;
+    std::printf("%lld %lld\\n",
+                parts * (long long)magvit::PlanStatistics(batch, positions, tile, resident).blocks,
+                parts * (long long)magvit::PlanApply(batch, positions, tile, resident).blocks);
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A kernel's inner loop over its map.
+
+    Attributes:
+        instructions: In it.
+        divergence_regions: Where threads of a warp may part.
+    """
+
+    instructions: int
+    divergence_regions: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel, compiled for one architecture.
+
+    Attributes:
+        name: Without namespaces and parameters.
+        architecture: 90 for sm_90.
+        registers: Of a thread.
+        spilled_bytes: That a thread puts into memory for want of registers.
+        shared_bytes: Of a block.
+        loop: Its inner loop, where it was disassembled.
+    """
+
+    name: str
+    architecture: int
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    loop: Loop | None
+
+    @property
+    def resident_blocks(self) -> int:
+        """Blocks that a multiprocessor holds at once."""
+        limits = MULTIPROCESSORS[self.architecture]
+        warps = THREADS // 32
+        # A warp gets its registers in portions of 256; a quarter of the 64k is one scheduler's.
+        warp_registers = math.ceil(self.registers * 32 / 256) * 256
+        by_registers = 4 * (16384 // warp_registers) // warps
+        by_memory = limits.shared_bytes // (self.shared_bytes + limits.block_bytes or 1)
+        return min(by_registers, by_memory, limits.threads // THREADS, limits.blocks)
+
+
+def compile_kernels(
+    architecture: int, nvdisasm: Path | None = None, kernels: Path = KERNELS
+) -> list[Kernel]:
+    """The kernels of both passes as nvcc makes them.
+
+    Args:
+        architecture: 90 for sm_90.
+        nvdisasm: The disassembler, for the loops.
+        kernels: The folder of the sources.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder) / "passes.cubin"
+        includes = [f"-I{kernels}", f"-I{kernels / 'include'}"]
+        options = ["-std=c++17", "-O3", f"-arch=sm_{architecture}", "-cubin", "-Xptxas=-v"]
+        log = subprocess.run(
+            ["nvcc", *options, *includes, kernels / SOURCE, "-o", cubin],
+            check=True,
+            stderr=subprocess.PIPE,
+            text=True,
+        ).stderr
+        loops = {} if nvdisasm is None else _loops(_run([str(nvdisasm), "-c", str(cubin)]))
+    found = re.findall(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
+        r".*?Used (\d+) registers([^\n]*)",
+        log,
+        re.DOTALL,
+    )
+    names = _run(["c++filt"], "\n".join(mangled for mangled, *_ in found)).splitlines()
+    result = []
+    for (mangled, stores, loads, registers, rest), name in zip(found, names, strict=True):
+        short = _short(name)
+        if PASSES.match(short):
+            memory = re.search(r"(\d+) bytes smem", rest)
+            shared = int(memory[1]) if memory else 0
+            spilled = int(stores) + int(loads)
+            loop = loops.get(mangled)
+            result.append(Kernel(short, architecture, int(registers), spilled, shared, loop))
+    return sorted(result, key=lambda kernel: kernel.name)
+
+
+def plan_blocks(cases: Iterable[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
+    """Blocks of the statistics and the apply pass, by the very code that launches them.
+
+    Args:
+        cases: Batch, positions, channels, and blocks that the GPU holds at once.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder) / "planner.cu", Path(folder) / "planner"
+        source.write_text(PLANNER)
+        includes = [f"-I{KERNELS}", f"-I{KERNELS / 'include'}"]
+        _run(["nvcc", "-std=c++17", *includes, str(source), "-o", str(program)])
+        lines = _run([str(program)], "\n".join(" ".join(map(str, case)) for case in cases))
+    return [(int(a), int(b)) for a, b in (line.split() for line in lines.splitlines())]
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--nvdisasm", type=Path, help="the disassembler")
+    parser.add_argument(
+        "--kernels", type=Path, help="folder of other sources; their plans aren't made"
+    )
+    arguments = parser.parse_args()
+    compiled = {
+        architecture: compile_kernels(
+            architecture, arguments.nvdisasm, arguments.kernels or KERNELS
+        )
+        for architecture in MULTIPROCESSORS
+    }
+    print(_run(["nvcc", "--version"]).splitlines()[-2])
+    print_kernels(compiled)
+    if arguments.kernels is None:
+        print_plans(compiled)
+
+
+def print_kernels(compiled: dict[int, list[Kernel]]) -> None:
+    """One row for each kernel of the released encoder and architecture, and a sum over all."""
+    print(
+        "\n| kernel | sm | registers | spilled bytes | blocks an SM | loop: instructions, regions |"
+    )
+    print("|---|---|---|---|---|---|")
+    for architecture, kernels in compiled.items():
+        for kernel in filter(lambda kernel: RELEASED.match(kernel.name), kernels):
+            loop = kernel.loop
+            cost = "-" if loop is None else f"{loop.instructions}, {loop.divergence_regions}"
+            cells = (kernel.registers, kernel.spilled_bytes, kernel.resident_blocks, cost)
+            print(f"| `{kernel.name}` | {architecture} | {' | '.join(map(str, cells))} |")
+    every = [kernel for kernels in compiled.values() for kernel in kernels]
+    spilling = sum(kernel.spilled_bytes > 0 for kernel in every)
+    regions = [kernel.loop.divergence_regions for kernel in every if kernel.loop]
+    most = max(regions) if regions else "not disassembled"
+    print(f"\nAll {len(every)}: {spilling} spill; divergence regions at most {most}.")
+
+
+def print_plans(compiled: dict[int, list[Kernel]]) -> None:
+    """Blocks of each pass of half-precision maps, of those that the GPU holds at once."""
+    print("\n| GPU | batch | " + " | ".join("x".join(map(str, m)) for m in MAPS) + " |")
+    print("|---|---|" + "---|" * len(MAPS))
+    for name, architecture, multiprocessors in GPUS:
+        blocks = [k.resident_blocks for k in compiled[architecture] if RELEASED.match(k.name)]
+        resident = min(blocks) * multiprocessors
+        for batch in BATCHES:
+            cases = [(batch, t * h * w, c, resident) for t, h, w, c in MAPS]
+            cells = (f"{a}, {b}" for a, b in plan_blocks(cases))
+            print(f"| {name}: {resident} | {batch} | {' | '.join(cells)} |")
+
+
+def _loops(disassembly: str) -> dict[str, Loop]:
+    """By mangled name, the innermost loop that loads the most bytes from memory at a time."""
+    found = {}
+    for part in re.split(r"\n\.text\.", disassembly)[1:]:
+        name = part.split(":", 1)[0]
+        labels: dict[str, int] = {}
+        code: list[str] = []
+        spans: list[tuple[int, int]] = []
+        for line in part.splitlines():
+            if label := re.match(r"\s*(\.L_x_\d+):", line):
+                labels[label[1]] = len(code)
+            if instruction := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+                code.append(instruction[1])
+                target = re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", code[-1])
+                start = labels.get(target[1], len(code)) if target else len(code)
+                if start < len(code) - 1:
+                    spans.append((start, len(code)))
+        innermost = [code[a:b] for a, b in spans if not any(a <= c and d < b for c, d in spans)]
+        if innermost:
+            loop = max(innermost, key=_loaded_bytes)
+            found[name] = Loop(len(loop), sum("BSSY" in line for line in loop))
+    return found
+
+
+def _loaded_bytes(code: Sequence[str]) -> int:
+    loads = re.findall(r"\bLDG((?:\.\w+)*)", "\n".join(code))
+    widths = (re.search(r"\.(64|128|256)\b", suffixes) for suffixes in loads)
+    return sum(int(width[1]) // 8 if width else 4 for width in widths)
+
+
+def _short(name: str) -> str:
+    """A demangled kernel without return type, namespaces, casts and parameters."""
+    name = re.sub(r"\((magvit_activation|bool)\)|magvit::|^void ", "", name)
+    return name.split("(", 1)[0].replace("> >", ">>")
+
+
+def _run(command: Sequence[str], text: str | None = None) -> str:
+    return subprocess.run(command, check=True, input=text, stdout=subprocess.PIPE, text=True).stdout
+
+
+if __name__ == "__main__":
+    main()
