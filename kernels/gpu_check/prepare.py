@@ -59,11 +59,11 @@ def build(bundle: Path, flavour: Flavour) -> None:
     """An engine for this GPU, for batches of 1 to 8."""
     from magvit_export.engines import BuildOptions, build_engine, plan_build
     from magvit_runtime import open_bundle
-    from magvit_runtime.backends.trt.engines import this_machine
+    from magvit_runtime.hardware.machine import Machine
 
     opened = open_bundle(bundle)
     options = BuildOptions(flavour=flavour, profile=PROFILE)
-    record = build_engine(opened, plan_build(opened, options, this_machine())).engine.record
+    record = build_engine(opened, plan_build(opened, options, Machine())).engine.record
     facts = {"build_seconds": record.build_seconds, "plugin_layers": record.plugin_layers}
     print(json.dumps({"way": f"{flavour} build", **facts, "passed": bool(record.plugin_layers)}))
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from magvit_runtime import Classifier, MagvitError, Tokenizer, open_bundle
-from magvit_runtime.backends.selection import Backend
+from magvit_runtime.backends.backend import Candidate
+from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.backends.trt.engines import (
     check_plan,
     find_engines,
-    first_mismatch,
-    this_machine,
 )
 from magvit_runtime.native_libraries.lookup import plugin_library
 
@@ -46,7 +46,7 @@ def note_open(event: str, arguments: tuple[Any, ...]) -> None:
 def tokenize(path: Path) -> None:
     """In every backend that reads graphs; what one of them refuses, the others meet too."""
     refusals = []
-    backends: tuple[Backend, ...] = ("native", "onnxruntime")
+    backends: tuple[BackendName, ...] = ("native", "onnxruntime")
     for backend in backends:
         try:
             with Tokenizer.open(path, backend=backend, threads=1) as tokenizer:
@@ -79,10 +79,13 @@ def classify(path: Path) -> None:
 
 def list_engines(path: Path) -> None:
     bundle = open_bundle(path)
-    machine = this_machine()
-    for engine in find_engines(bundle):
-        first_mismatch(engine, bundle, machine)
-        check_plan(engine)
+    for engine in list_candidates(bundle).engines:
+        if isinstance(engine, Candidate):
+            engine.check()
+    # What nothing fits is looked at too: an attack need not wait for the right GPU.
+    for found in find_engines(bundle):
+        if isinstance(found, Engine):
+            check_plan(found)
 
 
 def load_checkpoint(path: Path) -> None:

@@ -21,6 +21,8 @@ from magvit_export.cli.verify import verify
 from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_export.verify_clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime.backends import candidates
+from magvit_runtime.backends.onnx_runtime.backend import BACKEND as ONNX_RUNTIME
 from magvit_runtime.bundle.manifest import Manifest, Precision
 from magvit_runtime.clips.samples import CLIP_NAMES
 
@@ -150,7 +152,7 @@ def test_a_changed_file_is_named(bundle: Path) -> None:
 
 
 def test_nothing_compared_is_no_proof(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("magvit_runtime.verification.candidates.GRAPH_BACKENDS", ("onnxruntime",))
+    monkeypatch.setattr(candidates, "installed_backends", lambda: (ONNX_RUNTIME,))
     encoders = json.loads((bundle / "bundle.json").read_text())["encoder"]
     edit_manifest(bundle, encoder={"fp32": encoders["fp32"]})
     outcome = verify(bundle, against="fp32")

@@ -22,8 +22,8 @@ from magvit_export.models import MagvitTokenizer, empty_tokenizer
 from magvit_export.models.lfq import quantize
 from magvit_export.seeded import seeded_state
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
-from magvit_runtime.backends.trt.engines import this_machine
 from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.hardware.machine import Machine
 
 Encoded = tuple[NDArray[np.floating], NDArray[np.integer]]
 
@@ -90,9 +90,7 @@ def build(bundle: Path, way: Way, frames: NDArray[np.uint8]) -> None:
     options: Any = {"flavour": way.backend, "precision": way.precision} | sizes
     opened = open_bundle(bundle)
     try:
-        plan = plan_build(
-            opened, BuildOptions(profile=f"1/{batch}/{batch}", **options), this_machine()
-        )
+        plan = plan_build(opened, BuildOptions(profile=f"1/{batch}/{batch}", **options), Machine())
     except (BackendError, InputError) as error:
         pytest.skip(f"no engine can be built here: {error}")
     build_engine(opened, plan)

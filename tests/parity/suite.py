@@ -15,14 +15,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from magvit_runtime.backends.graph_backends import GRAPH_BACKENDS, why_not
 from numpy.typing import NDArray
 from seeded_checkpoints import golden
 
 from magvit_export.config import TokenizerConfig
+from magvit_runtime.backends.native.backend import why_no_cuda
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.hardware.flavours import INSTALL, installed_flavours
 from magvit_runtime.hardware.gpus import list_gpus
+from magvit_runtime.hardware.machine import Machine
 
 Variant = Literal["raw", "ema"]
 
@@ -119,8 +120,8 @@ def why_not_here(way: Way) -> str:
         return ""
     if way.backend == "onnxruntime" and not find_spec("onnxruntime"):
         return "pip install 'magvit-runtime[cpu]'"
-    if way.backend in GRAPH_BACKENDS:
-        return why_not(way.backend, way.precision)
+    if way.backend == "native-cuda":
+        return why_no_cuda(Machine(), way.precision)
     if way.backend in INSTALL:
         if not list_gpus():
             return "no NVIDIA GPU here (nvidia-smi lists none)"

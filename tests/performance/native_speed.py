@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from magvit_export.libras import load_libras
 from magvit_runtime import open_bundle
 from magvit_runtime.backends.backend import Session
-from magvit_runtime.backends.selection import open_encoder
+from magvit_runtime.backends.opening import open_role
 from magvit_runtime.benchmarks.statistics import ratio_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
@@ -60,8 +60,8 @@ def main() -> None:
     opened: dict[str, Session] = {}
     for backend in BACKENDS:
         before = psutil.Process().memory_info().rss
-        opened[backend] = open_encoder(
-            bundle, backend=backend, precision="fp32", threads=options.threads
+        opened[backend] = open_role(
+            bundle, "encode", backend=backend, precision="fp32", threads=options.threads
         )[1]
         held = (psutil.Process().memory_info().rss - before) / 1e9
         print(f"{backend}: {held:.2f} GB behind loading")

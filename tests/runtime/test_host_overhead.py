@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from magvit_runtime import open_bundle
-from magvit_runtime.backends.selection import open_encoder
+from magvit_runtime.backends.opening import open_role
 from magvit_runtime.benchmarks.encoders import TimedSession
 from magvit_runtime.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ def test_a_call_adds_at_most_150_microseconds_to_the_backends_run(
 ) -> None:
     """The least of some calls: what other work on the machine adds isn't the runtime's."""
     bundle = open_bundle(small_bundle)
-    graph, opened = open_encoder(bundle, backend=backend, threads=1)
+    graph, opened = open_role(bundle, "encode", backend=backend, threads=1)
     session = TimedSession(opened)
     clips = np.zeros((1, 17, 128, 128, 3), np.uint8)
     added = []

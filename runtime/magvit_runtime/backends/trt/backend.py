@@ -61,11 +61,18 @@ def _candidate(engine: Engine, bundle: Bundle, role: Role, machine: Machine) -> 
         usual_batches=tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),
         is_engine=True,
         check=partial(check_plan, engine),
-        open=partial(_open, engine),
+        open=partial(open_engine, engine),
     )
 
 
-def _open(engine: Engine, opening: Opening) -> Session:
+def open_engine(engine: Engine, opening: Opening) -> Session:
+    """Opens an engine that fits this machine.
+
+    Raises:
+        InputError: The number of workers isn't positive.
+        BundleError: The plan is missing or damaged.
+        BackendError: TensorRT can't load it.
+    """
     from magvit_runtime.backends.trt.session import TensorRtSession
 
     return TensorRtSession(

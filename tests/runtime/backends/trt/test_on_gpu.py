@@ -13,9 +13,10 @@ import pytest
 
 from magvit_export.engines import BuildOptions, build_engine, plan_build
 from magvit_runtime import BackendError, InputError, Tokenizer, ids_to_bits, open_bundle
-from magvit_runtime.backends.trt.engines import Engine, this_machine
+from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.backends.trt.session import TensorRtSession
 from magvit_runtime.hardware.gpus import list_gpus
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.parity import compare_latents
 
 
@@ -26,7 +27,7 @@ def built(
     """A copy of the tiny bundle with an engine for the GPU that is here."""
     if not list_gpus():
         pytest.skip("no NVIDIA GPU here (nvidia-smi lists none)")
-    machine = this_machine()
+    machine = Machine()
     if not machine.flavours:
         pytest.skip("no TensorRT here: pip install 'magvit-runtime[tensorrt]' or [rtx]")
     pytest.importorskip("cuda.bindings", reason="pip install cuda-bindings")

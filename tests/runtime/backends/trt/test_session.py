@@ -20,11 +20,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from magvit_runtime.backends.selection import open_engine
 from runtime import stand_in_gpu
 from runtime.stand_in_arrays import DlpackArray
 from runtime.stand_in_gpu import Cuda, TensorRt
 
+from magvit_runtime.backends.backend import Opening
+from magvit_runtime.backends.trt.backend import open_engine
 from magvit_runtime.backends.trt.contexts import runtime_cache_file
 from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.backends.trt.session import TensorRtSession
@@ -353,7 +354,7 @@ def test_threads_share_the_workers(tmp_path: Path) -> None:
 def test_workers_reach_an_engine_through_the_choice_of_a_backend(tmp_path: Path) -> None:
     engine = write_engine(tmp_path)
     for workers, found in ((None, 1), (3, 3)):
-        with open_engine(engine, "asked for", workers=workers) as session:
+        with open_engine(engine, Opening("asked for", workers=workers)) as session:
             assert session.capabilities.workers == found
 
 

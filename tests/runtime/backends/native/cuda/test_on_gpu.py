@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import Tokenizer
-from magvit_runtime.backends.graph_backends import why_not
+from magvit_runtime.backends.native.backend import why_no_cuda
 from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.parity import compare_latents
 
 CLIP = (5, 32, 32, 3)
@@ -21,7 +22,7 @@ CLIP = (5, 32, 32, 3)
 
 @pytest.fixture(scope="module")
 def session(request: pytest.FixtureRequest) -> Iterator[NativeSession]:
-    if reason := why_not("native-cuda", "fp32"):
+    if reason := why_no_cuda(Machine(), "fp32"):
         pytest.skip(reason)
     graph: Path = request.getfixturevalue("tiny_bundle") / "encoder.fp32.onnx"
     facts: Any = {"precision": "fp32", "threads": None, "reason": "a test"}

@@ -21,7 +21,7 @@ from runtime.stand_in_cudnn import NumpyConvs, operators_on
 from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime import Tokenizer
-from magvit_runtime.backends import selection
+from magvit_runtime.backends.native import backend
 from magvit_runtime.backends.native.cuda import encoder as cuda_encoder
 from magvit_runtime.backends.native.cuda.operators import CudaOperators
 from magvit_runtime.backends.native.session import NativeSession
@@ -332,7 +332,7 @@ def tokenizer_on_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Tokenizer:
     """As a user opens it, on a machine whose GPU is the stand-in."""
-    monkeypatch.setattr(selection, "why_not", lambda *_: "")
+    monkeypatch.setattr(backend, "why_no_cuda", lambda *_: "")
     return Tokenizer.open(tiny_bundle, backend="native-cuda", workers=2, batch_size=2)
 
 
