@@ -24,10 +24,7 @@ from magvit_runtime import Classifier, MagvitError, Tokenizer, open_bundle
 from magvit_runtime.backends.backend import Candidate
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.opening import BackendName
-from magvit_runtime.backends.trt.engines import (
-    check_plan,
-    find_engines,
-)
+from magvit_runtime.backends.trt.engines import Engine, check_plan, find_engines
 from magvit_runtime.native_libraries.lookup import plugin_library
 
 # A bomb that asks for more than this fails in this process, and not in the whole machine.
