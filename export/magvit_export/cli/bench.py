@@ -9,7 +9,6 @@ import msgspec
 
 from magvit_export.peers import TORCH_PEERS, open_peers
 from magvit_runtime.backends.candidates import list_candidates
-from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
@@ -31,7 +30,7 @@ def bench(
     bundle: Path | None = None,
     *,
     compare: tuple[Path, Path] | None = None,
-    backend: list[BackendName] | None = None,
+    backend: list[str] | None = None,
     precision: Precision | None = None,
     batch_sizes: str = "1",
     threads: int | None = None,
