@@ -4,12 +4,7 @@ The table is there to be read: where a change alters it on purpose, write it ane
 
     MAGVIT_WRITE_TABLE=1 python -m pytest tests/runtime/test_behaviour_table.py
 
-and review the difference. Today's faults stand in it too, until they are mended:
-- a sidecar that can't be read blocks every opening, and `magvit doctor`;
-- a damaged plan blocks "auto", though other engines and graphs would run;
-- where engines fit, the reasons of graphs begin with ", and";
-- the driver's tool is run several times, also for bundles without engines;
-- ONNX Runtime is an option where it isn't installed.
+and review the difference.
 
 The machines are stand-ins (`stand_in_machine`), the bundles are tiny
 and seeded, and what differs from one real machine to another (digests, versions, instruction
