@@ -19,7 +19,7 @@ from torch import Tensor
 
 from magvit_export.checkpoint_keys import EMA_PREFIX, ema_name, is_training_only, spellings
 from magvit_runtime.digests import file_sha256
-from magvit_runtime.errors import MagvitError
+from magvit_runtime.errors import MagvitError, first_line
 
 Variant = Literal["ema", "raw"]
 
@@ -105,7 +105,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} can't be read: it is truncated or no checkpoint",
             # Torch's own text for pickles advises to read them unsafely.
-            found=None if "weights_only" in str(error) else _first_line(error),
+            found=None if "weights_only" in str(error) else first_line(error),
             mend="download it again",
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
@@ -171,7 +171,3 @@ def _some(names: Iterable[str], count: int = 3) -> str:
     names = list(names)
     rest = len(names) - count
     return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

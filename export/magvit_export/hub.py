@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from magvit_export.catalog import CatalogEntry
-from magvit_runtime.errors import InputError, MagvitError
+from magvit_runtime.errors import InputError, MagvitError, first_line
 
 
 class HubError(MagvitError):
@@ -35,6 +35,6 @@ def fetch_checkpoint(entry: CatalogEntry, revision: str | None = None) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise HubError(
             f"can't fetch {entry.file} from {entry.repo}",
-            found=(str(error).splitlines() or [type(error).__name__])[0],
+            found=first_line(error),
             mend=f"download the file by hand and use --weights {entry.file}",
         ) from error

@@ -17,6 +17,7 @@ from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids, NotRun
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle import Bundle
+from magvit_runtime.errors import first_line
 from magvit_runtime.manifest import Precision
 
 _CPU = "CPUExecutionProvider"
@@ -57,7 +58,7 @@ def open_peers(
             yield opener(bundle, precision, threads)
         # Whatever a library of others raises, the rest is still worth timing.
         except Exception as error:
-            yield NotRun(name, (str(error).splitlines() or [type(error).__name__])[0])
+            yield NotRun(name, first_line(error))
 
 
 def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:

@@ -25,7 +25,7 @@ from magvit_runtime.native.cuda_operators import (
     load_cuda_operators,
 )
 from magvit_runtime.native.program import FloatType
-from magvit_runtime.operators import GroupNormOptions, group_norm_silu, lfq
+from magvit_runtime.native_libraries.operators import GroupNormOptions, group_norm_silu, lfq
 from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
 from magvit_runtime.sessions.device_memory import LEGACY_STREAM, DeviceBuffer
 

@@ -26,7 +26,7 @@ from magvit_runtime.engines.flavours import (
 )
 from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.errors import BackendError, BundleError
-from magvit_runtime.operators import operators_library, plugin_library
+from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 
 @dataclass(frozen=True)

@@ -48,3 +48,8 @@ class InputError(MagvitError):
 
 class TrajectoryError(InputError):
     """A trajectory file can't be read, or holds no usable trajectory."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says, or its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

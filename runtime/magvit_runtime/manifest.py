@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from magvit_runtime.types import Precision as Precision
+
 SCHEMA_VERSION = 1
 
 DType = Literal["uint8", "int32", "int64", "float16", "float32"]
-Precision = Literal["fp32", "fp16", "bf16", "tf32"]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from magvit_runtime import Classifier, MagvitError, Tokenizer, open_bundle
 from magvit_runtime.engines.finding import check_plan, find_engines, first_mismatch, this_machine
-from magvit_runtime.operators import plugin_library
+from magvit_runtime.native_libraries.lookup import plugin_library
 from magvit_runtime.sessions import Backend
 
 # A bomb that asks for more than this fails in this process, and not in the whole machine.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from magvit_runtime import operators
+from magvit_runtime.native_libraries import lookup
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOW_TO_BUILD = "build them by: cmake -B build && cmake --build build"
@@ -15,14 +15,14 @@ HOW_TO_BUILD = "build them by: cmake -B build && cmake --build build"
 
 def pytest_configure() -> None:
     """Falls back on a build folder of this checkout where no library is installed."""
-    if operators.operators_library() is None:
+    if lookup.operators_library() is None:
         for library in sorted(REPOSITORY.glob("build/**/lib/libmagvit_operators.so")):
-            os.environ.setdefault(operators.LIBRARY_DIR_VARIABLE, str(library.parent))
+            os.environ.setdefault(lookup.LIBRARY_DIR_VARIABLE, str(library.parent))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def operators_library() -> Path:
-    path = operators.operators_library()
+    path = lookup.operators_library()
     if path is None:
         pytest.skip(f"libmagvit_operators.so is not there; {HOW_TO_BUILD}")
     return path
@@ -30,7 +30,7 @@ def operators_library() -> Path:
 
 @pytest.fixture(scope="session")
 def plugin_library() -> Path:
-    path = operators.plugin_library()
+    path = lookup.plugin_library()
     if path is None:
         pytest.skip(
             "libmagvit_plugins.so is not there; "

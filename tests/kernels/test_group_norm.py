@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from magvit_runtime.errors import InputError
-from magvit_runtime.operators import group_norm, group_norm_silu
+from magvit_runtime.native_libraries.operators import group_norm, group_norm_silu
 
 # Positions of one clip of the video encoder's first level.
 FULL_SIZE = (17, 128, 128)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from magvit_runtime.errors import InputError
-from magvit_runtime.operators import lfq
+from magvit_runtime.native_libraries.operators import lfq
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "lfq.npz"
 

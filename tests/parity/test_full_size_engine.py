@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from magvit_runtime.operators import plugin_library
+from magvit_runtime.native_libraries.lookup import plugin_library
 
 # Runs a command of ours and prints the peak memory of its processes, in KiB, behind its output.
 MEASURED = """

@@ -21,7 +21,7 @@ from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, Padding
 from magvit_runtime.native.cuda_operators import CudaOperators, declare
-from magvit_runtime.operators import LIBRARY_DIR_VARIABLE
+from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = "libmagvit_cuda_on_cpu.so"

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtime.hidden_packages import hide
+
 TESTS = Path(__file__).parents[1]
 
 # What a machine has only where its description says so: modules by the distribution's name.
@@ -123,30 +125,6 @@ def _write_driver_tool(folder: Path, gpus: tuple[StandInGpu, ...]) -> None:
     tool.chmod(0o755)
 
 
-# Run by every Python that starts: hides what this machine has and that one hasn't.
-_HIDING = """
-import sys
-from importlib.machinery import PathFinder
-
-MODULES = {modules!r}
-DISTRIBUTIONS = {distributions!r}
-
-
-class Installed:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        return None if name.partition(".")[0] in MODULES else PathFinder.find_spec(name, path)
-
-    @staticmethod
-    def find_distributions(*arguments):
-        for found in PathFinder.find_distributions(*arguments):
-            if found.name.lower().replace("_", "-") not in DISTRIBUTIONS:
-                yield found
-
-
-sys.meta_path = [Installed if finder is PathFinder else finder for finder in sys.meta_path]
-"""
-
 _STAND_INS = {
     "cuda-bindings": {
         "cuda/bindings/__init__.py": "",
@@ -219,15 +197,13 @@ sys.modules[__name__] = TensorRt("{module}", "{{version}}", runtime)
 
 def _write_packages(folder: Path, machine: StandInMachine) -> None:
     present = machine.packages.keys()
-    hidden = {module for name, module in OPTIONAL_PACKAGES.items()}
-    hidden -= {OPTIONAL_PACKAGES[name] for name in present}
+    modules = set(OPTIONAL_PACKAGES.values()) - {OPTIONAL_PACKAGES[name] for name in present}
     distributions = {
         alias
         for name in OPTIONAL_PACKAGES.keys() - present
         for alias in (name, name.removesuffix("-cu13"), name.replace("-cu13", "-cu12"))
     }
-    hiding = _HIDING.format(modules=hidden, distributions=distributions)
-    (folder / "sitecustomize.py").write_text(hiding)
+    hide(folder, modules, distributions)
     gpus = machine.gpus or ()
     in_order = [gpus[index] for index in machine.cuda_order or range(len(gpus))]
     facts = [(gpu.name, gpu.sm, gpu.uuid) for gpu in in_order]

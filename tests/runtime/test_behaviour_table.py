@@ -41,7 +41,7 @@ from magvit_runtime.digests import file_sha256
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
 from magvit_runtime.manifest import FileRecord, Precision
-from magvit_runtime.operators import operators_library
+from magvit_runtime.native_libraries.lookup import operators_library
 from magvit_runtime.parity import compare_latents
 
 TABLE = Path(__file__).with_name("behaviour_table.json")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import magvit_runtime
-from magvit_runtime.operators import LIBRARY_DIR_VARIABLE
+from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
 SOURCES = Path(magvit_runtime.__file__).parent
 HEAVY = {

@@ -39,7 +39,7 @@ from magvit_runtime.native.cuda_worker import SHAPES_KEPT
 from magvit_runtime.native.lowering import lower
 from magvit_runtime.native.onnx_file import read_graph
 from magvit_runtime.native.program import Conv, Normalization, Program
-from magvit_runtime.operators import LIBRARY_DIR_VARIABLE
+from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 from magvit_runtime.sessions.cuda_device import open_device
 from magvit_runtime.sessions.native import NativeSession
 

@@ -27,7 +27,7 @@ from magvit_runtime.engines.finding import Engine, check_plan, read_sidecar
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
 from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import FileRecord
-from magvit_runtime.operators import plugin_library
+from magvit_runtime.native_libraries.lookup import plugin_library
 
 RTX_LIBRARY = "libtensorrt_rtx.so"
 SECONDS_TO_STOP = 60

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.sessions.protocol import Array, Capabilities, Session
+from magvit_runtime.sessions.protocol import Capabilities, Session
 from magvit_runtime.sessions.selection import Option
 from magvit_runtime.sessions.stage_times import StageTimes
 from magvit_runtime.tokenizer import Tokenizer
+from magvit_runtime.types import Array
 
 Frames = NDArray[np.uint8]
 Ids = NDArray[np.integer]

@@ -18,7 +18,7 @@ from magvit_runtime.benchmarks.statistics import (
 from magvit_runtime.benchmarks.timing import Seconds, time_interleaved
 from magvit_runtime.benchmarks.workload import InputSet
 from magvit_runtime.classifier import Classifier
-from magvit_runtime.errors import MagvitError
+from magvit_runtime.errors import MagvitError, first_line
 from magvit_runtime.sessions.stage_times import STAGES
 
 # Calls of each worker in a repetition of the mode "kept full": the first and the last of a
@@ -45,7 +45,7 @@ def encode_once(
         try:
             ids[name] = [encoder.encode(one.clips) for one in inputs]
         except expected as error:
-            failures[name] = (str(error).splitlines() or [type(error).__name__])[0]
+            failures[name] = first_line(error)
         advance(len(inputs))
     return ids, failures
 

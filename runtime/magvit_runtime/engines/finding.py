@@ -13,7 +13,7 @@ from magvit_runtime.engines.flavours import Flavour, InstalledFlavour, installed
 from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION, EngineRecord
 from magvit_runtime.errors import BundleError
-from magvit_runtime.operators import plugin_library
+from magvit_runtime.native_libraries.lookup import plugin_library
 
 ENGINES_FOLDER = "engines"
 

@@ -13,9 +13,7 @@ import numpy as np
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native.cpu_maps import FeatureMap, Moments
 from magvit_runtime.native.program import Conv, Normalization
-from magvit_runtime.operators import load_operators
-
-_ACTIVATIONS = {"none": 0, "silu": 1}
+from magvit_runtime.native_libraries.operators import ACTIVATIONS, load_operators
 
 
 class _FeatureMap(ctypes.Structure):
@@ -182,7 +180,7 @@ class CpuConv:
             # Kept in a local until the call is over: the structure holds addresses only.
             arrays = moments.normalize(normalization)
             reading = _Normalization(
-                *(array.ctypes.data for array in arrays), _ACTIVATIONS[normalization.activation]
+                *(array.ctypes.data for array in arrays), ACTIVATIONS[normalization.activation]
             )
         results = np.empty((groups or 0, 2))
         counts = None if target.background is None else target.background.counts

@@ -23,7 +23,7 @@ from magvit_runtime.native.cpu_maps import (
 )
 from magvit_runtime.native.program import Conv, Program, Sizes
 from magvit_runtime.native.sharing import Sharing, background_color, plan_sharing
-from magvit_runtime.operators import lfq
+from magvit_runtime.native_libraries.operators import lfq
 
 
 class CpuEncoder:

@@ -16,12 +16,8 @@ import numpy as np
 
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native.program import FloatType, Sizes
-from magvit_runtime.operators import (
-    GroupNormOptions,
-    cuda_library,
-    load_library,
-    missing_library,
-)
+from magvit_runtime.native_libraries.lookup import cuda_library, load_library, missing_library
+from magvit_runtime.native_libraries.operators import GroupNormOptions
 
 ABI = 1
 # Channels of one access; also what tensor cores want.

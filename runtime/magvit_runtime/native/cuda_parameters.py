@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from magvit_runtime.native.arena import ALIGNMENT
 from magvit_runtime.native.cuda_operators import channel_pitch
 from magvit_runtime.native.program import Conv, Program
-from magvit_runtime.operators import GroupNormOptions
+from magvit_runtime.native_libraries.operators import GroupNormOptions
 from magvit_runtime.sessions.cuda_device import CudaDevice
 from magvit_runtime.sessions.device_memory import LEGACY_STREAM, DeviceBuffer
 

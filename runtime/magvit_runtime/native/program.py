@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.types import Activation
+
 Sizes = tuple[int, int, int]
 FloatType = Literal["float16", "float32"]
 
@@ -35,7 +37,7 @@ class Normalization:
     epsilon: float
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    activation: Literal["none", "silu"]
+    activation: Activation
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from magvit_runtime.errors import BackendError
 from magvit_runtime.sessions.cuda_device import CudaDevice
-from magvit_runtime.sessions.protocol import Array
+from magvit_runtime.types import Array
 
 # What TensorRT asks of every address that it is given.
 ALIGNMENT = 256

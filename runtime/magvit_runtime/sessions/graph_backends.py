@@ -39,7 +39,7 @@ def onnxruntime_has_gpu() -> bool:
 
 def _why_no_cuda(precision: Precision) -> str:
     from magvit_runtime.engines.gpus import list_gpus
-    from magvit_runtime.operators import cuda_library
+    from magvit_runtime.native_libraries.lookup import cuda_library
 
     if precision == "bf16":
         return "the native backend doesn't compute in bfloat16"

@@ -8,8 +8,9 @@ from pathlib import Path
 import onnxruntime
 
 from magvit_runtime.closing import Closing
-from magvit_runtime.errors import BackendError
-from magvit_runtime.sessions.protocol import Array, Capabilities
+from magvit_runtime.errors import BackendError, first_line
+from magvit_runtime.sessions.protocol import Capabilities
+from magvit_runtime.types import Array
 
 # Where no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
 _DEVICES = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
@@ -32,7 +33,7 @@ class OnnxRuntimeSession(Closing):
             )
         except Exception as error:  # ONNX Runtime's own exceptions share no base of their own.
             raise BackendError(
-                f"ONNX Runtime can't load {graph}", found=_first_line(error)
+                f"ONNX Runtime can't load {graph}", found=first_line(error)
             ) from error
         self.capabilities = Capabilities(
             backend="onnxruntime",
@@ -50,7 +51,7 @@ class OnnxRuntimeSession(Closing):
         try:
             results: list[Array] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:  # As above.
-            raise BackendError("ONNX Runtime failed", found=_first_line(error)) from error
+            raise BackendError("ONNX Runtime failed", found=first_line(error)) from error
         return results
 
     def close(self) -> None:
@@ -66,7 +67,3 @@ def _providers(precision: str) -> list[tuple[str, dict[str, str]]]:
     use_tf32 = "1" if precision == "tf32" else "0"
     cuda = {"use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
     return [("CUDAExecutionProvider", cuda), cpu]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

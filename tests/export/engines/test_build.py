@@ -28,7 +28,7 @@ from magvit_runtime.engines.finding import (
     first_mismatch,
     this_machine,
 )
-from magvit_runtime.operators import plugin_library
+from magvit_runtime.native_libraries.lookup import plugin_library
 
 pytestmark = [
     pytest.mark.skipif(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from magvit_runtime.diagnosis import cuda_targets
-from magvit_runtime.operators import plugin_library
+from magvit_runtime.native_libraries.lookup import plugin_library
 
 MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
 

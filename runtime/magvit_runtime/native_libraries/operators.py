@@ -1,4 +1,4 @@
-"""The CPU operators of libmagvit_operators.so for NumPy arrays, and where the native libraries lie.
+"""The CPU operators of libmagvit_operators.so for NumPy arrays.
 
 The arithmetic is that of the CUDA kernels (kernels/): LFQ, and GroupNorm with or without SiLU,
 whose fp32 statistics stay accurate over any number of positions. Every function is thread-safe and
@@ -8,27 +8,29 @@ releases the GIL while it computes; results don't depend on the number of thread
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import magvit_runtime
-from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.errors import InputError
+from magvit_runtime.native_libraries.lookup import (
+    load_library,
+    missing_library,
+    operators_library,
+)
+from magvit_runtime.types import Activation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
-LIBRARY_DIR_VARIABLE = "MAGVIT_LIBRARY_DIR"
+# `enum magvit_activation` of magvit/operators.h.
+ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1}
 
 _OPERATORS_ABI = 2
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 _CHANNELS_FIRST, _CHANNELS_LAST = 0, 1
-_NO_ACTIVATION, _SILU = 0, 1
 
 
 class _Shape(ctypes.Structure):
@@ -111,7 +113,7 @@ def group_norm(
         InputError: An array or number doesn't fit.
         BackendError: The library is missing or of another version.
     """
-    return _group_norm(x, weight, bias, num_groups, epsilon, _NO_ACTIVATION, threads)
+    return _group_norm(x, weight, bias, num_groups, epsilon, "none", threads)
 
 
 def group_norm_silu(
@@ -123,22 +125,7 @@ def group_norm_silu(
     threads: int | None = None,
 ) -> NDArray[Any]:
     """GroupNorm, then SiLU: y * sigmoid(y). Arguments and result are those of `group_norm`."""
-    return _group_norm(x, weight, bias, num_groups, epsilon, _SILU, threads)
-
-
-def operators_library() -> Path | None:
-    """The file of the CPU operators, or None where it was not built."""
-    return _find("libmagvit_operators.so")
-
-
-def cuda_library() -> Path | None:
-    """The file of the CUDA operators, or None where it was not built."""
-    return _find("libmagvit_cuda.so")
-
-
-def plugin_library() -> Path | None:
-    """The file of the TensorRT plugins, or None where it was not built."""
-    return _find("libmagvit_plugins.so")
+    return _group_norm(x, weight, bias, num_groups, epsilon, "silu", threads)
 
 
 def _group_norm(
@@ -147,11 +134,13 @@ def _group_norm(
     bias: NDArray[Any] | None,
     num_groups: int,
     epsilon: float,
-    activation: int,
+    activation: Activation,
     threads: int | None,
 ) -> NDArray[Any]:
     array, shape = _as_feature_map(x)
-    options = GroupNormOptions(num_groups=num_groups, epsilon=epsilon, activation=activation)
+    options = GroupNormOptions(
+        num_groups=num_groups, epsilon=epsilon, activation=ACTIVATIONS[activation]
+    )
     if weight is not None and bias is not None:
         weight = np.ascontiguousarray(weight, np.float32)
         bias = np.ascontiguousarray(bias, np.float32)
@@ -220,39 +209,6 @@ def load_operators() -> ctypes.CDLL:
     return _load_operators(path)
 
 
-def missing_library(name: str, compiler: str) -> BackendError:
-    """What to say where a native library was not built."""
-    return BackendError(
-        f"{name} are missing",
-        expected=f"the file in {' or '.join(str(folder) for folder in _folders())}",
-        mend=f"pip install magvit-runtime with {compiler} at hand, or run "
-        f"'cmake -B build && cmake --build build' and set {LIBRARY_DIR_VARIABLE}=build/lib",
-    )
-
-
-def load_library(path: Path, abi_function: str, expected_abi: int) -> ctypes.CDLL:
-    """Loads a native library and compares its version with this package's.
-
-    Raises:
-        BackendError: It can't be loaded, or is of another version.
-    """
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise BackendError(
-            f"{path} can't be loaded", found=str(error), mend="build it on this machine"
-        ) from error
-    abi = getattr(library, abi_function)()
-    if abi != expected_abi:
-        raise BackendError(
-            f"{path} is of another version than this package",
-            found=f"ABI {abi}",
-            expected=f"ABI {expected_abi}",
-            mend="reinstall magvit-runtime, or build the library from the same sources",
-        )
-    return library
-
-
 @cache
 def _load_operators(path: Path) -> ctypes.CDLL:
     library = load_library(path, "magvit_operators_abi", _OPERATORS_ABI)
@@ -276,18 +232,3 @@ def _load_operators(path: Path) -> ctypes.CDLL:
     library.magvit_status_message.argtypes = (ctypes.c_int,)
     library.magvit_status_message.restype = ctypes.c_char_p
     return library
-
-
-def _find(name: str) -> Path | None:
-    return next((folder / name for folder in _folders() if (folder / name).is_file()), None)
-
-
-def _folders() -> Iterator[Path]:
-    """Where the libraries may lie: where the variable says, else beside the package's modules."""
-    chosen = os.environ.get(LIBRARY_DIR_VARIABLE)
-    if chosen:
-        yield Path(chosen)
-        return
-    # An editable install has two such folders: the sources' and the built files'.
-    for folder in magvit_runtime.__path__:
-        yield Path(folder) / "lib"

@@ -1,0 +1,1 @@
+"""Our compiled libraries: where they lie, and their C interfaces."""
