@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from magvit_runtime.bundle import write_manifest
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.manifest import FileRecord, Manifest
 
 

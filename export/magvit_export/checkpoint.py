@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from magvit_export.checkpoint_keys import EMA_PREFIX, ema_name, is_training_only, spellings
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import MagvitError, first_line
+from magvit_runtime.files.digests import file_sha256
 
 Variant = Literal["ema", "raw"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.atomic_write import atomic_path
+from magvit_runtime.files.atomic_write import atomic_path
 
 CLASS_NAMES = (
     "curved swing",

@@ -16,8 +16,8 @@ from magvit_export.models import Encoder, empty_tokenizer
 from magvit_export.models.tokenizer import encode_frames
 from magvit_export.weights import find_weights
 from magvit_runtime.bundle import EXPORT_AGAIN, Bundle
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.manifest import WeightsRecord
 from magvit_runtime.verification_references import Reference
 from magvit_runtime.weights_label import weights_label

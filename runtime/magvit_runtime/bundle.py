@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import BundleError
 from magvit_runtime.external_data import check_external_data
+from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
 
 MANIFEST_NAME = "bundle.json"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.errors import BackendError
+from magvit_runtime.files.atomic_write import atomic_path
 
 CAPTION_HEIGHT = 28
 GAP = 6

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.engines.finding import (
     Engine,
     check_plan,
@@ -26,6 +25,7 @@ from magvit_runtime.engines.flavours import (
 )
 from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 

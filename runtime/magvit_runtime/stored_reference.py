@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.verification_references import Clips, Reference
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.files.atomic_write import atomic_path
 
 METADATA_KEY = b"magvit"
 # What the readers of either format raise where a file is damaged, or is something else.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
+from magvit_runtime.files.atomic_write import atomic_path
 
 TUNING_FILE = "tuning.json"
 

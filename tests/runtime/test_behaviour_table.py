@@ -37,9 +37,9 @@ from magvit_export.catalog import find_model
 from magvit_export.exporting import ClipSizes, export_tokenizer
 from magvit_runtime import bits_to_ids, open_bundle
 from magvit_runtime.bundle import graph_sha256
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.manifest import FileRecord, Precision
 from magvit_runtime.native_libraries.lookup import operators_library
 from magvit_runtime.parity import compare_latents

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 
 from magvit_export.peers import TORCH_PEERS, open_peers
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
@@ -19,6 +18,7 @@ from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.manifest import Precision
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.sessions.selection import Backend, find_options

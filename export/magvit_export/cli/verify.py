@@ -16,11 +16,11 @@ from magvit_export.cli.bisection import (
 )
 from magvit_export.verify_clips import file_clips, movement_clips
 from magvit_export.verify_references import find_reference
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.manifest import ParityMetrics
 from magvit_runtime.parity import Agreement
 from magvit_runtime.reports import check_report_packages

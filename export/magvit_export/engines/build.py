@@ -21,11 +21,11 @@ from magvit_export.engines.failures import build_error
 from magvit_export.engines.planning import BuildPlan
 from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, Progress
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.engines import EngineRecord
 from magvit_runtime.engines.finding import Engine, check_plan, read_sidecar
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
 from magvit_runtime.errors import BundleError
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.manifest import FileRecord
 from magvit_runtime.native_libraries.lookup import plugin_library
 

@@ -10,9 +10,9 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.trajectories import (
     DEFAULT_STYLE,
     ReadReport,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
-from magvit_runtime.digests import file_sha256
 from magvit_runtime.engines.flavours import Flavour, InstalledFlavour, installed_flavours
 from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION, EngineRecord
 from magvit_runtime.errors import BundleError
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.native_libraries.lookup import plugin_library
 
 ENGINES_FOLDER = "engines"

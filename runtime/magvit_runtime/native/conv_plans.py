@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
 from magvit_runtime.errors import BundleError, MagvitError
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.native.program import Sizes
 
 _LOG = logging.getLogger("magvit_runtime.native")

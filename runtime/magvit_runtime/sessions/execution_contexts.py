@@ -13,8 +13,8 @@ import logging
 from pathlib import Path
 from typing import Any, Protocol
 
-from magvit_runtime.atomic_write import atomic_path
 from magvit_runtime.errors import BackendError, MagvitError
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.sessions.tensorrt_log import take_error
 
 _LOG = logging.getLogger("magvit_runtime.tensorrt")

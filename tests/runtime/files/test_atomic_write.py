@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from magvit_runtime import InputError
-from magvit_runtime.atomic_write import atomic_path
+from magvit_runtime.files.atomic_write import atomic_path
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
