@@ -16,16 +16,16 @@ from magvit_runtime.engines.finding import (
     rebuild_command,
     this_machine,
 )
-from magvit_runtime.engines.flavours import (
+from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.hardware.flavours import (
     INSTALL,
     Flavour,
     import_flavour,
     installed_flavours,
     rtx_refusal,
 )
-from magvit_runtime.engines.gpus import Gpu, list_gpus
-from magvit_runtime.errors import BackendError, BundleError
-from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.hardware.gpus import Gpu, list_gpus
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 

@@ -56,13 +56,11 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def machine_name() -> str:
-    """The CPU, how many of them this process may use, and the GPU if there is one."""
+    """Name of this machine in the file."""
     # Imported here: only a bundle that was tuned needs it.
-    from magvit_runtime.benchmarks.machine import cpu_name, usable_cpus
-    from magvit_runtime.engines.gpus import list_gpus
+    from magvit_runtime.hardware.machine import Machine
 
-    gpus = [gpu.name for gpu in list_gpus()[:1]]
-    return ", ".join([cpu_name(), f"{usable_cpus()} CPUs", *gpus])
+    return Machine().name
 
 
 def read_tuning(bundle: Bundle) -> Tuning:

@@ -9,4 +9,5 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 Activation = Literal["none", "silu"]
+Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]

@@ -20,7 +20,7 @@ from seeded_checkpoints import golden
 
 from magvit_export.config import TokenizerConfig
 from magvit_runtime.engines import list_gpus
-from magvit_runtime.engines.flavours import INSTALL, installed_flavours
+from magvit_runtime.hardware.flavours import INSTALL, installed_flavours
 from magvit_runtime.manifest import Precision
 from magvit_runtime.sessions.graph_backends import GRAPH_BACKENDS, why_not
 

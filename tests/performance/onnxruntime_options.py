@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from onnx.inliner import inline_local_functions
 
 from magvit_runtime import open_bundle
-from magvit_runtime.benchmarks.machine import usable_cpus
 from magvit_runtime.benchmarks.statistics import ratio_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
+from magvit_runtime.hardware.cpu import usable_cpus
 
 NEWER_OPSET = 23
 

@@ -8,8 +8,7 @@ and review the difference. Today's faults stand in it too, until they are mended
 - a sidecar that can't be read blocks every opening, and `magvit doctor`;
 - a damaged plan blocks "auto", though other engines and graphs would run;
 - where engines fit, the reasons of graphs begin with ", and";
-- the driver's tool is run several times, also for bundles without engines;
-- where CUDA's first GPU isn't the driver's first, engines are compared with the wrong one.
+- the driver's tool is run several times, also for bundles without engines.
 
 The machines are stand-ins (`stand_in_machine`), the bundles are tiny
 and seeded, and what differs from one real machine to another (digests, versions, instruction

@@ -11,7 +11,6 @@ from magvit_export.peers import TORCH_PEERS, open_peers
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
-from magvit_runtime.benchmarks.machine import usable_cpus
 from magvit_runtime.benchmarks.results import ClipKind, Settings, read_benchmark
 from magvit_runtime.benchmarks.tables import benchmark_text, comparison_text
 from magvit_runtime.bundle import open_bundle
@@ -19,6 +18,7 @@ from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.hardware.cpu import usable_cpus
 from magvit_runtime.manifest import Precision
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.sessions.selection import Backend, find_options

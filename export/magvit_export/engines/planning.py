@@ -7,11 +7,12 @@ from pathlib import Path
 
 from magvit_export.engines.options import BuildOptions, HardwareCompatibility
 from magvit_runtime.bundle import Bundle, graph_sha256
-from magvit_runtime.engines.finding import ENGINES_FOLDER, Machine
-from magvit_runtime.engines.flavours import INSTALL, RTX_PORTABLE, Flavour, rtx_refusal
-from magvit_runtime.engines.gpus import Gpu
+from magvit_runtime.engines.finding import ENGINES_FOLDER
 from magvit_runtime.engines.records import EngineKey
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.hardware.flavours import INSTALL, RTX_PORTABLE, Flavour, rtx_refusal
+from magvit_runtime.hardware.gpus import Gpu
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.manifest import GraphRecord
 
 AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")

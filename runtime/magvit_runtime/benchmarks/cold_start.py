@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from magvit_runtime.benchmarks.results import ColdStart
-from magvit_runtime.engines.gpus import list_gpus
 from magvit_runtime.errors import BackendError
+from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.manifest import Precision
 from magvit_runtime.sessions import Backend
 from magvit_runtime.tokenizer import Tokenizer

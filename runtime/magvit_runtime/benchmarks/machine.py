@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
-from magvit_runtime.engines.gpus import list_gpus
+from magvit_runtime.hardware.cpu import cpu_facts, cpu_name, usable_cpus
+from magvit_runtime.hardware.gpus import list_gpus
 
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
-class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A machine.
+class MachineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine at the time of a measurement.
 
     Attributes:
         cpu: Model name of its CPU.
@@ -43,13 +43,13 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
-def describe_machine() -> Machine:
+def describe_machine() -> MachineRecord:
     """This machine, now."""
-    return Machine(
+    return MachineRecord(
         cpu=cpu_name(),
         cpus=usable_cpus(),
         memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        clocks_mhz=[float(clock) for clock in _cpu_facts("cpu MHz")],
+        clocks_mhz=[float(clock) for clock in cpu_facts("cpu MHz")],
         temperature_c=_temperature(),
         load=os.getloadavg()[0],
         gpus=[f"{gpu.name}, driver {gpu.driver}" for gpu in list_gpus()],
@@ -57,25 +57,6 @@ def describe_machine() -> Machine:
         system=f"{platform.system()} {platform.machine()}",
         versions={"python": platform.python_version()} | _package_versions(),
     )
-
-
-def cpu_name() -> str:
-    """Model name of the CPU, as the kernel has it."""
-    return next(_cpu_facts("model name"), platform.processor() or platform.machine())
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _cpu_facts(name: str) -> Iterator[str]:
-    """What the kernel says of each CPU under a name."""
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            yield value.strip()
 
 
 def _temperature() -> float | None:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.benchmarks.machine import Machine
+from magvit_runtime.benchmarks.machine import MachineRecord
 from magvit_runtime.benchmarks.statistics import Estimate, Percentiles
 from magvit_runtime.errors import InputError
 
@@ -170,7 +170,7 @@ class Benchmark(_Record, frozen=True):
     model: str
     weights: str
     reference: str
-    machine: Machine
+    machine: MachineRecord
     settings: Settings
     encoders: list[EncoderRecord]
     rows: list[Row]

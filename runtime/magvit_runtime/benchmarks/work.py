@@ -10,8 +10,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.benchmarks.machine import usable_cpus
 from magvit_runtime.benchmarks.results import Ceilings, Work
+from magvit_runtime.hardware.cpu import usable_cpus
 from magvit_runtime.native.program import Program, Sizes
 
 _MATRIX = 2048

@@ -1,8 +1,8 @@
-"""TensorRT engines: which flavours and GPUs are here, and what an engine depends on."""
+"""TensorRT engines: what an engine depends on, and which flavours and GPUs are here."""
 
-from magvit_runtime.engines.flavours import Flavour, import_flavour, installed_flavours
-from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.engines.records import BatchProfile, EngineKey, EngineRecord
+from magvit_runtime.hardware.flavours import Flavour, import_flavour, installed_flavours
+from magvit_runtime.hardware.gpus import Gpu, list_gpus
 
 __all__ = [
     "BatchProfile",

@@ -8,29 +8,12 @@ from pathlib import Path
 
 from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.bundle_files import check_file, decode_json, read_json
-from magvit_runtime.engines.flavours import Flavour, InstalledFlavour, installed_flavours
-from magvit_runtime.engines.gpus import Gpu, list_gpus
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION, EngineRecord
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
-from magvit_runtime.native_libraries.lookup import plugin_library
+from magvit_runtime.hardware.machine import Machine
 
 ENGINES_FOLDER = "engines"
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What decides whether an engine runs here.
-
-    Attributes:
-        flavours: Installed flavours.
-        gpu: The GPU that sessions use; None where there is none.
-        plugin_sha256: Digest of the plugin library; None where there is none.
-    """
-
-    flavours: dict[Flavour, InstalledFlavour]
-    gpu: Gpu | None
-    plugin_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -62,11 +45,8 @@ class Mismatch:
 
 
 def this_machine() -> Machine:
-    """Looks at the installed packages, the driver and the plugin library."""
-    gpus = list_gpus()
-    library = plugin_library()
-    digest = None if library is None else file_sha256(library)
-    return Machine(installed_flavours(), gpus[0] if gpus else None, digest)
+    """This machine, of which nothing has been asked yet."""
+    return Machine()
 
 
 def find_engines(bundle: Bundle) -> Iterator[Engine]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 
-from magvit_runtime.engines.flavours import Flavour
+from magvit_runtime.hardware.flavours import Flavour
 from magvit_runtime.manifest import FileRecord, Precision
 
 ENGINE_SCHEMA_VERSION = 1

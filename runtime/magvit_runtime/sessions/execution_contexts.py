@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from magvit_runtime.errors import BackendError, MagvitError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.hardware.gpus import gpu_slug
 from magvit_runtime.sessions.tensorrt_log import take_error
 
 _LOG = logging.getLogger("magvit_runtime.tensorrt")
@@ -127,8 +128,7 @@ class TensorRtRtxContexts:
 
 def runtime_cache_file(plan: Path, gpu: str) -> Path:
     """Where the runtime cache of a plan on a GPU is kept: a portable plan has one for each GPU."""
-    slug = "-".join("".join(c if c.isalnum() else " " for c in gpu.lower()).split())
-    return plan.with_name(f"{plan.stem}.{slug}.runtime-cache")
+    return plan.with_name(f"{plan.stem}.{gpu_slug(gpu)}.runtime-cache")
 
 
 def _made(context: Any) -> Any:

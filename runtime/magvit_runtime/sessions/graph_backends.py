@@ -27,7 +27,7 @@ def why_not(backend: GraphBackend, precision: Precision) -> str:
 
 def onnxruntime_has_gpu() -> bool:
     """Whether there is a GPU, and an ONNX Runtime that was built for one."""
-    from magvit_runtime.engines.gpus import list_gpus
+    from magvit_runtime.hardware.gpus import list_gpus
 
     # The driver's tool is asked last: it is a process.
     if find_spec("onnxruntime") is None or not list_gpus():
@@ -38,7 +38,7 @@ def onnxruntime_has_gpu() -> bool:
 
 
 def _why_no_cuda(precision: Precision) -> str:
-    from magvit_runtime.engines.gpus import list_gpus
+    from magvit_runtime.hardware.gpus import list_gpus
     from magvit_runtime.native_libraries.lookup import cuda_library
 
     if precision == "bf16":

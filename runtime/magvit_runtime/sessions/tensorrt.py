@@ -18,8 +18,8 @@ import numpy as np
 
 from magvit_runtime.closing import Closing
 from magvit_runtime.engines.finding import Engine, check_plan, rebuild_command
-from magvit_runtime.engines.flavours import import_flavour
 from magvit_runtime.errors import BackendError, BundleError, InputError
+from magvit_runtime.hardware.flavours import import_flavour
 from magvit_runtime.native_libraries.lookup import plugin_library
 from magvit_runtime.sessions.cuda_device import open_device
 from magvit_runtime.sessions.device_arrays import DeviceArray, view_device_array

@@ -13,21 +13,22 @@ from pathlib import Path
 import msgspec
 import onnx
 import pytest
+from known_machines import known_gpu, known_machine
 
 from magvit_export.engines import BuildOptions, BuildPlan, BuildResult, build_engine, plan_build
 from magvit_export.engines.build import run_worker
 from magvit_export.engines.failures import BuildError, BuildInterruptedError
 from magvit_export.engines.protocol import BuildRequest
 from magvit_runtime import BundleError, open_bundle
-from magvit_runtime.engines import EngineRecord, Gpu
+from magvit_runtime.engines import EngineRecord
 from magvit_runtime.engines.finding import (
     Engine,
-    Machine,
     check_plan,
     find_engines,
     first_mismatch,
     this_machine,
 )
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import plugin_library
 
 pytestmark = [
@@ -114,23 +115,25 @@ def test_the_first_mismatch_is_named(engine_bundle: Path) -> None:
     engine = build_here(engine_bundle).engine
     bundle = open_bundle(engine_bundle)
     here = this_machine()
-    l4 = Machine(here.flavours, Gpu("L4", "8.9", "580.1", 23000, 22000), here.plugin_sha256)
+    rtx, plugins = here.flavours["tensorrt-rtx"], here.plugin_sha256
+    l4 = known_gpu("L4", "8.9")
+    on_l4 = known_machine(rtx, gpu=l4, plugin_sha256=plugins)
 
     def what(engine: Engine, machine: Machine) -> str | None:
         mismatch = first_mismatch(engine, bundle, machine)
         return mismatch and mismatch.what
 
-    assert what(engine, l4) is None
-    assert what(engine, Machine(l4.flavours, None, l4.plugin_sha256)) == "GPU"
-    assert what(engine, Machine({}, l4.gpu, l4.plugin_sha256)) == "tensorrt-rtx"
-    assert what(engine, Machine(l4.flavours, l4.gpu, "c" * 64)) == "plugin library"
-    assert what(sidecar_with(engine, version="1.2.0"), l4) == "version of tensorrt-rtx"
-    assert what(sidecar_with(engine, onnx_sha256="d" * 64), l4) == "the bundle's ONNX graph"
-    assert what(sidecar_with(engine, sms=("8.6",)), l4) == "compute capability"
-    assert what(sidecar_with(engine, gpu="L40S"), l4) == "GPU"
-    later = Machine(l4.flavours, Gpu("R1", "13.0", "700", 23000, 22000), l4.plugin_sha256)
+    assert what(engine, on_l4) is None
+    assert what(engine, known_machine(rtx, gpu=None, plugin_sha256=plugins)) == "GPU"
+    assert what(engine, known_machine(gpu=l4, plugin_sha256=plugins)) == "tensorrt-rtx"
+    assert what(engine, known_machine(rtx, gpu=l4, plugin_sha256="c" * 64)) == "plugin library"
+    assert what(sidecar_with(engine, version="1.2.0"), on_l4) == "version of tensorrt-rtx"
+    assert what(sidecar_with(engine, onnx_sha256="d" * 64), on_l4) == "the bundle's ONNX graph"
+    assert what(sidecar_with(engine, sms=("8.6",)), on_l4) == "compute capability"
+    assert what(sidecar_with(engine, gpu="L40S"), on_l4) == "GPU"
+    later = known_machine(rtx, gpu=known_gpu("R1", "13.0"), plugin_sha256=plugins)
     assert what(engine, later) is None
-    h100 = Machine(l4.flavours, Gpu("H100", "9.0", "580", 80000, 80000), l4.plugin_sha256)
+    h100 = known_machine(rtx, gpu=known_gpu("H100", "9.0"), plugin_sha256=plugins)
     mismatch = first_mismatch(engine, bundle, h100)
     assert (mismatch.what, mismatch.here) == ("compute capability", "9.0")
 

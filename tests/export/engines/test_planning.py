@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from known_machines import known_gpu, known_machine
 
 from magvit_export.engines import BuildOptions, plan_build
 from magvit_export.engines.planning import choose_flavour
 from magvit_runtime import BackendError, InputError, MagvitError, open_bundle
-from magvit_runtime.engines import Gpu
-from magvit_runtime.engines.finding import Machine
-from magvit_runtime.engines.flavours import Flavour, InstalledFlavour
+from magvit_runtime.hardware.flavours import Flavour, InstalledFlavour
+from magvit_runtime.hardware.machine import Machine
 
 RTX = InstalledFlavour("tensorrt-rtx", "1.7.1.116", "13")
 FULL = InstalledFlavour("tensorrt", "11.1.0.106", "13")
@@ -31,8 +31,8 @@ EC2 = {
 
 
 def machine(gpu: str | None, *flavours: InstalledFlavour) -> Machine:
-    found = None if gpu is None else Gpu(gpu, EC2[gpu], "580.1", 80000, 70000)
-    return Machine({flavour.flavour: flavour for flavour in flavours}, found, PLUGINS)
+    found = None if gpu is None else known_gpu(gpu, EC2[gpu])
+    return known_machine(*flavours, gpu=found, plugin_sha256=PLUGINS)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_everything_that_changes_an_engine_changes_its_name(engine_bundle: Path)
             (BuildOptions(sm="8.9"), here),
             (BuildOptions(opt_level=5), here),
             (BuildOptions(workspace=512), here),
-            (BuildOptions(), replace(here, plugin_sha256="b" * 64)),
+            (BuildOptions(), known_machine(RTX, gpu=None, plugin_sha256="b" * 64)),
             (BuildOptions(), machine(None, replace(RTX, version="1.8.0"))),
             (BuildOptions(), machine("L4", FULL)),
         ]
@@ -163,7 +163,7 @@ def test_everything_that_changes_an_engine_changes_its_name(engine_bundle: Path)
 
 
 def test_missing_plugin_library(engine_bundle: Path) -> None:
-    bare = replace(machine(None, RTX), plugin_sha256=None)
+    bare = known_machine(RTX, gpu=None, plugin_sha256=None)
     with pytest.raises(BackendError, match=r"libmagvit_plugins\.so is missing"):
         plan_build(open_bundle(engine_bundle), BuildOptions(), bare)
 

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from magvit_runtime.benchmarks.comparison import YARDSTICK
-from magvit_runtime.benchmarks.machine import Machine
+from magvit_runtime.benchmarks.machine import MachineRecord
 from magvit_runtime.benchmarks.results import (
     SCHEMA_VERSION,
     Benchmark,
@@ -64,7 +64,9 @@ def benchmark(ours: float = 0.1, plain: float | None = 0.5) -> Benchmark:
         model="a model",
         weights="some weights",
         reference="onnxruntime fp32",
-        machine=Machine("a CPU", 2, 8.0, [2000.0], None, 0.5, [], "", "Linux", {"python": "3"}),
+        machine=MachineRecord(
+            "a CPU", 2, 8.0, [2000.0], None, 0.5, [], "", "Linux", {"python": "3"}
+        ),
         settings=Settings(2, (17, 128, 128, 3), "drawn", 3, 7, 3, 2),
         encoders=encoders,
         rows=rows,

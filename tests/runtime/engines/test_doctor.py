@@ -28,7 +28,8 @@ def test_facts_and_text() -> None:
 
 def test_a_gpu_that_rtx_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 9.0, 580.159, 81559, 81000'\n")
+    gpu = "NVIDIA H100 80GB HBM3, 9.0, 580.159, 81559, 81000, GPU-00000000"
+    tool.write_text(f"#!/bin/sh\necho '{gpu}'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     text = subprocess.run([*MAGVIT, "doctor"], capture_output=True, text=True, check=True).stdout

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any
 
 from magvit_runtime.errors import BackendError
-
-Flavour = Literal["tensorrt", "tensorrt-rtx"]
+from magvit_runtime.types import Flavour as Flavour
 
 # Compute capabilities that one portable TensorRT-RTX engine runs on, by its own error message
 # (docs/engines.md).

@@ -1,0 +1,1 @@
+"""This machine: its CPU, its GPUs, and what is installed on it."""

@@ -1,0 +1,119 @@
+"""The NVIDIA GPUs that CUDA shows this process, in CUDA's own order.
+
+The driver's tool lists all GPUs by their place on the bus. CUDA puts the fastest first, unless
+CUDA_DEVICE_ORDER is PCI_BUS_ID, and shows what CUDA_VISIBLE_DEVICES names: so the first GPU of the
+one need not be the first of the other. A GPU's UUID is the same for both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_FIELDS = ("name", "compute_cap", "driver_version", "memory.total", "memory.free", "uuid")
+
+# In a process of its own: one that has begun to use CUDA can't be forked any more.
+_CUDA_ORDER = """
+from cuda.bindings import runtime
+
+_, count = runtime.cudaGetDeviceCount()
+for ordinal in range(count):
+    print(bytes(runtime.cudaGetDeviceProperties(ordinal)[1].uuid.bytes).hex())
+"""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU.
+
+    Attributes:
+        name: Product name.
+        sm: Compute capability, as "8.9".
+        driver: Version of the driver.
+        memory_mib: Memory in MiB.
+        free_mib: Memory that nobody uses, in MiB.
+        uuid: Its UUID, as "GPU-5a3c…".
+    """
+
+    name: str
+    sm: str
+    driver: str
+    memory_mib: int
+    free_mib: int
+    uuid: str
+
+
+def list_gpus() -> tuple[Gpu, ...]:
+    """GPUs that CUDA shows this process, its first one first; empty where there is none.
+
+    Where their models differ and nothing else says in which order CUDA has them, a process asks
+    CUDA itself (half a second); without the package cuda-bindings the driver's order is taken.
+    """
+    gpus = _listed_by_driver()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        if any(name.startswith("MIG-") for name in names):
+            return gpus  # A part of one of these; the driver's tool doesn't say of which.
+        if all(name.startswith("GPU-") for name in names):
+            return _chosen(gpus, names)
+        return _chosen(_in_cuda_order(gpus), names)
+    return _in_cuda_order(gpus)
+
+
+def gpu_slug(name: str) -> str:
+    """A GPU's product name as part of a file's name: "NVIDIA L4" is "nvidia-l4"."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def _listed_by_driver() -> tuple[Gpu, ...]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    command = [tool, f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"]
+    listing = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if listing.returncode != 0:
+        return ()
+    commas = len(_FIELDS) - 1
+    return tuple(_parse(line) for line in listing.stdout.splitlines() if line.count(",") == commas)
+
+
+def _parse(line: str) -> Gpu:
+    name, sm, driver, memory, free, uuid = (field.strip() for field in line.split(","))
+    return Gpu(name, sm, driver, int(memory), int(free), uuid)
+
+
+def _in_cuda_order(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+    # CUDA keeps GPUs of one model in the order of the bus, as the driver's tool does.
+    if len({gpu.name for gpu in gpus}) < 2 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        return gpus
+    environment = {
+        name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"
+    }
+    command = [sys.executable, "-c", _CUDA_ORDER]
+    asked = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    by_uuid = {gpu.uuid.removeprefix("GPU-").replace("-", ""): gpu for gpu in gpus}
+    order = asked.stdout.split()
+    if set(order) != by_uuid.keys():
+        return gpus
+    return tuple(by_uuid[uuid] for uuid in order)
+
+
+def _chosen(gpus: Sequence[Gpu], names: Sequence[str]) -> tuple[Gpu, ...]:
+    """The GPUs of CUDA_VISIBLE_DEVICES: indices, or the beginning of a UUID; CUDA's own rules."""
+    chosen: list[Gpu] = []
+    for name in names:
+        if name.isdecimal():
+            found = [gpus[int(name)]] if int(name) < len(gpus) else []
+        else:
+            found = [gpu for gpu in gpus if name and gpu.uuid.startswith(name)]
+        if len(found) != 1 or found[0] in chosen:
+            break  # What is wrong hides all that comes after it.
+        chosen += found
+    return tuple(chosen)

@@ -1,0 +1,46 @@
+"""This machine, as far as it decides what can run here."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.hardware.cpu import cpu_name, usable_cpus
+from magvit_runtime.hardware.flavours import InstalledFlavour, installed_flavours
+from magvit_runtime.hardware.gpus import Gpu, list_gpus
+from magvit_runtime.native_libraries.lookup import plugin_library
+from magvit_runtime.types import Flavour
+
+
+class Machine:
+    """This machine. A fact is looked up when it is first asked for, and then kept.
+
+    Looking costs: the driver's tool is a process, the plugin library's digest reads megabytes.
+    """
+
+    @cached_property
+    def gpus(self) -> tuple[Gpu, ...]:
+        """NVIDIA GPUs that CUDA shows this process, in CUDA's order."""
+        return list_gpus()
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that sessions use: CUDA's first; None where there is none."""
+        return self.gpus[0] if self.gpus else None
+
+    @cached_property
+    def flavours(self) -> dict[Flavour, InstalledFlavour]:
+        """Installed flavours of TensorRT."""
+        return installed_flavours()
+
+    @cached_property
+    def plugin_sha256(self) -> str | None:
+        """Digest of our TensorRT plugins, which engines depend on; None where there are none."""
+        library = plugin_library()
+        return None if library is None else file_sha256(library)
+
+    @cached_property
+    def name(self) -> str:
+        """The CPU, how many of them this process may use, and the GPU if there is one."""
+        gpus = [self.gpu.name] if self.gpu else []
+        return ", ".join([cpu_name(), f"{usable_cpus()} CPUs", *gpus])
