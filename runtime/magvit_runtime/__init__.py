@@ -6,7 +6,7 @@
 """
 
 from magvit_runtime.bundle import Bundle, open_bundle
-from magvit_runtime.classifier import Classification, Classifier
+from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import (
     BackendError,
     BundleError,
@@ -16,6 +16,7 @@ from magvit_runtime.errors import (
 )
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.tokens import bits_to_ids, factorize_ids, ids_to_bits, join_ids
+from magvit_runtime.types import Classification
 
 __all__ = [
     "BackendError",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -15,21 +14,7 @@ from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import ClassifierRecord, TensorSpec
 from magvit_runtime.sessions import Backend, Session, open_graph
 from magvit_runtime.tensor_check import check_array, check_result
-
-
-@dataclass(frozen=True)
-class Classification:
-    """Classes of N clips.
-
-    Attributes:
-        labels: The most probable class of each clip.
-        probabilities: float32 [N, K] in 0..1, each row summing to 1, in the order of `classes`.
-        classes: Name of each of the K classes.
-    """
-
-    labels: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-    classes: tuple[str, ...]
+from magvit_runtime.types import Classification
 
 
 class Classifier(Closing):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.clip_batches import ClipBatch
 from magvit_runtime.errors import InputError
 from magvit_runtime.trajectories import (
     ReadReport,
@@ -17,24 +17,10 @@ from magvit_runtime.trajectories import (
     read_trajectories,
     render_batches,
 )
+from magvit_runtime.video import video_batches
 
 TRAJECTORY_SUFFIXES = frozenset({".csv", ".parquet", ".npz"})
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
-
-
-@dataclass(frozen=True)
-class ClipBatch:
-    """A few clips.
-
-    Attributes:
-        ids: Name of each clip.
-        labels: Class of each clip, where it is known.
-        frames: uint8 RGB [N, T, H, W, 3].
-    """
-
-    ids: tuple[str, ...]
-    labels: tuple[str | None, ...]
-    frames: NDArray[np.uint8]
 
 
 def read_clips(
@@ -57,8 +43,6 @@ def read_clips(
     if suffix == ".npy":
         return _array_batches(_open_array(path), batch_size)
     if suffix in VIDEO_SUFFIXES:
-        from magvit_runtime.video import video_batches
-
         return video_batches(path, style, batch_size)
     if suffix in TRAJECTORY_SUFFIXES:
         return _rendered_batches(read_trajectories(path, report), style, batch_size)

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from magvit_runtime.classifier import Classification
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.types import Classification
 
 
 def write_predictions(

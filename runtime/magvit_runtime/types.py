@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -11,3 +13,18 @@ Array = NDArray[Any]
 Activation = Literal["none", "silu"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Classes of N clips.
+
+    Attributes:
+        labels: The most probable class of each clip.
+        probabilities: float32 [N, K] in 0..1, each row summing to 1, in the order of `classes`.
+        classes: Name of each of the K classes.
+    """
+
+    labels: tuple[str, ...]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]

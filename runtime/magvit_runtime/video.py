@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.clip_batches import ClipBatch
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.trajectories import RenderStyle
-
-if TYPE_CHECKING:
-    from magvit_runtime.clip_sources import ClipBatch
 
 
 def video_batches(path: Path, style: RenderStyle, batch_size: int) -> Iterator[ClipBatch]:
@@ -32,8 +29,6 @@ def video_batches(path: Path, style: RenderStyle, batch_size: int) -> Iterator[C
         BackendError: PyAV isn't installed.
         InputError: The file is no video, has another size, or is shorter than one clip.
     """
-    from magvit_runtime.clip_sources import ClipBatch
-
     frames = _rgb_frames(path, style)
     first = 0
     while clip := list(islice(frames, style.frames * batch_size)):

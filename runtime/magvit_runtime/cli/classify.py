@@ -9,14 +9,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from magvit_runtime.classifier import Classification, Classifier
+from magvit_runtime.classifier import Classifier
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clip_sources import ClipBatch, read_clips
+from magvit_runtime.clip_batches import ClipBatch
+from magvit_runtime.clip_sources import read_clips
 from magvit_runtime.predictions import write_predictions
 from magvit_runtime.sessions import Backend
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.types import Classification
 from magvit_runtime.weights_label import weights_label
 
 
