@@ -25,10 +25,11 @@ endif
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
 
-test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH)  ## All tests: C++ and Python.
+test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH) build/cudnn  ## All tests: C++ and Python.
 	for build in ctest sanitize-address sanitize-thread; do \
 	    $(BIN)/ctest --test-dir build/$$build --output-on-failure || exit 1; done
-	MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) $(BIN)/python -m pytest
+	MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
+	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) $(BIN)/python -m pytest
 
 lint: $(VENV)/.dev  ## Style and types.
 	$(BIN)/ruff check
@@ -80,3 +81,9 @@ build/sanitize-%: $(VENV)/.dev $(shell git ls-files tests/kernels)
 build/dispatch-%: $(VENV)/.dev
 	$(BIN)/pip install --quiet --no-deps --target $@ \
 	    tensorrt-dispatch-cu13-libs==$* tensorrt-dispatch-cu13-bindings==$* || rm -rf $@
+
+# cuDNN with what it loads when it plans convs for a GPU that isn't here; apart from the
+# environment, since nothing else may find it.
+build/cudnn: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target $@ nvidia-cudnn-cu13==9.19.1.2 \
+	    nvidia-cublas==13.10.0.20 nvidia-cuda-nvrtc==13.5.37 nvidia-cudnn-frontend==1.32.0 || rm -rf $@

@@ -57,6 +57,7 @@ class Health:
         plugin_library: Our TensorRT plugins; None where they weren't built.
         operators_library: Our CPU operators; None where they weren't built.
         native_backend: What the native backend's convs use on this CPU, or why it can't run.
+        native_cuda: What they use on a GPU, or what is missing or too old for that.
     """
 
     gpus: tuple[Gpu, ...]
@@ -66,6 +67,7 @@ class Health:
     plugin_library: PluginLibrary | None
     operators_library: str | None
     native_backend: str
+    native_cuda: str
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def examine() -> Health:
         plugin_library=_examine_plugins(),
         operators_library=None if operators is None else str(operators),
         native_backend=_native_state(),
+        native_cuda=_native_cuda_state(),
     )
 
 
@@ -141,6 +144,15 @@ def _native_state() -> str:
 
     try:
         return f"CPU, {instruction_set()}"
+    except BackendError as error:
+        return str(error)
+
+
+def _native_cuda_state() -> str:
+    from magvit_runtime.native.cudnn_graph import import_cudnn, version_text
+
+    try:
+        return f"cuDNN {version_text(int(import_cudnn().backend_version()))}"
     except BackendError as error:
         return str(error)
 

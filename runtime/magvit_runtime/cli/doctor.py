@@ -70,6 +70,7 @@ def _machine_lines(health: Health) -> list[str]:
         )
     lines.append(f"CPU operators     {health.operators_library or 'missing'}")
     lines.append(f"native backend    {health.native_backend}")
+    lines.append(f"native-cuda       {health.native_cuda}")
     return lines
 
 

@@ -22,7 +22,8 @@ from magvit_runtime.native.cuda_launches import ConvLibrary, LoadedProgram
 from magvit_runtime.native.cuda_operators import CudaOperators, load_cuda_operators
 from magvit_runtime.native.cuda_parameters import CudaParameters
 from magvit_runtime.native.cuda_worker import CudaWorker
-from magvit_runtime.native.cudnn_convs import CudnnConvs, import_cudnn
+from magvit_runtime.native.cudnn_convs import CudnnConvs
+from magvit_runtime.native.cudnn_graph import import_cudnn
 from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
 from magvit_runtime.sessions.shaped_run import LaunchMode
@@ -69,7 +70,7 @@ class CudaEncoder:
                 raise InputError("`workers` must be positive", found=workers)
             parameters = CudaParameters(device, program)
             opened.callback(parameters.close)
-            launches = LaunchMode(captures=True, description="CUDA graphs, captured for each shape")
+            launches = LaunchMode(captures=True, graphs="CUDA graphs, captured for each shape")
             loaded = LoadedProgram(
                 program,
                 precision,

@@ -13,10 +13,14 @@ from typing import Any
 
 from magvit_runtime.errors import BackendError
 from magvit_runtime.sessions.cuda_device import CudaDevice
+from magvit_runtime.sessions.cuda_graphs import capture
 from magvit_runtime.sessions.engine_tensors import EngineTensors, Shape
 from magvit_runtime.sessions.tensorrt_log import take_error
 
 _LOG = logging.getLogger("magvit_runtime.sessions")
+
+# A shape whose captures fail pauses before the next ever longer, and at most so long.
+_MOST_PLAIN_RUNS = 1000
 
 
 @dataclass
@@ -25,27 +29,39 @@ class LaunchMode:
 
     Attributes:
         captures: Whether shapes that come again are captured into CUDA graphs by us.
-        description: For people to read.
+        graphs: What `description` says while captures work.
     """
 
     captures: bool
-    description: str
+    graphs: str
+    _failure: str = field(default="", repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def give_up(self, reason: str) -> None:
-        """Captures no more graphs, and says why, once."""
+    @property
+    def description(self) -> str:
+        """How runs reach the GPU by now, for people to read."""
+        return self._failure or self.graphs
+
+    def note_failure(self, reason: str) -> None:
+        """The last capture failed; each new reason is logged once."""
+        failure = f"plain launches: capture into a CUDA graph failed: {reason}"
         with self._lock:
-            if self.captures:
-                self.captures = False
-                self.description = f"plain launches: capture into a CUDA graph failed: {reason}"
-                _LOG.warning("%s", self.description)
+            if failure != self._failure:
+                self._failure = failure
+                _LOG.warning("%s", failure)
+
+    def note_success(self) -> None:
+        """The last capture worked."""
+        with self._lock:
+            self._failure = ""
 
 
 class ShapedRun:
     """Work bound to one set of input shapes and to the buffers of its worker.
 
     The first launch is plain, which lets libraries finish what the new shapes ask for; the second
-    is captured into a CUDA graph; from then on the graph is replayed.
+    is captured into a CUDA graph; from then on the graph is replayed. Where the capture fails, the
+    launch is plain, and the next one tries again.
 
     Args:
         enqueue: Puts the work on the stream.
@@ -70,11 +86,13 @@ class ShapedRun:
         self._launches = launches
         self._is_warm = False
         self._graph: Any = None
+        # Plain launches before the next capture is tried, and after the next that fails.
+        self._plain_runs_left = self._pause = 0
 
     def launch(self) -> None:
         """Starts one run on the worker's stream."""
         if self._graph is None and self._is_warm and self._launches.captures:
-            self._graph = self._capture()
+            self._try_capture()
         if self._graph is None:
             self._enqueue()
             self._is_warm = True
@@ -87,32 +105,18 @@ class ShapedRun:
             graph, self._graph = self._graph, None
             self._device.call("cudaGraphExecDestroy", graph)
 
-    def _capture(self) -> Any:
-        """An executable graph of one run; None where capture fails, which the mode then says."""
-        device = self._device
-        # "Thread local": what other threads do meanwhile, as allocating, doesn't break the capture.
-        mode = device.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    def _try_capture(self) -> None:
+        """Captures the run, unless it failed too often of late; the mode says how it went."""
+        if self._plain_runs_left > 0:
+            self._plain_runs_left -= 1
+            return
         try:
-            device.call("cudaStreamBeginCapture", self._stream, mode)
-            graph = self._end_capture()
-            try:
-                return device.call("cudaGraphInstantiate", graph, 0)
-            finally:
-                device.call("cudaGraphDestroy", graph)
+            self._graph = capture(self._device, self._stream, self._enqueue)
+            self._launches.note_success()
         except BackendError as error:
-            self._launches.give_up(str(error.found or error))
-            # The error is dealt with; unread, it would meet the next call.
-            device.runtime.cudaGetLastError()
-            return None
-
-    def _end_capture(self) -> Any:
-        try:
-            self._enqueue()
-        except BackendError:
-            # The stream must leave capture, whose own failure adds nothing.
-            self._device.runtime.cudaStreamEndCapture(self._stream)
-            raise
-        return self._device.call("cudaStreamEndCapture", self._stream)
+            self._launches.note_failure(str(error.found or error))
+            self._plain_runs_left = self._pause
+            self._pause = min(2 * self._pause + 1, _MOST_PLAIN_RUNS)
 
 
 def set_shapes(

@@ -300,5 +300,5 @@ def _contexts(trt: Any, plan: Any, engine: Engine, gpu: str) -> ExecutionContext
 
 def _launch_mode(contexts: ExecutionContexts) -> LaunchMode:
     if contexts.replays_by_itself:
-        return LaunchMode(captures=False, description="CUDA graphs, captured by TensorRT-RTX")
-    return LaunchMode(captures=True, description="CUDA graphs, captured for each shape")
+        return LaunchMode(captures=False, graphs="CUDA graphs, captured by TensorRT-RTX")
+    return LaunchMode(captures=True, graphs="CUDA graphs, captured for each shape")

@@ -37,6 +37,14 @@ def test_a_gpu_that_rtx_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "TensorRT-RTX does not support compute capability 9.0" in text
 
 
+def test_a_cudnn_that_is_wrong_in_3d_convs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cudnn.py").write_text("def backend_version():\n    return 91002\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    text = subprocess.run([*MAGVIT, "doctor"], capture_output=True, text=True, check=True).stdout
+    assert "native-cuda       this cuDNN is wrong or slow in 3-D convs" in text
+    assert "found 9.10.2, expected 9.15.0 or newer" in text
+
+
 def test_architectures_inside_the_plugin_library() -> None:
     library = plugin_library()
     if library is None:

@@ -1,0 +1,301 @@
+"""Finds the fastest plan that cuDNN has for a conv: by timing them all, and comparing results.
+
+Not run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.errors import BackendError
+from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, Padding
+from magvit_runtime.native.cudnn_graph import (
+    BuiltConv,
+    Candidate,
+    Role,
+    plan_candidates,
+    rejections,
+)
+from magvit_runtime.sessions.cuda_device import CudaDevice
+from magvit_runtime.sessions.cuda_graphs import capture
+from magvit_runtime.sessions.device_memory import DeviceBuffer
+
+_LOG = logging.getLogger("magvit_runtime.native")
+
+# A plan that wants more is not worth the memory.
+_WORKSPACE_LIMIT = 2**30
+# A plan is timed as one CUDA graph of so many launches: alone, one that takes 50 µs would end
+# before the next is launched, and the launch would be timed.
+_LAUNCHES = 10
+# The shortest of so many replays counts.
+_ROUNDS = 3
+# Plans whose one plain launch takes this many times the best one's, and more than a launch itself
+# can have added, aren't timed any better.
+_HOPELESS, _LAUNCH_SECONDS = 2.0, 100e-6
+# Results are compared in so many stretches of so many elements, from the first to the last.
+_STRETCHES, _STRETCH = 64, 2**15
+# Engines that a plan's results are compared with, until one agrees.
+_WITNESSES = 3
+# Largest difference of two engines' results, in root mean squares of the result. Rounding alone
+# stays below a third of it at the largest of the encoder's convs.
+_TOLERANCES = {"fp16": 2e-2, "tf32": 2e-2, "fp32": 1e-3}
+
+
+class _RejectedPlanError(Exception):
+    """A plan that isn't used, and why."""
+
+
+@dataclass(frozen=True)
+class _TimedPlan:
+    """A plan that was timed, still built."""
+
+    plan: ConvPlan
+    built: BuiltConv
+
+
+class PlanTuner:
+    """Times plans on one GPU. Not thread-safe.
+
+    Args:
+        device: The GPU, which must be current in the calling thread.
+        cudnn: The module `cudnn`.
+    """
+
+    def __init__(self, device: CudaDevice, cudnn: Any) -> None:
+        self._device = device
+        self._cudnn = cudnn
+        self._rejections: tuple[type[Exception], ...] = (_RejectedPlanError, *rejections(cudnn))
+        self._stream = device.new_stream()
+        self.handle = cudnn.create_handle()
+        cudnn.set_stream(self.handle, int(self._stream))
+        flags = device.runtime.cudaEventDefault
+        self._events = [device.call("cudaEventCreateWithFlags", flags) for _ in range(2)]
+
+    def fastest(self, geometry: ConvGeometry) -> ConvPlan:
+        """The fastest plan whose results another of cuDNN's engines confirms.
+
+        Raises:
+            BackendError: cuDNN has no plan, no two engines agree, or the GPU failed.
+        """
+        refusals: list[str] = []
+        scratch = _Scratch(self._device, geometry)
+        try:
+            timed = list(self._time_all(geometry, scratch, refusals))
+            timed.sort(key=lambda candidate: candidate.plan.microseconds)
+            confirmed = self._first_confirmed(geometry, timed, scratch, refusals)
+        finally:
+            scratch.close()
+        if confirmed is None:
+            raise BackendError(
+                f"cuDNN has no plan for the conv {geometry.key} on {self._device.name}",
+                found=refusals[-1] if refusals else "no candidate",
+                mend="use another precision, or backend='onnxruntime'",
+            )
+        return confirmed
+
+    def close(self) -> None:
+        """Frees the queue. No work may be under way."""
+        self._cudnn.destroy_handle(self.handle)
+        for event in self._events:
+            self._device.call("cudaEventDestroy", event)
+        self._device.call("cudaStreamDestroy", self._stream)
+
+    def _time_all(
+        self, geometry: ConvGeometry, scratch: _Scratch, refusals: list[str]
+    ) -> Iterator[_TimedPlan]:
+        """Every plan with every kind of padding; what can't be used goes to the refusals."""
+        best = math.inf
+        for padding in geometry.paddings:
+            try:
+                candidates = plan_candidates(self._cudnn, geometry, padding, handle=self.handle)
+            except self._rejections as error:
+                refusals.append(str(error))
+                continue
+            for candidate in candidates:
+                try:
+                    timed = self._time(candidate, padding, scratch, best)
+                except self._rejections as error:
+                    refusals.append(str(error))
+                    continue
+                best = min(best, timed.plan.microseconds / 1e6)
+                yield timed
+
+    def _time(
+        self, candidate: Candidate, padding: Padding, scratch: _Scratch, best: float
+    ) -> _TimedPlan:
+        built = candidate.build()
+        workspace = self._workspace(built)
+        try:
+            seconds = self._seconds(
+                lambda: built.execute(self.handle, scratch.addresses, workspace.pointer), best
+            )
+        finally:
+            self._device.synchronize(self._stream)
+            workspace.close()
+        microseconds = round(seconds * 1e6, 2)
+        plan = ConvPlan(padding, candidate.engine, candidate.knobs, built.workspace, microseconds)
+        return _TimedPlan(plan, built)
+
+    def _workspace(self, built: BuiltConv) -> DeviceBuffer:
+        if built.workspace > _WORKSPACE_LIMIT:
+            raise _RejectedPlanError(f"a plan needs {built.workspace} bytes of workspace")
+        try:
+            return DeviceBuffer(self._device, built.workspace)
+        except BackendError as error:
+            # Left unread, the error would meet the next call.
+            self._device.runtime.cudaGetLastError()
+            raise _RejectedPlanError(f"no memory for a plan's workspace: {error}") from error
+
+    def _seconds(self, launch: Callable[[], None], best: float) -> float:
+        """GPU time of a launch, after one that loads its kernels."""
+        device = self._device
+        launch()
+        once = self._elapsed(launch)
+        if once > _HOPELESS * best + _LAUNCH_SECONDS:
+            return once
+
+        def launches() -> None:
+            for _ in range(_LAUNCHES):
+                launch()
+
+        try:
+            executable = capture(device, self._stream, launches)
+        except BackendError as error:
+            raise _RejectedPlanError(f"a plan can't be captured: {error}") from error
+        try:
+            return (
+                min(
+                    self._elapsed(lambda: device.call("cudaGraphLaunch", executable, self._stream))
+                    for _ in range(_ROUNDS)
+                )
+                / _LAUNCHES
+            )
+        finally:
+            device.synchronize(self._stream)
+            device.call("cudaGraphExecDestroy", executable)
+
+    def _elapsed(self, launch: Callable[[], None]) -> float:
+        device, (start, end) = self._device, self._events
+        device.call("cudaEventRecord", start, self._stream)
+        launch()
+        device.call("cudaEventRecord", end, self._stream)
+        device.synchronize(self._stream)
+        return float(device.call("cudaEventElapsedTime", start, end)) / 1e3
+
+    def _first_confirmed(
+        self,
+        geometry: ConvGeometry,
+        timed: list[_TimedPlan],
+        scratch: _Scratch,
+        refusals: list[str],
+    ) -> ConvPlan | None:
+        """The first plan that agrees with one of another engine; those before it are named.
+
+        With another padding the scratch data is another input, so only plans of the same one are
+        compared. An engine that is alone with its padding has nobody to differ from.
+        """
+        tolerance = _TOLERANCES[geometry.precision]
+        for candidate in timed:
+            witnesses = _other_engines(candidate, timed)
+            if not witnesses:
+                return candidate.plan
+            try:
+                found = self._results(candidate, scratch)
+                if any(_agree(found, self._results(w, scratch), tolerance) for w in witnesses):
+                    return candidate.plan
+            except self._rejections as error:
+                refusals.append(str(error))
+                continue
+            others = ", ".join(str(witness.plan.engine) for witness in witnesses)
+            refusals.append(
+                f"its engine {candidate.plan.engine} computes something else than engine {others}"
+            )
+            _LOG.warning("conv %s: cuDNN is not used where %s", geometry.key, refusals[-1])
+        return None
+
+    def _results(self, timed: _TimedPlan, scratch: _Scratch) -> NDArray[np.float32]:
+        """What a plan makes of the scratch data."""
+        workspace = self._workspace(timed.built)
+        try:
+            timed.built.execute(self.handle, scratch.addresses, workspace.pointer)
+        finally:
+            self._device.synchronize(self._stream)
+            workspace.close()
+        return scratch.output_samples()
+
+
+def _other_engines(candidate: _TimedPlan, timed: list[_TimedPlan]) -> list[_TimedPlan]:
+    """The fastest plan of a few other engines that have the candidate's padding."""
+    chosen: dict[int, _TimedPlan] = {}
+    for other in timed:
+        if other.plan.padding == candidate.plan.padding:
+            chosen.setdefault(other.plan.engine, other)
+    chosen.pop(candidate.plan.engine, None)
+    return list(chosen.values())[:_WITNESSES]
+
+
+def _agree(a: NDArray[np.float32], b: NDArray[np.float32], tolerance: float) -> bool:
+    scale = float(np.sqrt(np.mean(np.square(b, dtype=np.float64))))
+    # Written so that NaN is a difference, and a result of zeros agrees with nothing.
+    return 0.0 < scale < math.inf and bool(np.max(np.abs(a - b)) <= tolerance * scale)
+
+
+class _Scratch:
+    """Tensors of a conv, of random values: with zeros GPUs draw less power and run faster.
+
+    Attributes:
+        addresses: Where they lie on the GPU.
+    """
+
+    def __init__(self, device: CudaDevice, geometry: ConvGeometry) -> None:
+        self._device = device
+        self._dtype = np.dtype(np.float16 if geometry.precision == "fp16" else np.float32)
+        noise = np.random.default_rng(0).standard_normal(2**18).astype(self._dtype)
+        elements: dict[Role, int] = {
+            "image": geometry.batch * math.prod(geometry.padded_sizes) * geometry.in_channels,
+            "weight": geometry.out_channels * math.prod(geometry.kernel) * geometry.in_channels,
+            "output": geometry.batch * math.prod(geometry.output_sizes) * geometry.out_channels,
+        }
+        self._output_elements = elements["output"]
+        self._buffers: list[DeviceBuffer] = []
+        self.addresses: dict[Role, int] = {}
+        try:
+            for role, count in elements.items():
+                buffer = DeviceBuffer(device, count * self._dtype.itemsize)
+                self._buffers.append(buffer)
+                self.addresses[role] = buffer.pointer
+                self._fill(buffer, noise)
+        except BaseException:
+            self.close()
+            raise
+
+    def output_samples(self) -> NDArray[np.float32]:
+        """Stretches of the output, from its first element to its last."""
+        copy = self._device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        length = min(_STRETCH, self._output_elements)
+        starts = np.unique(
+            np.linspace(0, self._output_elements - length, _STRETCHES, dtype=np.int64)
+        )
+        stretches = np.empty((len(starts), length), self._dtype)
+        for stretch, start in zip(stretches, starts.tolist(), strict=True):
+            source = self.addresses["output"] + start * self._dtype.itemsize
+            self._device.call("cudaMemcpy", stretch.ctypes.data, source, stretch.nbytes, copy)
+        return stretches.astype(np.float32)
+
+    def close(self) -> None:
+        """Frees the memory. No work that uses it may be under way."""
+        for buffer in self._buffers:
+            buffer.close()
+
+    def _fill(self, buffer: DeviceBuffer, noise: NDArray[Any]) -> None:
+        copy = self._device.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        for begin in range(0, buffer.size, noise.nbytes):
+            size = min(noise.nbytes, buffer.size - begin)
+            self._device.call("cudaMemcpy", buffer.pointer + begin, noise.ctypes.data, size, copy)

@@ -1,0 +1,129 @@
+"""The real cuDNN has plans for every conv of the released encoder on the GPUs of EC2.
+
+It plans from a description of the GPU, so none is needed; nothing is run. The properties in
+gpu_properties.json are those of the data sheets and of CUDA's programming guide.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from magvit_export.catalog import find_model
+from magvit_export.config import TokenizerConfig
+from magvit_export.exporting import export_tokenizer
+from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan
+from magvit_runtime.native.cuda_schedule import plan_schedule
+from magvit_runtime.native.lowering import lower
+from magvit_runtime.native.onnx_file import read_graph
+
+HERE = Path(__file__).parent
+CUDNN_SITE = "MAGVIT_CUDNN_SITE"
+# The same for all of them, and what cuDNN asks for besides.
+COMMON_PROPERTIES = {
+    "cudaDeviceId": 0,
+    "deviceId": 0,
+    "driverVer": 13000,
+    "maxGridSize": [2147483647, 65535, 65535],
+    "maxBlockSize": [1024, 1024, 64],
+    "regsPerBlock": 65536,
+    "warpSize": 32,
+    "maxSharedMemoryPerBlock": 49152,
+    "oversizedSharedMemoryPerBlock": 0,
+    "maxRegistersPerSM": 65536,
+    "maxThreadsPerBlock": 1024,
+    "pciDeviceId": 0,
+    "isTccDriver": 0,
+    "supportCoopLaunch": 1,
+}
+
+
+def released_convs(folder: Path) -> list[ConvGeometry]:
+    """Convs of the released encoder in half precision at batches of 1 and 8, each once.
+
+    One residual block a level has the geometries of the released four.
+    """
+    config = TokenizerConfig(num_res_blocks=1)
+    released = find_model("open-magvit2-video-128").config
+    assert (config.ch, config.ch_mult) == (released.ch, released.ch_mult) == (128, (1, 2, 2, 4))
+    model = find_model("open-magvit2-video-128")
+    export_tokenizer(model, folder, weights="seeded", config=config, precision="fp16")
+    program = lower(read_graph(folder / "encoder.fp16.onnx"))
+    found: dict[ConvGeometry, None] = {}
+
+    def note(geometry: ConvGeometry) -> ConvPlan:
+        found[geometry] = None
+        return ConvPlan("implied", 0, {}, 0, 0.0)
+
+    for batch in (1, 8):
+        plan_schedule(program, batch, (17, 128, 128), "fp16", note, lambda *_: 16)
+    return list(found)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where the child finds cuDNN, and a driver that has no GPU."""
+    site = os.environ.get(CUDNN_SITE, "")
+    libraries = [Path(site, "nvidia", name, "lib") for name in ("cudnn", "cu13")]
+    if not all(folder.is_dir() for folder in libraries):
+        pytest.skip(f"no cuDNN: `make build/cudnn`, and {CUDNN_SITE}=build/cudnn")
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    source = HERE / "cuda_driver_stub.cpp"
+    library = folder / "libcuda.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": os.pathsep.join(map(str, [folder, *libraries])),
+        "PYTHONPATH": os.pathsep.join([site, *sys.path[1:]]),
+    }
+
+
+@pytest.mark.slow
+def test_every_conv_of_the_released_encoder_has_plans(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    convs = released_convs(tmp_path / "bundle")
+    # The first conv, the float32 island before the ids, and one with a stride of each kind.
+    assert {(conv.precision, conv.stride) for conv in convs} == {
+        ("fp16", (1, 1, 1)),
+        ("fp16", (1, 2, 2)),
+        ("fp16", (2, 2, 2)),
+        ("fp32", (1, 1, 1)),
+    }
+    gpus = json.loads((HERE / "gpu_properties.json").read_text())
+    job = {
+        "gpus": {name: COMMON_PROPERTIES | facts for name, facts in gpus.items()},
+        "convs": [asdict(conv) for conv in convs],
+    }
+    ran = subprocess.run(
+        [sys.executable, HERE / "plan_convs.py"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
+    plans: dict[tuple[str, str], int] = defaultdict(int)
+    for row in rows:
+        plans[row["gpu"], row["conv"]] += row["plans"]
+        assert row["restored"] == row["engines"], row
+    assert plans.keys() == {(gpu, conv.key) for gpu in gpus for conv in convs}
+    assert [conv for conv, count in plans.items() if count == 0] == []
+    for gpu in gpus:  # What docs/gpu.md says; pytest shows it with -s.
+        at_1, at_8 = (
+            sum(plans[gpu, conv.key] for conv in convs if conv.batch == batch) for batch in (1, 8)
+        )
+        print(f"{gpu}: {at_1} plans at batch 1, {at_8} at batch 8")
