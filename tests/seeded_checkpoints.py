@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from magvit_export.checkpoint_keys import ema_name
-from magvit_export.config import TokenizerConfig
-from magvit_export.models import empty_tokenizer
-from magvit_export.seeded import seeded_array
+from magvit_export.checkpoints.keys import ema_name
+from magvit_export.checkpoints.seeded import seeded_array
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.tokenizer import empty_tokenizer
 
 SMALL = TokenizerConfig(ch=32, num_res_blocks=1)
 TINY = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from magvit_export.libras import load_libras, write_libras_csv
+from magvit_export.training.libras import load_libras, write_libras_csv
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- tests/test_readme\.py runs this block\. -->\n```(\w+)\n(.*?)```", re.S)

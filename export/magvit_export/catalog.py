@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from magvit_export.config import TokenizerConfig
+from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.errors import InputError
 
 Family = Literal["magvit", "ibq", "autoregressive", "videomae", "clip"]

@@ -12,8 +12,8 @@ import numpy as np
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_tokenizer
-from magvit_export.libras import load_libras, nearest_neighbor_accuracy, write_libras_csv
-from magvit_export.training import TrainingOptions, train_classifier
+from magvit_export.training.classifier_training import TrainingOptions, train_classifier
+from magvit_export.training.libras import load_libras, nearest_neighbor_accuracy, write_libras_csv
 from magvit_runtime import Classifier, Tokenizer
 from magvit_runtime.clip_sources import read_clips
 from magvit_runtime.contact_sheet import write_contact_sheet

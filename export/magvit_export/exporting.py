@@ -18,14 +18,14 @@ from magvit_export.bundle_writer import (
     timestamp,
 )
 from magvit_export.catalog import CatalogEntry
-from magvit_export.checkpoint import Variant
-from magvit_export.config import TokenizerConfig
-from magvit_export.models import Encoder, empty_tokenizer
-from magvit_export.models.precision import set_precision
-from magvit_export.models.tokenizer import ExportedEncoder
-from magvit_export.onnx_export import export_onnx
-from magvit_export.onnx_functions import OPSET
-from magvit_export.weights import Weights, find_weights
+from magvit_export.checkpoints.reading import Variant
+from magvit_export.checkpoints.weights import Weights, find_weights
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.precision import set_precision
+from magvit_export.families.magvit.tokenizer import ExportedEncoder, empty_tokenizer
+from magvit_export.onnx.export import export_onnx
+from magvit_export.onnx.functions import OPSET
 from magvit_runtime.bundle import MANIFEST_NAME, Bundle, open_bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import (

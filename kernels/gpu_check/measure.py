@@ -139,9 +139,9 @@ def open_torch(way: str, precision: Precision, bundle: Bundle, device: Device) -
     import torch
     from torch import nn
 
-    from magvit_export.models.layers import GroupNormSiLU
-    from magvit_export.models.lfq import quantize
-    from magvit_export.pytorch_reference import reference_encoder
+    from magvit_export.layers.group_norm import GroupNormSiLU
+    from magvit_export.layers.lfq import quantize
+    from magvit_export.verification.pytorch_reference import reference_encoder
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

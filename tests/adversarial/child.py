@@ -81,7 +81,7 @@ def list_engines(path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> None:
-    from magvit_export.checkpoint import load_weights
+    from magvit_export.checkpoints.reading import load_weights
 
     shapes = {"encoder.a.weight": (4, 3), "encoder.b.bias": (7,)}
     state = load_weights(path, shapes).state

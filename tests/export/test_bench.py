@@ -14,7 +14,7 @@ from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.peers import open_peers
+from magvit_export.peers.peers import open_peers
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.benchmarks.encoders import Encoder, NotRun
 from magvit_runtime.benchmarks.results import read_benchmark

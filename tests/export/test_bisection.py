@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from seeded_checkpoints import TINY
 
-from magvit_export.bisection import CLIPS, Bisection, StageError, bisect_bundle
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.config import TokenizerConfig
 from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
-from magvit_export.stage_graphs import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.onnx.stages import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
+from magvit_export.verification.bisection import CLIPS, Bisection, StageError, bisect_bundle
+from magvit_export.verification.pytorch_reference import pytorch_reference, reference_encoder
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Precision
 from magvit_runtime.parity import compare_latents

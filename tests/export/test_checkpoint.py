@@ -26,7 +26,7 @@ from seeded_checkpoints import (
 )
 from torch import Tensor
 
-from magvit_export.checkpoint import CheckpointError, load_weights
+from magvit_export.checkpoints.reading import CheckpointError, load_weights
 
 SHAPES = model_shapes(TINY)
 RAW = raw_tensors(SHAPES)
@@ -348,7 +348,7 @@ def test_an_integer_tensor_is_named(save: Callable[[dict[str, Tensor]], Path]) -
 MEASURE = """
 import json, resource, sys
 from pathlib import Path
-from magvit_export.checkpoint import load_weights
+from magvit_export.checkpoints.reading import load_weights
 def peak(): return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 shapes = {key: tuple(shape) for key, shape in json.loads(sys.argv[2]).items()}
 before = peak()

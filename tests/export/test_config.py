@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from seeded_checkpoints import model_shapes
 
-from magvit_export.config import TokenizerConfig, read_config
+from magvit_export.families.magvit.config import TokenizerConfig, read_config
 from magvit_runtime.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

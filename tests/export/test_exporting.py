@@ -19,10 +19,10 @@ import torch
 from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
 from magvit_export.catalog import find_model
-from magvit_export.checkpoint import CheckpointError
-from magvit_export.config import TokenizerConfig
+from magvit_export.checkpoints.reading import CheckpointError
 from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.models import empty_tokenizer
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.tokenizer import empty_tokenizer
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.errors import InputError
 

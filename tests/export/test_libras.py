@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from magvit_export.libras import (
+from magvit_export.training.libras import (
     CLASS_NAMES,
     load_libras,
     nearest_neighbor_accuracy,

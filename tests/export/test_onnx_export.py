@@ -19,7 +19,7 @@ from seeded_checkpoints import TINY, golden, model_shapes
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.onnx_functions import FUNCTIONS, OPSET
+from magvit_export.onnx.functions import FUNCTIONS, OPSET
 
 PLUGIN_ATTRIBUTES = {"plugin_namespace": b"magvit", "plugin_version": b"1"}
 

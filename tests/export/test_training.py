@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from magvit_export.training import TrainingOptions, split_by_class, train_classifier
+from magvit_export.training.classifier_training import (
+    TrainingOptions,
+    split_by_class,
+    train_classifier,
+)
 from magvit_runtime import Classifier, Tokenizer, open_bundle
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.token_files import TokenFileInfo, TokenTable
@@ -58,7 +62,7 @@ def test_the_exported_classifier_equals_the_trained_one(
 ) -> None:
     import torch
 
-    import magvit_export.training as training
+    import magvit_export.training.classifier_training as training
 
     trained = []
 

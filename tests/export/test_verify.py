@@ -19,7 +19,7 @@ from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
 from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.verify_clips import MOVEMENTS
+from magvit_export.verification.clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Manifest, Precision
 from magvit_runtime.verification_clips import CLIP_NAMES
@@ -114,7 +114,7 @@ def test_the_default_is_what_can_be_had(
     bundle: Path, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if missing == "torch":
-        monkeypatch.setattr("magvit_export.verify_references.find_spec", {}.get)
+        monkeypatch.setattr("magvit_export.verification.references.find_spec", {}.get)
     else:
         claim_a_file(bundle)
     assert verify(bundle).facts["reference"] == "its own fp32 graph in ONNX Runtime"

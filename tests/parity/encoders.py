@@ -15,12 +15,12 @@ from parity.suite import Model, Variant, Way
 from seeded_checkpoints import model_shapes, published_tensors, write_checkpoint
 
 from magvit_export.catalog import find_model
-from magvit_export.checkpoint import load_weights
+from magvit_export.checkpoints.reading import load_weights
+from magvit_export.checkpoints.seeded import seeded_state
 from magvit_export.engines import BuildOptions, build_engine, plan_build
 from magvit_export.exporting import export_tokenizer
-from magvit_export.models import MagvitTokenizer, empty_tokenizer
-from magvit_export.models.lfq import quantize
-from magvit_export.seeded import seeded_state
+from magvit_export.families.magvit.tokenizer import MagvitTokenizer, empty_tokenizer
+from magvit_export.layers.lfq import quantize
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
 from magvit_runtime.engines.finding import this_machine
 from magvit_runtime.manifest import Precision

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from parity.simulated_precision import RUNGS
 
 from magvit_export.catalog import find_model
-from magvit_export.config import TokenizerConfig
+from magvit_export.checkpoints.weights import find_weights
 from magvit_export.exporting import load_encoder
-from magvit_export.libras import Libras, load_libras
-from magvit_export.models import Encoder, empty_tokenizer
-from magvit_export.models.tokenizer import encode_frames
-from magvit_export.weights import find_weights
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.tokenizer import empty_tokenizer, encode_frames
+from magvit_export.training.libras import Libras, load_libras
 from magvit_runtime.parity import Agreement, Interval, ParityAccumulator
 from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
 

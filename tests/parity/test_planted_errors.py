@@ -19,15 +19,15 @@ import pytest
 from onnx import numpy_helper
 from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
-from magvit_export.bisection import bisect_bundle
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
-from magvit_export.checkpoint import Variant
+from magvit_export.checkpoints.reading import Variant
 from magvit_export.cli.verify import verify
 from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.float32_islands import largest_own_errors, measure_islands
-from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
-from magvit_export.stage_graphs import StagedGraph
+from magvit_export.onnx.stages import StagedGraph
+from magvit_export.verification.bisection import bisect_bundle
+from magvit_export.verification.islands import largest_own_errors, measure_islands
+from magvit_export.verification.pytorch_reference import pytorch_reference, reference_encoder
 from magvit_runtime import open_bundle
 from magvit_runtime.verification_clips import verification_clips
 

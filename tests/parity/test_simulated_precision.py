@@ -30,13 +30,14 @@ from parity.simulated_precision import (
 from seeded_checkpoints import TINY
 from torch import Tensor, nn
 
-from magvit_export.bisection import cut_modules
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_tokenizer
-from magvit_export.models import Encoder
-from magvit_export.models.layers import CausalConv3d, GroupNormSiLU, group_norm
-from magvit_export.models.precision import set_precision
-from magvit_export.stage_graphs import StagedGraph
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.precision import set_precision
+from magvit_export.layers.convs import CausalConv3d
+from magvit_export.layers.group_norm import GroupNormSiLU, group_norm
+from magvit_export.onnx.stages import StagedGraph
+from magvit_export.verification.bisection import cut_modules
 from magvit_runtime import Tokenizer
 from magvit_runtime.verification_clips import verification_clips
 

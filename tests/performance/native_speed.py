@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from magvit_export.libras import load_libras
+from magvit_export.training.libras import load_libras
 from magvit_runtime import open_bundle
 from magvit_runtime.benchmarks.statistics import ratio_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from magvit_export.libras import load_libras
+from magvit_export.training.libras import load_libras
 from magvit_runtime.trajectories import RenderStyle, Trajectory, render
 
 CLIPS, REPEATS = 120, 60

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from magvit_export.peers import TORCH_PEERS, open_peers
+from magvit_export.peers.peers import TORCH_PEERS, open_peers
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices

@@ -11,14 +11,14 @@ from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.parity import RMS_LIMITS
 
 if TYPE_CHECKING:
-    from magvit_export.bisection import Bisection
+    from magvit_export.verification.bisection import Bisection
     from magvit_runtime.reports.verification_report import StageErrors
 
 
 def run_bisection(bundle: Bundle, weights: str | None) -> tuple[Bisection, ...]:
     """Bisects every graph of a bundle; see `bisect_bundle`, and `reference_encoder` for weights."""
-    from magvit_export.bisection import bisect_bundle
-    from magvit_export.pytorch_reference import reference_encoder
+    from magvit_export.verification.bisection import bisect_bundle
+    from magvit_export.verification.pytorch_reference import reference_encoder
 
     encoder = reference_encoder(bundle, weights)
     with progress_bar("modules") as advance:

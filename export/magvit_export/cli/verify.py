@@ -14,8 +14,8 @@ from magvit_export.cli.bisection import (
     run_bisection,
     stage_errors,
 )
-from magvit_export.verify_clips import file_clips, movement_clips
-from magvit_export.verify_references import find_reference
+from magvit_export.verification.clips import file_clips, movement_clips
+from magvit_export.verification.references import find_reference
 from magvit_runtime.bundle import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from magvit_export.catalog import find_model
-from magvit_export.config import TokenizerConfig
 from magvit_export.exporting import export_tokenizer
+from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan
 from magvit_runtime.native.cuda_schedule import plan_schedule
 from magvit_runtime.native.lowering import lower

@@ -7,15 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from magvit_export.config import NORM_GROUPS, TokenizerConfig
-from magvit_export.models import custom_ops
-from magvit_export.models.layers import (
-    NORM_EPSILON,
-    GroupNormSiLU,
-    conv,
-    group_norm,
-    residual_blocks,
-)
+from magvit_export.families.magvit.blocks import residual_blocks
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.layers.convs import conv
+from magvit_export.layers.group_norm import NORM_EPSILON, NORM_GROUPS, GroupNormSiLU, group_norm
+from magvit_export.onnx import operator_nodes
 
 STATISTICS_EPSILON = 1e-6
 
@@ -35,7 +31,7 @@ class AdaptiveGroupNorm(nn.Module):
         scale = self.gamma(spread)
         shift = self.beta(flat.mean(dim=2))
         if torch.onnx.is_in_onnx_export():
-            return custom_ops.group_norm_node(
+            return operator_nodes.group_norm_node(
                 x, scale, shift, NORM_GROUPS, NORM_EPSILON, name="GroupNorm"
             )
         per_channel = (*scale.shape, *[1] * (x.ndim - 2))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from onnx import FunctionProto, parser
 
-from magvit_export.models.custom_ops import DOMAIN
+from magvit_export.onnx.operator_nodes import DOMAIN
 
 OPSET = 21
 MAX_BITS = 31

@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from magvit_export.catalog import CatalogEntry
-from magvit_export.checkpoint import Variant, load_weights
-from magvit_export.hub import fetch_checkpoint
-from magvit_export.seeded import seeded_state
+from magvit_export.checkpoints.hub import fetch_checkpoint
+from magvit_export.checkpoints.reading import Variant, load_weights
+from magvit_export.checkpoints.seeded import seeded_state
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import WeightsRecord
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from magvit_export.models import custom_ops
+from magvit_export.onnx import operator_nodes
 
 
 def quantize(latents: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def quantize(latents: Tensor) -> Tensor:
         int32 [N, ...], in 0 .. 2^C - 1.
     """
     if torch.onnx.is_in_onnx_export():
-        return custom_ops.lfq_node(latents)
+        return operator_nodes.lfq_node(latents)
     channels = latents.shape[1]
     weights = 2 ** torch.arange(channels, dtype=torch.int32, device=latents.device)
     weights = weights.view(channels, *[1] * (latents.ndim - 2))

@@ -1,7 +1,7 @@
 """Our custom operators as nodes of the exported graph.
 
 During `torch.onnx.export` the modules call these in place of their eager arithmetic. Each returns a
-placeholder that becomes one node in the domain `magvit`; `magvit_export.onnx_functions` defines
+placeholder that becomes one node in the domain `magvit`; `magvit_export.onnx.functions` defines
 what the node computes, so that every runtime can run it, and a TensorRT plugin of the same name
 computes the same faster. `plugin_namespace` and `plugin_version` are what lets TensorRT's parser
 prefer the plugin to the definition.

@@ -14,8 +14,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from magvit_export.models.custom_ops import DOMAIN
-from magvit_export.onnx_functions import FUNCTIONS, OPSET
+from magvit_export.onnx.functions import FUNCTIONS, OPSET
+from magvit_export.onnx.operator_nodes import DOMAIN
 
 Dynamic = Mapping[int, str]
 

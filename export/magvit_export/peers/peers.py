@@ -136,11 +136,12 @@ def _inlined(graph: Path) -> bytes:
 def _torch(
     bundle: Bundle, precision: Precision, threads: int, *, name: str, weights: str | None
 ) -> Encoder:
-    from magvit_export import torch_peers
+
+    from magvit_export.peers import pytorch
 
     open_peer = {
-        "PyTorch eager": torch_peers.eager,
-        "torch.compile": torch_peers.compiled,
-        "Torch-TensorRT": torch_peers.tensorrt,
+        "PyTorch eager": pytorch.eager,
+        "torch.compile": pytorch.compiled,
+        "Torch-TensorRT": pytorch.tensorrt,
     }[name]
     return open_peer(name, bundle, precision, threads, weights)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from magvit_export.models.encoder import Encoder
-from magvit_export.models.layers import CausalConv3d, SameConv2d
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.layers.convs import CausalConv3d, SameConv2d
 
 
 def set_precision(encoder: Encoder, compute: torch.dtype, residual: torch.dtype) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from magvit_export.models import Encoder
-from magvit_export.models.layers import ResidualBlock
-from magvit_export.stage_graphs import (
+from magvit_export.families.magvit.blocks import ResidualBlock
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.onnx.stages import (
     NORMALIZATION,
     PREFIX,
     QUANTIZER,

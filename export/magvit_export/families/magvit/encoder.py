@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from magvit_export.config import TokenizerConfig
-from magvit_export.models.layers import GroupNormSiLU, conv, residual_blocks
+from magvit_export.families.magvit.blocks import residual_blocks
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.layers.convs import conv
+from magvit_export.layers.group_norm import GroupNormSiLU
 
 
 class Level(nn.Module):

@@ -32,7 +32,7 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
         at_hand = weights is not None or (bundle.is_seeded and find_spec("torch") is not None)
         against = "pytorch" if at_hand else "fp32"
     if against == "pytorch":
-        from magvit_export.pytorch_reference import pytorch_reference
+        from magvit_export.verification.pytorch_reference import pytorch_reference
 
         return pytorch_reference(bundle, weights)
     if weights is not None:

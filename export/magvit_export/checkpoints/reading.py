@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from magvit_export.checkpoint_keys import EMA_PREFIX, ema_name, is_training_only, spellings
+from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name, is_training_only, spellings
 from magvit_runtime.errors import MagvitError, first_line
 from magvit_runtime.files.digests import file_sha256
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from magvit_export.bundle_writer import file_records, publish, staging_directory
-from magvit_export.models.classifier import (
+from magvit_export.onnx.export import export_onnx
+from magvit_export.training.classifier import (
     EmbeddingKind,
     ExportedClassifier,
     TrajectoryClassifier,
 )
-from magvit_export.onnx_export import export_onnx
-from magvit_export.ridge import fit_linear
+from magvit_export.training.ridge import fit_linear
 from magvit_runtime.bundle import Bundle, open_bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import ClassifierRecord, GraphRecord, TensorSpec

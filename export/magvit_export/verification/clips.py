@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from magvit_export.libras import load_libras
+from magvit_export.training.libras import load_libras
 from magvit_runtime.clip_sources import read_clips
 from magvit_runtime.trajectories import ReadReport, Trajectory, render
 from magvit_runtime.verification_clips import SMALLEST_DRAWING, drawing_style

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from magvit_export.catalog import find_model
-from magvit_export.config import TokenizerConfig
+from magvit_export.checkpoints.weights import find_weights
 from magvit_export.exporting import load_encoder
-from magvit_export.models import Encoder, empty_tokenizer
-from magvit_export.models.tokenizer import encode_frames
-from magvit_export.weights import find_weights
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.tokenizer import empty_tokenizer, encode_frames
 from magvit_runtime.bundle import EXPORT_AGAIN, Bundle
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.files.digests import file_sha256

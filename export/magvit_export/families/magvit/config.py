@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from magvit_export.layers.group_norm import NORM_GROUPS
 from magvit_runtime.errors import InputError
-
-NORM_GROUPS = 32
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from magvit_export.config import TokenizerConfig
-from magvit_export.models import lfq
-from magvit_export.models.decoder import Decoder
-from magvit_export.models.encoder import Encoder
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.decoder import Decoder
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.layers import lfq
 
 PIXEL_SCALE = 127.5
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from magvit_export.exporting import COMPUTE_DTYPES
-from magvit_export.models.precision import set_precision
-from magvit_export.models.tokenizer import ExportedEncoder
-from magvit_export.pytorch_reference import pytorch_encoder
+from magvit_export.families.magvit.precision import set_precision
+from magvit_export.families.magvit.tokenizer import ExportedEncoder
+from magvit_export.verification.pytorch_reference import pytorch_encoder
 from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle import Bundle

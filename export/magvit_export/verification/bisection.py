@@ -24,18 +24,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from magvit_export.float32_islands import Island, largest_own_errors, measure_islands
-from magvit_export.models import Encoder
-from magvit_export.models.layers import CausalConv3d, GroupNormSiLU, ResidualBlock, SameConv2d
-from magvit_export.models.lfq import quantize
-from magvit_export.models.tokenizer import encode_frames
-from magvit_export.stage_graphs import (
+from magvit_export.families.magvit.blocks import ResidualBlock
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.tokenizer import encode_frames
+from magvit_export.layers.convs import CausalConv3d, SameConv2d
+from magvit_export.layers.group_norm import GroupNormSiLU
+from magvit_export.layers.lfq import quantize
+from magvit_export.onnx.stages import (
     NORMALIZATION,
     PREFIX,
     QUANTIZER,
     StagedGraph,
     StageValues,
 )
+from magvit_export.verification.islands import Island, largest_own_errors, measure_islands
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.errors import BackendError
 from magvit_runtime.manifest import GraphRecord, Precision
