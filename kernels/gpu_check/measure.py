@@ -105,7 +105,7 @@ def open_way(way: str, precision: Precision, bundle: Bundle, device: Device) -> 
     if way.startswith("torch-"):
         return open_torch(way, precision, bundle, device)
     session = open_session(way, precision, bundle, device)
-    _, graph = bundle.encoder("fp16" if precision == "fp16" else "fp32")
+    _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
 
     def run(frames: NDArray[np.uint8]) -> Arrays:
         ids, latents = session.run({graph.inputs[0].name: frames}, ["ids", "latents"])
@@ -118,7 +118,7 @@ def open_session(way: str, precision: Precision, bundle: Bundle, device: Device)
     """A session of this project."""
     if way in ENGINE_BACKENDS:
         return open_encoder(bundle, backend=ENGINE_BACKENDS[way], precision=precision)[1]
-    _, graph = bundle.encoder("fp16" if precision == "fp16" else "fp32")
+    _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
     path = bundle.verified_graph(graph)
     facts: Any = {"precision": precision, "threads": None, "reason": "gpu-check"}
     if way == "native":

@@ -37,7 +37,7 @@ def write_reference(bundle: Path, path: Path) -> None:
     from magvit_runtime.verification_clips import verification_clips
 
     opened = open_bundle(bundle)
-    _, graph = opened.encoder("fp32")
+    _, graph = opened.graph("encode", "fp32")
     clips = verification_clips(graph.inputs[0].shape[1:])[:3]
     encoder = CpuEncoder(lower(read_graph(opened.verified_graph(graph))))
     _, latents = encoder.run(clips)

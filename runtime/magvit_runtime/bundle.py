@@ -15,7 +15,14 @@ from magvit_runtime.errors import BundleError
 from magvit_runtime.external_data import check_external_data
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
-from magvit_runtime.manifest import SCHEMA_VERSION, GraphRecord, Manifest, Precision
+from magvit_runtime.manifest import (
+    SCHEMA_VERSION,
+    GraphRecord,
+    Manifest,
+    Precision,
+    Role,
+    TokenSpec,
+)
 
 MANIFEST_NAME = "bundle.json"
 EXPORT_AGAIN = "export it again with `magvit export`"
@@ -35,25 +42,45 @@ class Bundle:
 
     @property
     def is_seeded(self) -> bool:
-        """Whether the weights were generated rather than trained."""
-        return self.manifest.weights.source == "seeded"
+        """Whether any of the weights were generated rather than trained."""
+        components = self.manifest.components.values()
+        return any(component.weights.source == "seeded" for component in components)
 
-    def encoder(self, precision: Precision | None = None) -> tuple[Precision, GraphRecord]:
-        """The encoder graph of a precision; None takes the most precise one there is.
+    @property
+    def tokens(self) -> TokenSpec:
+        """What the bundle's ids mean.
 
         Raises:
-            BundleError: The bundle has no encoder of this precision.
+            BundleError: Its models make no ids.
         """
-        graphs = self.manifest.encoder
+        if self.manifest.tokens is None:
+            raise BundleError(
+                f"{self.path} has no tokens", found=", ".join(self.manifest.graphs) or "no graph"
+            )
+        return self.manifest.tokens
+
+    def graphs(self, role: Role) -> dict[Precision, GraphRecord]:
+        """The graphs of a role by precision; none where the bundle hasn't the role."""
+        return self.manifest.graphs.get(role, {})
+
+    def graph(
+        self, role: Role, precision: Precision | None = None
+    ) -> tuple[Precision, GraphRecord]:
+        """The graph of a role and precision; None takes the most precise one there is.
+
+        Raises:
+            BundleError: The bundle has no such graph.
+        """
+        graphs = self.graphs(role)
         order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
         wanted = (precision,) if precision else order
         for name in wanted:
             if name in graphs:
                 return name, graphs[name]
         raise BundleError(
-            f"{self.path} has no encoder of this precision",
-            found=", ".join(graphs) or "none",
-            expected=precision,
+            f"{self.path} has no {role} graph" + (" of this precision" if precision else ""),
+            found=", ".join(graphs or self.manifest.graphs) or "none",
+            expected=precision or role,
             mend=f"magvit export {self.manifest.model} --precision {precision or 'fp32'}",
         )
 
@@ -127,6 +154,35 @@ def open_bundle(path: str | Path) -> Bundle:
     return Bundle(directory, manifest)
 
 
+def schema_one_files(directory: Path) -> tuple[Path, ...]:
+    """The encoder's files of a bundle of schema 1, which an export into its folder replaces.
+
+    Returns:
+        Their paths; none where the folder has no bundle, or one of another schema.
+
+    Raises:
+        BundleError: bundle.json can't be read.
+    """
+    path = directory / MANIFEST_NAME
+    if not os.path.isfile(path):  # noqa: PTH113 - as in `check_file`
+        return ()
+
+    class Graph(msgspec.Struct):
+        file: str
+        data: tuple[str, ...] = ()
+
+    class Old(msgspec.Struct):
+        schema_version: int
+        encoder: dict[str, Graph] = {}
+
+    check_file(path, directory)
+    old = decode_json(path, read_json(path), Old, mend=EXPORT_AGAIN)
+    if old.schema_version != 1:
+        return ()
+    names = {name for graph in old.encoder.values() for name in (graph.file, *graph.data)}
+    return tuple(directory / name for name in sorted(names) if PurePosixPath(name).name == name)
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Replaces the manifest of a bundle's directory, at once or not at all.
 
@@ -138,18 +194,35 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         partial.write_bytes(text)
 
 
+class _SchemaOne(msgspec.Struct):
+    """What bundle.json of schema 1 says of how it was made."""
+
+    class Weights(msgspec.Struct):
+        source: str
+        name: str
+
+    model: str
+    weights: Weights
+
+
 def _check_version(path: Path, text: bytes) -> None:
     class Versioned(msgspec.Struct):
         schema_version: int
 
     version = decode_json(path, text, Versioned, mend=EXPORT_AGAIN).schema_version
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has another schema version",
-            found=version,
-            expected=SCHEMA_VERSION,
-            mend="install the magvit-runtime that wrote it, or " + EXPORT_AGAIN,
-        )
+    if version == SCHEMA_VERSION:
+        return
+    mend = "install the magvit-runtime that wrote it, or " + EXPORT_AGAIN
+    if version == 1:
+        old = decode_json(path, text, _SchemaOne, mend=EXPORT_AGAIN)
+        weights = "hub" if old.weights.source == "hub" else old.weights.name
+        mend = f"magvit export {old.model} --weights {weights} -o {path.parent}"
+    raise BundleError(
+        f"{path} has another schema version",
+        found=version,
+        expected=SCHEMA_VERSION,
+        mend=mend,
+    )
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
@@ -164,6 +237,5 @@ def _check_names(path: Path, manifest: Manifest) -> None:
 
 
 def _graphs(manifest: Manifest) -> Iterable[GraphRecord]:
-    yield from manifest.encoder.values()
-    if manifest.classifier is not None:
-        yield manifest.classifier.graph
+    for graphs in manifest.graphs.values():
+        yield from graphs.values()

@@ -27,7 +27,7 @@ def check_stamp(bundle: Bundle, subject: str, sha256: str) -> None:
     Raises:
         BundleError: It has no stamp, or the stamp is of other bytes.
     """
-    stamp = bundle.manifest.parity.get(subject)
+    stamp = bundle.manifest.stamps.get(subject)
     mend = f"magvit verify {bundle.path}"
     if stamp is None:
         raise BundleError(f"{subject} of {bundle.path} has no parity stamp", mend=mend)
@@ -55,7 +55,7 @@ def write_stamps(
         InputError: The directory can't be written to.
     """
     manifest = open_bundle(bundle.path).manifest
-    kept = {name: stamp for name, stamp in manifest.parity.items() if name not in revoked}
-    parity = {**kept, **stamps}
-    if parity != manifest.parity:
-        write_manifest(bundle.path, msgspec.structs.replace(manifest, parity=parity))
+    kept = {name: stamp for name, stamp in manifest.stamps.items() if name not in revoked}
+    all_stamps = {**kept, **stamps}
+    if all_stamps != manifest.stamps:
+        write_manifest(bundle.path, msgspec.structs.replace(manifest, stamps=all_stamps))

@@ -39,7 +39,7 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
         InputError: The file can't be read, is of other weights, or has no case of this bundle.
     """
     arrays = _load(path)
-    weights = bundle.manifest.weights
+    weights = bundle.manifest.component.weights
     variant = "ema" if weights.variant == "ema" else "raw"
     stated = str(arrays["weights"]) if "weights" in arrays else weights.sha256
     if stated != weights.sha256:
@@ -92,7 +92,7 @@ def _cases(path: Path, arrays: Arrays, ending: str, bundle: Bundle) -> list[str]
         config = dict(meta.get("config", {}))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: `meta` is no JSON with a config", found=error) from error
-    ours = bundle.manifest.config
+    ours = bundle.manifest.component.config
     cases = []
     for name in arrays:
         case = name.removesuffix(ending)

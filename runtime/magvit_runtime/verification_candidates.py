@@ -61,7 +61,7 @@ class Unfit:
 
 def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
     """All graphs and engines of a bundle."""
-    for precision, graph in bundle.manifest.encoder.items():
+    for precision, graph in bundle.graphs("encode").items():
         batch, *clip_shape = graph.inputs[0].shape
         for backend in GRAPH_BACKENDS:
             if why_not(backend, precision):
@@ -90,7 +90,7 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
             key.flavour,
             key.precision,
             engine.record.plan.sha256,
-            bundle.manifest.encoder[key.precision],
+            bundle.graphs("encode")[key.precision],
             profile.clip,
             range(profile.minimum, profile.maximum + 1),
             tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),

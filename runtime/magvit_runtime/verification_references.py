@@ -47,7 +47,7 @@ def graph_reference(bundle: Bundle, name: str, *, subject: str | None = None) ->
         BackendError: ONNX Runtime isn't installed, or can't load the graph.
         BundleError: A file was changed.
     """
-    graph, session = open_encoder(bundle, backend="onnxruntime", precision=bundle.encoder()[0])
+    graph, session = open_encoder(bundle, backend="onnxruntime", precision=bundle.graph("encode")[0])
     batch = graph.inputs[0].shape[0]
 
     def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:

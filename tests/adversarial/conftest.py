@@ -53,7 +53,7 @@ def write_engine(path: Path) -> None:
         gpu=None,
         precision="fp32",
         profile=BatchProfile(1, 2, 4, (17, 128, 128, 3)),
-        onnx_sha256=graph_sha256(bundle, bundle.manifest.encoder["fp32"]),
+        onnx_sha256=graph_sha256(bundle, bundle.graphs("encode")["fp32"]),
         plugin_sha256="0" * 64,
         options={"version_compatible": True, "workspace": 2**30, "tiling": None},
     )

@@ -91,7 +91,7 @@ def test_every_file_is_recorded_with_its_digest(tiny_bundle: Path) -> None:
 def test_the_manifest_reads_back_as_it_was_written(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     assert bundle.is_seeded
-    precision, graph = bundle.encoder()
+    precision, graph = bundle.graph("encode")
     assert precision == "fp32"
     assert bundle.verified_graph(graph) == tiny_bundle / "encoder.fp32.onnx"
 
@@ -209,7 +209,7 @@ def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
     again = export_tokenizer(
         PRESET, bundle, weights="seeded", config=TINY, sizes=ClipSizes(frames=3)
     )
-    _, graph = again.encoder()
+    _, graph = again.graph("encode")
     assert graph.inputs[0].shape == ("batch", 3, "height", "width", 3)
     again.verified_graph(graph)
     with Tokenizer.open(bundle) as tokenizer:

@@ -59,7 +59,7 @@ def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None
     export_tokenizer(
         find_model("trajectory-small"), path, weights="seeded", precision="fp16", residual="fp32"
     )
-    assert open_bundle(path).manifest.encoder["fp16"].residual == "fp32"
+    assert open_bundle(path).graphs("encode")["fp16"].residual == "fp32"
     model = load(path / "encoder.fp16.onnx")
     around_convs = 2 * (RESIDUAL_BLOCKS + DOWNSAMPLES + SHORTCUTS)
     # And: uint8 to float32; to half before, and back behind, the first conv.
@@ -69,7 +69,7 @@ def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None
 def test_tf32_is_the_float32_graph(precisions: Path) -> None:
     with Tokenizer.open(precisions, precision="tf32") as tokenizer:
         assert tokenizer.capabilities.precision == "tf32"
-    graphs = tokenizer.bundle.manifest.encoder
+    graphs = tokenizer.bundle.graphs("encode")
     assert graphs["tf32"] == graphs["fp32"]
 
 
@@ -78,7 +78,7 @@ def test_precisions_of_one_file_keep_describing_it(tmp_path: Path) -> None:
     export_tokenizer(entry, path, weights="seeded", config=TINY)
     fixed = ClipSizes(frames=5, height=32, width=32)
     export_tokenizer(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
-    graphs = open_bundle(path).manifest.encoder
+    graphs = open_bundle(path).graphs("encode")
     assert graphs["fp32"] == graphs["tf32"]
     assert graphs["fp32"].inputs[0].shape == ("batch", 5, 32, 32, 3)
 

@@ -119,7 +119,7 @@ def judged(bundle: Path, **options: Any) -> dict[str, dict[str, Any]]:
     facts = {facts["backend"]: facts for facts in outcome.facts["encoders"]}
     assert facts.keys() == {"native", "onnxruntime"}
     assert outcome.passed is all(each["passed"] for each in facts.values())
-    assert bool(open_bundle(bundle).manifest.parity) is outcome.passed
+    assert bool(open_bundle(bundle).manifest.stamps) is outcome.passed
     return facts
 
 

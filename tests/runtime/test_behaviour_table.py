@@ -134,7 +134,7 @@ def write_engines(path: Path, plugins: str) -> None:
         gpu="NVIDIA L4",
         precision="fp16",
         profile=BatchProfile(1, 2, 4, CLIP),
-        onnx_sha256=graph_sha256(bundle, bundle.manifest.encoder["fp16"]),
+        onnx_sha256=graph_sha256(bundle, bundle.graphs("encode")["fp16"]),
         plugin_sha256=plugins,
         options={},
     )

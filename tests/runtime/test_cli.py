@@ -116,7 +116,7 @@ def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     assert (facts["bundle"], facts["model"]) == (str(output), "trajectory-small")
     assert facts["files"].keys() == {"encoder.fp32.onnx", "encoder.fp32.onnx.data"}
     bundle = open_bundle(output)
-    assert bundle.manifest.encoder["fp32"].inputs[0].shape[1] == 3
+    assert bundle.graphs("encode")["fp32"].inputs[0].shape[1] == 3
 
 
 def test_render_writes_frames_and_a_table(tmp_path: Path) -> None:

@@ -15,16 +15,6 @@ def ema_name(key: str) -> str:
     return EMA_PREFIX + key.replace(".", "")
 
 
-def spellings(key: str) -> tuple[str, ...]:
-    """Names under which a raw key may stand in a file, the reference's own first.
-
-    Some published notes write the decoder's last conv without its inner level.
-    """
-    if key.startswith("decoder.conv_out.conv_1."):
-        return (key, key.replace("conv_1.", "conv."))
-    return (key,)
-
-
 def is_training_only(key: str) -> bool:
     """Whether inference has no use for a key: losses, discriminators, EMA bookkeeping."""
     return key in EMA_BOOKKEEPING or key.startswith(TRAINING_PREFIXES)

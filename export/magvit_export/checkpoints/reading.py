@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name, is_training_only, spellings
+from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name, is_training_only
 from magvit_runtime.errors import MagvitError, first_line
 from magvit_runtime.files.digests import file_sha256
 
 Variant = Literal["ema", "raw"]
+# Names under which a key may stand in a file, the reference's own first.
+Spellings = Callable[[str], tuple[str, ...]]
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +51,20 @@ class LoadedWeights:
 
 
 def load_weights(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], variant: Variant | None = None
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    prefixes: tuple[str, ...],
+    spellings: Spellings,
+    variant: Variant | None = None,
 ) -> LoadedWeights:
     """Loads a model's weights from a `.ckpt`/`.pt`/`.pth` pickle or a `.safetensors` file.
 
     Args:
         path: The checkpoint.
         shapes: Shape of every raw key of the model. A group of keys (`encoder`, `decoder`) that
-            the file lacks altogether is left out of the result, but never the encoder.
+            the file lacks altogether is left out of the result, unless it is needed.
+        prefixes: The keys that are needed begin with one of these.
+        spellings: Names under which a key may stand in the file.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
 
@@ -78,7 +86,7 @@ def load_weights(
         variant = "ema" if has_ema else "raw"
         if variant == "raw":
             logger.warning("%s has no EMA weights: its raw weights are used", path)
-    state = _select(path, tensors, shapes, variant)
+    state = _select(path, tensors, shapes, prefixes, spellings, variant)
     return LoadedWeights(state, variant, file_sha256(path))
 
 
@@ -132,6 +140,8 @@ def _select(
     path: Path,
     tensors: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
+    prefixes: tuple[str, ...],
+    spellings: Spellings,
     variant: Variant,
 ) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
@@ -155,8 +165,10 @@ def _select(
                 f"{path}: tensor {name} is not of a float type", found=tensor.dtype
             )
         found[key] = tensor.float()
-    groups = {key.split(".")[0] for key in found} | {"encoder"}
-    needed = {key for key in shapes if key.split(".")[0] in groups} - found.keys()
+    groups = {key.split(".")[0] for key in found}
+    needed = {
+        key for key in shapes if key.startswith(prefixes) or key.split(".")[0] in groups
+    } - found.keys()
     if needed:
         raise CheckpointError(
             f"{path} lacks {len(needed)} {variant} keys",

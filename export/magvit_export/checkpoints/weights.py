@@ -11,7 +11,7 @@ from torch import Tensor
 
 from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.hub import fetch_checkpoint
-from magvit_export.checkpoints.reading import Variant, load_weights
+from magvit_export.checkpoints.reading import Spellings, Variant, load_weights
 from magvit_export.checkpoints.seeded import seeded_state
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import WeightsRecord
@@ -31,6 +31,8 @@ def find_weights(
     source: str,
     entry: CatalogEntry,
     shapes: Mapping[str, tuple[int, ...]],
+    prefixes: tuple[str, ...],
+    spellings: Spellings,
     variant: Variant | None = None,
 ) -> Weights:
     """Loads or generates the weights of a model.
@@ -39,6 +41,8 @@ def find_weights(
         source: Path of a checkpoint, "hub", "seeded" or "seeded:N".
         entry: The model, for its place on the hub.
         shapes: Shape of every raw key of the model.
+        prefixes: The keys that are needed begin with one of these.
+        spellings: Names under which a key may stand in a file.
         variant: "ema" or "raw"; None takes EMA weights where there are any.
 
     Raises:
@@ -50,13 +54,13 @@ def find_weights(
         if variant is not None:
             raise InputError("seeded weights have no EMA", mend="leave --variant out")
         seed = None if seeded[1] is None else int(seeded[1])
-        # Only encoders are exported; a decoder's weights would be made for nothing.
-        encoder = {key: shape for key, shape in shapes.items() if key.startswith("encoder.")}
-        return Weights(seeded_state(encoder, seed), WeightsRecord("seeded", source))
+        # Weights that nobody needs would be made for nothing.
+        needed = {key: shape for key, shape in shapes.items() if key.startswith(prefixes)}
+        return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
     if source == "hub":
-        loaded = load_weights(fetch_checkpoint(entry), shapes, variant)
+        loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant)
         record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)
         return Weights(loaded.state, record)
     path = Path(source)
-    loaded = load_weights(path, shapes, variant)
+    loaded = load_weights(path, shapes, prefixes, spellings, variant)
     return Weights(loaded.state, WeightsRecord("file", path.name, loaded.variant, loaded.sha256))

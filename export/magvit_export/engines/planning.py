@@ -56,7 +56,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
             mend="use --precision fp16",
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
-    precision, graph = bundle.encoder(options.precision)
+    precision, graph = bundle.graph("encode", options.precision)
     if machine.plugin_sha256 is None:
         raise BackendError(
             "libmagvit_plugins.so is missing, so the engine would not have our kernels",

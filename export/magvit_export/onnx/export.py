@@ -22,40 +22,42 @@ Dynamic = Mapping[int, str]
 
 def export_onnx(
     module: nn.Module,
-    example: Tensor,
+    example: tuple[Tensor, ...],
     path: Path,
     *,
-    input_name: str,
+    input_names: Sequence[str],
     output_names: Sequence[str],
-    dynamic: Dynamic,
+    dynamic: Sequence[Dynamic],
     opset: int = OPSET,
 ) -> tuple[Path, ...]:
-    """Exports a module of one input to an ONNX file with its weights beside it.
+    """Exports a module to an ONNX file with its weights beside it.
 
     Equal weights give equal bytes: no time, path or host name enters the file.
 
     Args:
         module: The module, in eval mode.
-        example: An input to trace with.
-        path: The `.onnx` file to write; its weights go to `<path>.data`.
-        input_name: Name of the graph's input.
+        example: Inputs to trace with.
+        path: The `.onnx` file to write; its weights go to a file with the suffix `.data`.
+        input_names: Names of the graph's inputs.
         output_names: Names of its outputs.
-        dynamic: Axes of the input whose size the caller may choose, and their names.
+        dynamic: For each input, its axes whose size the caller may choose, and their names.
         opset: ONNX opset, 21 or later: from then on the exporter folds pads into the convs.
 
     Returns:
         The files written.
     """
-    dims = {axis: torch.export.Dim(name, min=1) for axis, name in dynamic.items()}
+    dims = {name: torch.export.Dim(name, min=1) for axes in dynamic for name in axes.values()}
     with _quiet_exporter(), torch.inference_mode():
         program = torch.onnx.export(
             module,
-            (example,),
+            example,
             dynamo=True,
             opset_version=opset,
-            input_names=[input_name],
+            input_names=list(input_names),
             output_names=list(output_names),
-            dynamic_shapes=(dims,),
+            dynamic_shapes=tuple(
+                {axis: dims[name] for axis, name in axes.items()} for axes in dynamic
+            ),
             verbose=False,
         )
     assert program is not None  # Without a file name the exporter always returns its program.
@@ -63,7 +65,7 @@ def export_onnx(
     _define_custom_operators(model)
     _name_by_module_path(model)
     _forget_the_exporter(model)
-    data = path.name + ".data"
+    data = path.with_suffix(".data").name
     ir.save(model, path, external_data=data)
     onnx.checker.check_model(path, full_check=True)
     return (path, path.with_name(data))

@@ -68,9 +68,9 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
     options.intra_op_num_threads = threads
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
-    graph = bundle.verified_graph(bundle.manifest.encoder[precision])
+    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
     session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    frames = bundle.manifest.encoder[precision].inputs[0].name
+    frames = bundle.graphs("encode")[precision].inputs[0].name
 
     def encode(clips: Frames) -> Ids:
         (ids,) = session.run(["ids"], {frames: clips})
@@ -90,7 +90,7 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
 def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
     import openvino
 
-    graph = bundle.verified_graph(bundle.manifest.encoder[precision])
+    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
     core = openvino.Core()
     # Left alone, it computes in bfloat16 where the CPU has that.
     hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")

@@ -20,13 +20,15 @@ from magvit_export.training.classifier import (
     TrajectoryClassifier,
 )
 from magvit_export.training.ridge import fit_linear
-from magvit_runtime.bundle import Bundle, open_bundle
+from magvit_runtime.bundle import Bundle, graph_sha256, open_bundle
 from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import ClassifierRecord, GraphRecord, TensorSpec
+from magvit_runtime.classifier import CLASSIFIER
+from magvit_runtime.manifest import GraphRecord, Head, TensorSpec
+from magvit_runtime.quantizers import vocabulary_size
 from magvit_runtime.token_files import TokenTable
 
 MAX_CLIPS_FOR_RIDGE = 20_000
-CLASSIFIER_FILE = "classifier.fp32.onnx"
+CLASSIFIER_FILE = "classify.fp32.onnx"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def train_classifier(
     truth = torch.from_numpy(targets)
     torch.manual_seed(options.seed)
     model = TrajectoryClassifier(
-        2**table.info.bits,
+        vocabulary_size(table.info.quantizer),
         options.embedding,
         num_classes=len(classes),
         grid=table.info.grid,
@@ -145,13 +147,14 @@ def split_by_class(
 
 def _check_origin(bundle: Bundle, table: TokenTable) -> None:
     manifest = bundle.manifest
-    made_by = (table.info.model, table.info.weights_sha256, table.info.bits)
-    expected = (manifest.model, manifest.weights.sha256, manifest.tokens.bits)
+    weights = manifest.component.weights
+    made_by = (table.info.model, table.info.weights_sha256, table.info.quantizer)
+    expected = (manifest.model, weights.sha256, bundle.tokens.quantizer)
     if made_by != expected:
         raise InputError(
             "these tokens were made by another model or other weights than this bundle's",
             found=f"{table.info.model}, {table.info.weights}",
-            expected=f"{manifest.model}, {manifest.weights.name}",
+            expected=f"{manifest.model}, {weights.name}",
             mend=f"magvit tokenize {bundle.path} …",
         )
 
@@ -206,31 +209,50 @@ def _export(
     training: dict[str, str | int | float],
 ) -> None:
     manifest = bundle.manifest
+    vocabulary = vocabulary_size(bundle.tokens.quantizer)
     with staging_directory(bundle.path) as staging:
         files = export_onnx(
             ExportedClassifier(model).eval().requires_grad_(False),
-            torch.zeros(2, *grid, dtype=torch.int32),
+            (torch.zeros(2, *grid, dtype=torch.int32),),
             staging / CLASSIFIER_FILE,
-            input_name="ids",
+            input_names=["ids"],
             output_names=["probabilities"],
-            dynamic={0: "batch"},
+            dynamic=[{0: "batch"}],
         )
         graph = GraphRecord(
             file=files[0].name,
             data=tuple(path.name for path in files[1:]),
             inputs=(
                 TensorSpec(
-                    "ids", "int32", ("batch", *grid), "token ids", 0, 2**manifest.tokens.bits - 1
+                    "ids", "int32", ("batch", *grid), "ids", "token ids", 0, vocabulary - 1
                 ),
             ),
             outputs=(
                 TensorSpec(
-                    "probabilities", "float32", ("batch", len(classes)), "of each class", 0, 1
+                    "probabilities",
+                    "float32",
+                    ("batch", len(classes)),
+                    "probabilities",
+                    "of each class",
+                    0,
+                    1,
                 ),
             ),
         )
-        record = ClassifierRecord(graph, tuple(classes), embedding, training)
+        head = Head(
+            graph="classify",
+            labels=tuple(classes),
+            embedding=embedding,
+            training=training,
+            trained_on={
+                precision: graph_sha256(bundle, encoder)
+                for precision, encoder in bundle.graphs("encode").items()
+            },
+        )
         published = msgspec.structs.replace(
-            manifest, files={**manifest.files, **file_records(files)}, classifier=record
+            manifest,
+            graphs={**manifest.graphs, "classify": {"fp32": graph}},
+            files={**manifest.files, **file_records(files)},
+            heads={**manifest.heads, CLASSIFIER: head},
         )
         publish(bundle.path, files, published)

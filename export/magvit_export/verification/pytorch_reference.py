@@ -2,83 +2,103 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from magvit_export.catalog import find_model
-from magvit_export.checkpoints.weights import find_weights
-from magvit_export.exporting import load_encoder
-from magvit_export.families.magvit.config import TokenizerConfig
-from magvit_export.families.magvit.encoder import Encoder
-from magvit_export.families.magvit.tokenizer import empty_tokenizer, encode_frames
+from magvit_export.exporting import load_model
+from magvit_export.families.family import ClipSizes, RoleExport, find_family
 from magvit_runtime.bundle import EXPORT_AGAIN, Bundle
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.files.digests import file_sha256
-from magvit_runtime.manifest import WeightsRecord
+from magvit_runtime.manifest import Role, WeightsRecord
 from magvit_runtime.verification_references import Reference
 from magvit_runtime.weights_label import weights_label
 
 
-def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
-    """The encoder of a bundle in PyTorch; see `reference_encoder`."""
-    encoder = reference_encoder(bundle, weights)
+@dataclass(frozen=True)
+class TorchRole:
+    """A role of a bundle in PyTorch, in float32 on the CPU, for inference.
 
-    def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
+    Attributes:
+        export: How its family exports it.
+        module: What its graph computes: uint8 clips to what the graph gives, in that order.
+        outputs: Names of what it gives.
+    """
+
+    export: RoleExport[Any]
+    module: nn.Module
+    outputs: tuple[str, ...]
+
+
+def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
+    """The encoder of a bundle in PyTorch, in float64; see `pytorch_role`."""
+    encoder = pytorch_role(bundle, "encode", weights)
+    module = encoder.module.double()
+
+    def run(frames: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         with torch.inference_mode():
-            result: NDArray[np.float64] = encode_frames(encoder, torch.from_numpy(frames)).numpy()
-        return result
+            results = module(torch.from_numpy(frames))
+        return {name: r.numpy() for name, r in zip(encoder.outputs, results, strict=True)}
 
     name = f"PyTorch float64, {weights_label(bundle)}"
-    return Reference(name, latents, {"torch": str(torch.__version__)})
+    return Reference(name, run, {"torch": str(torch.__version__)})
 
 
-def reference_encoder(bundle: Bundle, weights: str | None = None) -> Encoder:
-    """The encoder of a bundle in PyTorch, in float64; see `pytorch_encoder`."""
-    return pytorch_encoder(bundle, weights).double()
-
-
-def pytorch_encoder(bundle: Bundle, weights: str | None = None) -> Encoder:
-    """The encoder of a bundle in PyTorch, in float32 on the CPU, for inference.
+def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> TorchRole:
+    """A role of a bundle in PyTorch.
 
     Args:
         bundle: The bundle; its manifest says the architecture and which weights it must be.
+        role: What it does.
         weights: Path of the checkpoint, "hub", "seeded" or "seeded:N". None generates the weights
             of a seeded bundle.
 
     Raises:
-        InputError: Weights are needed, or these aren't the bundle's.
-        BundleError: The manifest's config is none of this family.
+        InputError: Weights are needed, or these aren't the bundle's; its family isn't installed, or
+            has no such role.
+        BundleError: The manifest's config is none of its family.
         CheckpointError: The checkpoint can't be read.
     """
-    recorded = bundle.manifest.weights
+    component = bundle.manifest.component
+    recorded = component.weights
     if weights is None and not bundle.is_seeded:
         raise InputError(
             f"PyTorch needs the weights that {bundle.path} was made of",
             expected=f"{recorded.name}, sha256 {recorded.sha256}",
             mend=f"magvit verify {bundle.path} --against pytorch --weights PATH",
         )
+    family = find_family(component.family)
+    if role not in family.roles:
+        raise InputError(f"the family {family.name!r} has no role {role!r}")
     try:
-        config = msgspec.convert(bundle.manifest.config, TokenizerConfig)
+        config = msgspec.convert(component.config, family.config)
     except msgspec.ValidationError as error:
         raise BundleError(
-            f"the config in {bundle.path} is no tokenizer's", found=str(error), mend=EXPORT_AGAIN
+            f"the config in {bundle.path} is none of the family {family.name!r}",
+            found=str(error),
+            mend=EXPORT_AGAIN,
         ) from error
-    model = empty_tokenizer(config)
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     source = recorded.name if weights is None else weights
     if not bundle.is_seeded and Path(source).is_file():  # Cheaper to compare than to load.
         _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))
-    found = find_weights(source, find_model(bundle.manifest.model), shapes, recorded.variant)
-    _check_weights(bundle, found.record)
-    return load_encoder(model.encoder, found).eval()
+    entry = find_model(bundle.manifest.model)
+    model = load_model(family, entry, config, [role], source, recorded.variant)
+    _check_weights(bundle, model.weights.record)
+    export = family.roles[role]
+    outputs = tuple(spec.name for spec in export.outputs(config, ClipSizes()))
+    return TorchRole(export, export.wrap(model.module).eval(), outputs)
 
 
 def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:
-    recorded = bundle.manifest.weights
+    recorded = bundle.manifest.component.weights
     if bundle.is_seeded:
         same = (found.source, found.name) == ("seeded", recorded.name)
     else:

@@ -42,7 +42,7 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
             mend="leave --weights out, or use --against pytorch",
         )
     if against == "fp32":
-        bundle.encoder("fp32")  # Names what to export where there is none.
+        bundle.graph("encode", "fp32")  # Names what to export where there is none.
         return graph_reference(
             bundle,
             "its own fp32 graph in ONNX Runtime",
@@ -64,11 +64,11 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
 
 def _other_bundle(bundle: Bundle, path: Path) -> Reference:
     other = open_bundle(path)
-    if other.manifest.tokens != bundle.manifest.tokens:
+    if other.tokens != bundle.tokens:
         raise InputError(
             f"the tokens of {path} are others than those of {bundle.path}",
-            found=msgspec.to_builtins(other.manifest.tokens),
-            expected=msgspec.to_builtins(bundle.manifest.tokens),
+            found=msgspec.to_builtins(other.tokens),
+            expected=msgspec.to_builtins(bundle.tokens),
         )
-    name = f"{other.encoder()[0]} graph of {other.manifest.model}, {weights_label(other)}"
+    name = f"{other.graph("encode")[0]} graph of {other.manifest.model}, {weights_label(other)}"
     return graph_reference(other, f"{name}, in ONNX Runtime")

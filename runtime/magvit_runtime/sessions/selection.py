@@ -89,7 +89,7 @@ def open_encoder(
         return _open_first(bundle, _fastest_first(bundle, options), require_parity)
     asked_for = next((option for option in options if option.backend == backend), None)
     if asked_for is None and backend in ("native", "native-cuda"):
-        chosen = bundle.encoder(precision)[0]
+        chosen = bundle.graph("encode", precision)[0]
         raise BackendError(
             f"{backend} can't run the {chosen} graph of {bundle.path} here",
             found=why_not(backend, chosen),
@@ -129,13 +129,13 @@ def find_options(
             backend=engine.record.key.flavour,
             precision=engine.record.key.precision,
             sha256=engine.record.plan.sha256,
-            graph=bundle.manifest.encoder[engine.record.key.precision],
+            graph=bundle.graphs("encode")[engine.record.key.precision],
             reason=f"{engine.plan.name} was built for this machine",
             open=partial(open_engine, engine),
         )
         for engine in engines
     ]
-    chosen, graph = bundle.encoder(precision)
+    chosen, graph = bundle.graph("encode", precision)
     backends = [backend for backend in GRAPH_BACKENDS if not why_not(backend, chosen)]
     if onnxruntime_has_gpu():
         backends.sort(key=lambda backend: backend != "onnxruntime")
@@ -268,7 +268,7 @@ def _usable_engines(
 def _open_verified(
     bundle: Bundle, backend: GraphBackend, precision: Precision, threads: int | None, reason: str
 ) -> Session:
-    path = bundle.verified_graph(bundle.manifest.encoder[precision])
+    path = bundle.verified_graph(bundle.graphs("encode")[precision])
     if backend == "onnxruntime":
         return _open_onnx_runtime(path, precision=precision, threads=threads, reason=reason)
     from magvit_runtime.sessions.native import NativeSession
