@@ -22,10 +22,10 @@ BATCHES = (1, 4, 8)
 def export_bundle(bundle: Path) -> None:
     """A bundle of the released size, in float32 and in half precision."""
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import export_tokenizer
+    from magvit_export.exporting import export_model
 
     for precision in ("fp32", "fp16"):
-        export_tokenizer(find_model(MODEL), bundle, weights="seeded", precision=precision)
+        export_model(find_model(MODEL), bundle, weights="seeded", precision=precision)
 
 
 def write_reference(bundle: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.manifest import TensorSpec
+from magvit_runtime.sessions.device_arrays import DeviceArray
 
 
 def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
@@ -24,16 +26,47 @@ def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
     """
     if not isinstance(array, np.ndarray):
         raise InputError(f"{what} must be a NumPy array", found=type(array).__name__)
-    fits = array.ndim == len(spec.shape) and all(
+    if array.dtype != spec.dtype or not _takes(spec, array.shape):
+        raise _misfit(what, f"{array.dtype} {list(array.shape)}", spec)
+
+
+def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
+    """Checks the shape of another library's array on a GPU against a graph input.
+
+    Its type, which each library names in its own way, is the session's to check.
+
+    Args:
+        what: Name of the array in the message.
+        array: The array.
+        spec: What the graph takes.
+
+    Returns:
+        Its first size: the batch.
+
+    Raises:
+        InputError: It has no shape, or another, or a size of zero.
+    """
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        raise InputError(f"{what} must be an array on the GPU", found=type(array).__name__)
+    if not _takes(spec, shape):
+        raise _misfit(what, f"shape {list(shape)}", spec)
+    return int(shape[0])
+
+
+def _takes(spec: TensorSpec, shape: Sequence[int]) -> bool:
+    return len(shape) == len(spec.shape) and all(
         size >= 1 and (isinstance(expected, str) or size == expected)
-        for size, expected in zip(array.shape, spec.shape, strict=True)
+        for size, expected in zip(shape, spec.shape, strict=True)
     )
-    if array.dtype != spec.dtype or not fits:
-        raise InputError(
-            f"{what} don't fit this model",
-            found=f"{array.dtype} {list(array.shape)}",
-            expected=f"{spec.dtype} [{', '.join(map(str, spec.shape))}] ({spec.meaning})",
-        )
+
+
+def _misfit(what: str, found: str, spec: TensorSpec) -> InputError:
+    return InputError(
+        f"{what} don't fit this model",
+        found=found,
+        expected=f"{spec.dtype} [{', '.join(map(str, spec.shape))}] ({spec.meaning})",
+    )
 
 
 def check_result(result: object, spec: TensorSpec, count: int) -> None:
@@ -48,9 +81,9 @@ def check_result(result: object, spec: TensorSpec, count: int) -> None:
         BundleError: The graph isn't the one that the manifest describes.
     """
     if (
-        isinstance(result, np.ndarray)
+        isinstance(result, (np.ndarray, DeviceArray))
         and result.dtype == spec.dtype
-        and result.ndim == len(spec.shape)
+        and len(result.shape) == len(spec.shape)
         and result.shape[:1] == (count,)
         and all(
             isinstance(expected, str) or size == expected
@@ -60,7 +93,7 @@ def check_result(result: object, spec: TensorSpec, count: int) -> None:
         return
     # Only now: spelling a type out takes longer than all the checks.
     found = type(result).__name__
-    if isinstance(result, np.ndarray):
+    if isinstance(result, (np.ndarray, DeviceArray)):
         found = f"{result.dtype} {list(result.shape)}"
     raise BundleError(
         f"the graph's output {spec.name!r} isn't what bundle.json says",

@@ -13,7 +13,7 @@ from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.onnx.stages import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
 from magvit_export.verification.bisection import CLIPS, Bisection, StageError, bisect_bundle
@@ -36,7 +36,7 @@ def export(
 ) -> Path:
     sizes = ClipSizes(frames=None if config.dims == 2 else 5, height=16, width=16)
     for precision in precisions:
-        export_tokenizer(
+        export_model(
             find_model("trajectory-small"),
             path,
             weights="seeded",

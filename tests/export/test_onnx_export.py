@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from seeded_checkpoints import TINY, golden, model_shapes
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_export.onnx.functions import FUNCTIONS, OPSET
 
 PLUGIN_ATTRIBUTES = {"plugin_namespace": b"magvit", "plugin_version": b"1"}
@@ -137,8 +137,8 @@ import sys
 from pathlib import Path
 from seeded_checkpoints import TINY
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
-export_tokenizer(
+from magvit_export.exporting import export_model
+export_model(
     find_model("trajectory-small"), Path(sys.argv[1]), weights="seeded", config=TINY
 )
 """
@@ -162,7 +162,7 @@ def test_equal_weights_give_equal_bytes_in_every_process(tiny_bundle: Path, tmp_
 @pytest.fixture(scope="module")
 def fixed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fixed") / "bundle"
-    export_tokenizer(
+    export_model(
         find_model("trajectory-small"),
         path,
         weights="seeded",

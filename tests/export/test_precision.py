@@ -12,7 +12,7 @@ from onnx import TensorProto
 from seeded_checkpoints import TINY, golden
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_runtime import BackendError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Precision
 from magvit_runtime.parity import compare_latents
@@ -26,7 +26,7 @@ def precisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("precisions") / "bundle"
     names: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
     for name in names:
-        export_tokenizer(find_model("trajectory-small"), path, weights="seeded", precision=name)
+        export_model(find_model("trajectory-small"), path, weights="seeded", precision=name)
     return path
 
 
@@ -56,7 +56,7 @@ def test_half_weights_around_islands_of_float32(precisions: Path, name: str, hal
 
 def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
-    export_tokenizer(
+    export_model(
         find_model("trajectory-small"), path, weights="seeded", precision="fp16", residual="fp32"
     )
     assert open_bundle(path).graphs("encode")["fp16"].residual == "fp32"
@@ -75,9 +75,9 @@ def test_tf32_is_the_float32_graph(precisions: Path) -> None:
 
 def test_precisions_of_one_file_keep_describing_it(tmp_path: Path) -> None:
     entry, path = find_model("trajectory-small"), tmp_path / "bundle"
-    export_tokenizer(entry, path, weights="seeded", config=TINY)
+    export_model(entry, path, weights="seeded", config=TINY)
     fixed = ClipSizes(frames=5, height=32, width=32)
-    export_tokenizer(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
+    export_model(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
     graphs = open_bundle(path).graphs("encode")
     assert graphs["fp32"] == graphs["tf32"]
     assert graphs["fp32"].inputs[0].shape == ("batch", 5, 32, 32, 3)

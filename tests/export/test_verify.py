@@ -18,7 +18,7 @@ from seeded_checkpoints import TINY
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_export.verification.clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Manifest, Precision
@@ -34,7 +34,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("verify") / "bundle"
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     for precision in precisions:
-        export_tokenizer(
+        export_model(
             find_model("trajectory-small"),
             path,
             weights="seeded",
@@ -286,7 +286,7 @@ def test_a_fixed_batch_and_free_frames(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     sizes = ClipSizes(batch=4, height=16, width=16)
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, path, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, path, weights="seeded", config=TINY, sizes=sizes)
     outcome = verify(path, batch_sizes="1,2")
     assert outcome.passed
     stamp = manifest_of(path).parity["onnxruntime fp32"]
@@ -338,7 +338,7 @@ def test_an_export_keeps_the_stamps_of_other_graphs(bundle: Path) -> None:
     verify(bundle, against="fp32")
     before = manifest_of(bundle).parity
     entry, sizes = find_model("trajectory-small"), ClipSizes(frames=5, height=16, width=16)
-    export_tokenizer(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
     assert manifest_of(bundle).parity == before
 
 

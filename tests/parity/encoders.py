@@ -18,7 +18,7 @@ from magvit_export.catalog import find_model
 from magvit_export.checkpoints.reading import load_weights
 from magvit_export.checkpoints.seeded import seeded_state
 from magvit_export.engines import BuildOptions, build_engine, plan_build
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_export.families.magvit.tokenizer import MagvitTokenizer, empty_tokenizer
 from magvit_export.layers.lfq import quantize
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
@@ -72,7 +72,7 @@ class Encoders:
 
     def _bundle(self, model: Model, variant: Variant, precision: Precision) -> Path:
         path = self.folder / f"{model.name}.{variant}.{precision}"
-        export_tokenizer(
+        export_model(
             find_model(model.entry),
             path,
             weights="seeded" if variant == "raw" else str(self.checkpoint(model)),

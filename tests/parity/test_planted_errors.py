@@ -23,7 +23,7 @@ from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_export.onnx.stages import StagedGraph
 from magvit_export.verification.bisection import bisect_bundle
 from magvit_export.verification.islands import largest_own_errors, measure_islands
@@ -37,7 +37,7 @@ GRAPH = "encoder.fp32.onnx"
 
 def export(path: Path, weights: str, variant: Variant | None = None) -> Path:
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, path, weights=weights, variant=variant, config=TINY, sizes=SIZES)
+    export_model(entry, path, weights=weights, variant=variant, config=TINY, sizes=SIZES)
     return path
 
 

@@ -31,7 +31,7 @@ from seeded_checkpoints import TINY
 from torch import Tensor, nn
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.families.magvit.precision import set_precision
 from magvit_export.layers.convs import CausalConv3d
@@ -172,7 +172,7 @@ def test_half_is_what_half_weights_compute(
 
 
 def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
-    export_tokenizer(
+    export_model(
         find_model("trajectory-small"),
         tmp_path / "bundle",
         weights="seeded",

@@ -58,6 +58,8 @@ class Cuda(ModuleType):
         self.captured: dict[int, list[Callable[[], None]]] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.calls: list[str] = []
+        # Sizes of copies, by kind.
+        self.copies: dict[int, list[int]] = {1: [], 2: [], 3: []}
         self.allocations = 0
         self.memory = 2**30
         self.capture_fails = False
@@ -138,6 +140,7 @@ class Cuda(ModuleType):
     ) -> tuple[CudaError]:
         if not self.owns(to, size) or not self.owns(source, size):
             return (CudaError.cudaErrorInvalidValue,)
+        self.copies[kind].append(size)
         self.submit(stream, lambda: ctypes.memmove(to, source, size))
         return (OK,)
 

@@ -33,7 +33,7 @@ from runtime.stand_in_machine import StandInGpu, StandInMachine, environment
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_runtime import bits_to_ids, open_bundle
 from magvit_runtime.bundle import graph_sha256
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord
@@ -113,7 +113,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, machines: Path) -> Path:
 
 def export(path: Path, precision: Precision, sizes: ClipSizes) -> None:
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, path, weights="seeded", config=TINY, precision=precision, sizes=sizes)
+    export_model(entry, path, weights="seeded", config=TINY, precision=precision, sizes=sizes)
 
 
 def library_digest(folder: Path) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 
 import pytest
-import stand_in_gpu
-from stand_in_gpu import Cuda
+from runtime import stand_in_gpu
+from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime.errors import BackendError
 from magvit_runtime.sessions.cuda_device import open_device

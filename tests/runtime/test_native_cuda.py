@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -26,10 +25,9 @@ from runtime.stand_in_gpu import Cuda
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_runtime.engines import list_gpus
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.native import cuda_encoder
 from magvit_runtime.native.arena import plan_arena
 from magvit_runtime.native.conv_plans import ConvGeometry, ConvPlan, ConvPrecision, Padding
 from magvit_runtime.native.cuda_encoder import CudaEncoder, open_cuda_encoder
@@ -44,6 +42,8 @@ from magvit_runtime.sessions.cuda_device import open_device
 from magvit_runtime.sessions.native import NativeSession
 
 PaddingOf = Callable[[ConvGeometry], Padding]
+
+OUTPUTS = ["ids", "latents"]
 
 
 def implied(geometry: ConvGeometry) -> Padding:
@@ -94,7 +94,7 @@ def half_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("half")
     model = find_model("trajectory-small")
     for name, residual in (("half", None), ("islands", "fp32")):
-        export_tokenizer(
+        export_model(
             model,
             path / name,
             weights="seeded",
@@ -118,7 +118,7 @@ def test_latents_are_those_of_onnx_runtime(
     program = lower(read_graph(graph_of(tiny_bundle)))
     with_encoder = open_encoder(cuda, program, padding_of=padding_of)
     for _ in range(3):  # Plain, captured, replayed.
-        ids, latents = with_encoder.run(frames)
+        ids, latents = with_encoder.run(frames, OUTPUTS)
         np.testing.assert_allclose(latents, expected, atol=2e-4)
         powers = 1 << np.arange(18).reshape(18, 1, 1, 1)
         np.testing.assert_array_equal(ids, ((latents > 0) * powers).sum(1))
@@ -134,7 +134,7 @@ def test_half_precision_stays_within_the_parity_rule(
     expected = onnx_latents(graph_of(tiny_bundle), frames)
     program = lower(read_graph(graph_of(half_bundle / name, "fp16")))
     encoder = open_encoder(cuda, program, "fp16", border)
-    _, latents = encoder.run(frames)
+    (latents,) = encoder.run(frames, ["latents"])
     error = float(np.sqrt(np.mean((latents - expected) ** 2)) / expected.std())
     assert 1e-5 < error < 8e-3
     encoder.close()
@@ -142,12 +142,12 @@ def test_half_precision_stays_within_the_parity_rule(
 
 def test_images(cuda: Cuda, tmp_path: Path) -> None:
     config = msgspec.structs.replace(TINY, dims=2)
-    export_tokenizer(
+    export_model(
         find_model("open-magvit2-image-128"), tmp_path / "bundle", weights="seeded", config=config
     )
     frames = clips_of(2, 17, 24)
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tmp_path / "bundle"))))
-    ids, latents = encoder.run(frames)
+    ids, latents = encoder.run(frames, OUTPUTS)
     expected = onnx_latents(graph_of(tmp_path / "bundle"), frames)
     np.testing.assert_allclose(latents, expected, atol=2e-4)
     assert ids.shape == (2, *expected.shape[2:])
@@ -259,7 +259,7 @@ def test_any_program_computes_what_it_says(
 ) -> None:
     program, frames = drawn
     encoder = open_encoder(cuda, program, padding_of=padding_of)
-    _, latents = encoder.run(frames)
+    (latents,) = encoder.run(frames, ["latents"])
     expected = np.moveaxis(reference(program, frames), -1, 1)
     np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     encoder.close()
@@ -299,38 +299,7 @@ def test_memory_is_near_what_is_live_at_once(small_bundle: Path, padding_of: Pad
     assert plan_arena(schedule.buffers).size < 1.1 * max(live)
 
 
-# The session.
-
-
-def test_the_session_on_a_gpu(
-    cuda: Cuda, half_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As a user opens it, but for cuDNN and the library, which are the stand-ins'."""
-    monkeypatch.setattr(cuda_encoder, "load_cuda_operators", lambda: operators_on(cuda))
-    monkeypatch.setattr(cuda_encoder, "import_cudnn", lambda: SimpleNamespace(backend_version=int))
-    monkeypatch.setattr(cuda_encoder, "CudnnConvs", lambda *_: NumpyConvs(cuda, border))
-    graph = graph_of(half_bundle / "half", "fp16")
-    frames = clips_of(1, 3, 8, 8)
-    with NativeSession(
-        graph, precision="fp16", threads=None, reason="asked for", device="cuda"
-    ) as session:
-        ids, latents = session.run({"frames": frames}, ["ids", "latents"])
-        session.run({"frames": frames}, ["ids"])
-        assert ids.shape == (1, 3, 4, 4)
-        assert latents.shape == (1, 18, 3, 4, 4)
-        facts = session.capabilities
-        assert (facts.backend, facts.device) == (
-            "native-cuda",
-            "Stand-in GPU (compute capability 8.9)",
-        )
-        assert (facts.workers, facts.threads) == (1, 0)
-        assert facts.launches == "CUDA graphs, captured for each shape"
-        assert session.stage_times is not None
-        session.stage_times.seconds = []
-        cuda.milliseconds = [1, 2, 3]
-        session.run({"frames": frames}, ["ids"])
-        assert session.stage_times.seconds == [(0.001, 0.002, 0.003)]
-    assert not cuda.blocks
+# Without a GPU.
 
 
 @pytest.mark.skipif(bool(list_gpus()), reason="this machine has a GPU")
@@ -349,25 +318,25 @@ def test_shapes_come_and_go_and_all_memory_is_given_back(cuda: Cuda, tiny_bundle
     program = lower(read_graph(graph_of(tiny_bundle)))
     encoder = open_encoder(cuda, program)
     first = clips_of(1, 3, 8, 8)
-    expected = encoder.run(first)[1]
+    expected = encoder.run(first, ["latents"])[0]
     for batch in range(2, SHAPES_KEPT + 3):
-        encoder.run(clips_of(batch, 3, 8, 8))
-    np.testing.assert_array_equal(encoder.run(first)[1], expected)
+        encoder.run(clips_of(batch, 3, 8, 8), OUTPUTS)
+    np.testing.assert_array_equal(encoder.run(first, ["latents"])[0], expected)
     encoder.close()
     encoder.close()
     assert not cuda.blocks
     assert not any(cuda.live.values())
     with pytest.raises(BackendError, match="closed"):
-        encoder.run(first)
+        encoder.run(first, OUTPUTS)
 
 
 def test_a_shape_that_was_seen_allocates_nothing(cuda: Cuda, tiny_bundle: Path) -> None:
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
     frames = clips_of(2, 3, 8, 8)
-    encoder.run(frames)
+    encoder.run(frames, OUTPUTS)
     before = cuda.allocations
     for seed in range(3):
-        encoder.run(clips_of(2, 3, 8, 8, seed=seed))
+        encoder.run(clips_of(2, 3, 8, 8, seed=seed), OUTPUTS)
     assert cuda.allocations == before
     encoder.close()
 
@@ -375,9 +344,9 @@ def test_a_shape_that_was_seen_allocates_nothing(cuda: Cuda, tiny_bundle: Path) 
 def test_threads_share_the_workers(cuda: Cuda, tiny_bundle: Path) -> None:
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))), workers=2)
     batches = [clips_of(1, 3, 8, 8, seed=seed) for seed in range(8)]
-    expected = [encoder.run(batch)[1] for batch in batches]
+    expected = [encoder.run(batch, ["latents"])[0] for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda batch: encoder.run(batch)[1], batches))
+        found = list(pool.map(lambda batch: encoder.run(batch, ["latents"])[0], batches))
     np.testing.assert_array_equal(found, expected)
     encoder.close()
 
@@ -386,8 +355,8 @@ def test_without_graphs_it_runs_all_the_same_and_says_so(cuda: Cuda, tiny_bundle
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
     cuda.capture_fails = True
     frames = clips_of(1, 3, 8, 8)
-    first = encoder.run(frames)[1]
-    np.testing.assert_array_equal(encoder.run(frames)[1], first)
+    first = encoder.run(frames, ["latents"])[0]
+    np.testing.assert_array_equal(encoder.run(frames, ["latents"])[0], first)
     assert encoder.launches.startswith("plain launches: capture into a CUDA graph failed")
     encoder.close()
 
@@ -397,7 +366,7 @@ def test_too_little_memory_is_an_error_that_leaks_nothing(cuda: Cuda, tiny_bundl
     blocks = len(cuda.blocks)
     cuda.memory = 1000
     with pytest.raises(BackendError, match="cudaErrorMemoryAllocation"):
-        encoder.run(clips_of(1, 3, 8, 8))
+        encoder.run(clips_of(1, 3, 8, 8), OUTPUTS)
     assert len(cuda.blocks) == blocks
     encoder.close()
 
@@ -410,7 +379,7 @@ def test_what_is_no_batch_is_refused(
 ) -> None:
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
     with pytest.raises(InputError, match="uint8 of rank 5 with 3 channels"):
-        encoder.run(frames)
+        encoder.run(frames, OUTPUTS)
     encoder.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,9 @@ def test_takes_and_gives_tensors_of_torch(built: tuple[Path, Engine]) -> None:
                 np.testing.assert_array_equal(ours.cpu().numpy(), expected)
                 other = torch.as_tensor(ids, device="cuda")
                 np.testing.assert_array_equal(other.cpu().numpy(), expected)
+                # By the older protocol alone, as of Numba and PyCUDA.
+                facts = {**on_gpu.__cuda_array_interface__, "version": 3}
+                facts["stream"] = stream.cuda_stream or 1  # 1 is the legacy default stream.
+                old = SimpleNamespace(__cuda_array_interface__=facts)
+                (ids,) = session.run_device({"frames": old}, ["ids"])
+                np.testing.assert_array_equal(torch.from_dlpack(ids).cpu().numpy(), expected)

@@ -22,18 +22,20 @@ import numpy as np
 import pytest
 from runtime import stand_in_gpu
 from runtime.stand_in_gpu import Cuda, TensorRt
+from runtime.stand_in_arrays import DlpackArray
 
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord, Flavour, list_gpus
 from magvit_runtime.engines.finding import Engine
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
 from magvit_runtime.errors import BackendError, BundleError, InputError
 from magvit_runtime.manifest import FileRecord
-from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
+from magvit_runtime.sessions.cuda_device import open_device
 from magvit_runtime.sessions.device_arrays import view_device_array
 from magvit_runtime.sessions.device_memory import tensor_bytes
 from magvit_runtime.sessions.engine_tensors import EngineTensors, InputTensor
 from magvit_runtime.sessions.execution_contexts import runtime_cache_file
 from magvit_runtime.sessions.execution_worker import SHAPES_KEPT
+from magvit_runtime.sessions.selection import open_engine
 from magvit_runtime.sessions.tensorrt import TensorRtSession
 
 CLIP = (2, 3, 4, 3)
@@ -111,6 +113,7 @@ def test_damaged_plan(tmp_path: Path, gpu: Gpu) -> None:
     assert not hasattr(gpu[1], "logger")
 
 
+@pytest.mark.usefixtures("gpu")
 def test_workers_must_be_positive(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="`workers`"):
         open_session(write_engine(tmp_path), workers=0)
@@ -340,6 +343,14 @@ def test_threads_share_the_workers(tmp_path: Path) -> None:
             np.testing.assert_array_equal(ids, ids_of(clips))
 
 
+@pytest.mark.usefixtures("gpu")
+def test_workers_reach_an_engine_through_the_choice_of_a_backend(tmp_path: Path) -> None:
+    engine = write_engine(tmp_path)
+    for workers, found in ((None, 1), (3, 3)):
+        with open_engine(engine, "asked for", workers=workers) as session:
+            assert session.capabilities.workers == found
+
+
 def test_a_run_waits_for_a_free_worker(
     tmp_path: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,103 +479,6 @@ def test_runtime_cache_that_cannot_be_written_is_logged(
 # Arrays on the device.
 
 
-class DlpackArray:
-    """An array in the stand-in's memory, as another library would hand it over."""
-
-    device = (2, 0)
-
-    def __init__(self, cuda: Cuda, array: np.ndarray[Any, Any], shift: int = 0) -> None:
-        _, address = cuda.allocate(array.nbytes + shift)
-        memory = np.frombuffer(cuda.blocks[address], np.uint8)  # type: ignore[index]
-        view = memory[shift:].view(array.dtype).reshape(array.shape)
-        view[:] = array
-        self.array = view
-        self.streams: list[int] = []
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.device
-
-    def __dlpack__(self, *, stream: int) -> object:
-        self.streams.append(stream)
-        return self.array.__dlpack__()
-
-
-class CaiArray(DlpackArray):
-    """The same by `__cuda_array_interface__` alone."""
-
-    __dlpack__ = __dlpack_device__ = None  # type: ignore[assignment]
-    stream: int | None = None
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("__dlpack"):
-            raise AttributeError(name)
-        return super().__getattribute__(name)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {**self.array.__array_interface__, "version": 3, "stream": self.stream}
-
-
-@pytest.fixture
-def device(gpu: Gpu) -> CudaDevice:  # noqa: ARG001 - it is the stand-in's
-    return open_device()
-
-
-@pytest.mark.parametrize("kind", [DlpackArray, CaiArray])
-@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, np.float16, np.float32])
-def test_other_libraries_arrays_are_found(
-    gpu: Gpu, device: CudaDevice, kind: type[DlpackArray], dtype: Any
-) -> None:
-    array = kind(gpu[0], np.arange(12).reshape(2, 2, 3).astype(dtype))
-    view = view_device_array("clips", array, device, 77)
-    assert view.pointer == array.array.ctypes.data
-    assert (view.shape, view.dtype) == ((2, 2, 3), np.dtype(dtype))
-
-
-def test_producers_are_waited_for(gpu: Gpu, device: CudaDevice) -> None:
-    dlpack = DlpackArray(gpu[0], clips_of(1))
-    view_device_array("clips", dlpack, device, 77)
-    assert dlpack.streams == [77]
-    cai = CaiArray(gpu[0], clips_of(1))
-    cai.stream = 5
-    view_device_array("clips", cai, device, 77)
-    assert gpu[0].calls == ["record 5", "wait 77"]
-
-
-def test_a_view_keeps_the_memory(gpu: Gpu, device: CudaDevice) -> None:
-    array = DlpackArray(gpu[0], clips_of(1))
-    before = sys.getrefcount(array.array)
-    view = view_device_array("clips", array, device, 77)
-    held = sys.getrefcount(array.array)
-    del view
-    after = sys.getrefcount(array.array)
-    assert (held, after) == (before + 1, before)
-
-
-@pytest.mark.parametrize("kind", [DlpackArray, CaiArray])
-def test_arrays_that_are_not_contiguous_or_aligned(
-    gpu: Gpu, device: CudaDevice, kind: type[DlpackArray]
-) -> None:
-    strided = kind(gpu[0], clips_of(2))
-    strided.array = strided.array.swapaxes(1, 2)
-    with pytest.raises(InputError, match=r"'clips' isn't contiguous.*contiguous copy"):
-        view_device_array("clips", strided, device, 77)
-    shifted = kind(gpu[0], clips_of(2), shift=16)
-    with pytest.raises(InputError, match="16 bytes past a multiple of 256"):
-        view_device_array("clips", shifted, device, 77)
-
-
-def test_arrays_that_are_not_on_this_gpu(gpu: Gpu, device: CudaDevice) -> None:
-    with pytest.raises(InputError, match=r"DLPack device \(1, 0\), expected \(2, 0\).*`run`"):
-        view_device_array("clips", clips_of(1), device, 77)
-    with pytest.raises(InputError, match="isn't an array on the GPU: found list"):
-        view_device_array("clips", [1], device, 77)
-    other = DlpackArray(gpu[0], clips_of(1))
-    other.device = (2, 1)
-    with pytest.raises(InputError, match=r"\(2, 1\)"):
-        view_device_array("clips", other, device, 77)
-
-
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
 def test_device_runs_read_and_give_device_memory(
     tmp_path: Path, gpu: Gpu, flavour: Flavour
@@ -574,7 +488,7 @@ def test_device_runs_read_and_give_device_memory(
     with open_session(write_engine(tmp_path, flavour)) as session:
         array = DlpackArray(cuda, clips)
         latents, ids = session.run_device({"clips": array}, ["latents", "ids"])
-        session.run_device({"clips": CaiArray(cuda, clips_of(5))}, ["ids"])
+        session.run_device({"clips": DlpackArray(cuda, clips_of(5))}, ["ids"])
         assert (ids.shape, ids.dtype) == ((3, 2, 3, 4), np.dtype(np.int32))
         assert latents.shape == (3, 2, 3, 4, 2)
         with pytest.raises(InputError, match="expected uint8"):
@@ -596,12 +510,8 @@ def test_device_runs_read_and_give_device_memory(
     assert pointer not in cuda.blocks
 
 
-def test_results_refuse_what_would_need_a_copy(tmp_path: Path, gpu: Gpu) -> None:
+def test_inputs_begin_where_tensorrt_can_read_them(tmp_path: Path, gpu: Gpu) -> None:
     with open_session(write_engine(tmp_path)) as session:
-        (ids,) = session.run_device({"clips": DlpackArray(gpu[0], clips_of(1))}, ["ids"])
-    assert ids.__dlpack_device__() == (2, 0)
-    assert ids.__dlpack__(stream=1, max_version=(1, 1), dl_device=(2, 0), copy=False)
-    with pytest.raises(BufferError):
-        ids.__dlpack__(copy=True)
-    with pytest.raises(BufferError):
-        ids.__dlpack__(dl_device=(1, 0))
+        shifted = DlpackArray(gpu[0], clips_of(2), shift=16)
+        with pytest.raises(InputError, match=r"16 bytes past a multiple of 256.*copy of the slice"):
+            session.run_device({"clips": shifted}, ["ids"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -148,3 +149,34 @@ def test_batch_size_must_be_positive(tiny_bundle: Path, batch_size: int) -> None
     with pytest.raises(InputError) as error:
         Tokenizer.open(tiny_bundle, batch_size=batch_size)
     assert str(error.value) == f"`batch_size` must be positive: found {batch_size}"
+
+
+@pytest.mark.parametrize("backend", ["auto", "native", "onnxruntime"])
+def test_a_cpu_has_no_workers_and_no_device_arrays(
+    tiny_bundle: Path, backend: Literal["auto", "native", "onnxruntime"]
+) -> None:
+    with Tokenizer.open(tiny_bundle, backend=backend) as tokenizer:
+        facts = tokenizer.capabilities
+        assert (facts.workers, facts.device_arrays) == (0, False)
+        refusal = f"{facts.backend} takes no arrays on a GPU.*native-cuda"
+        with pytest.raises(BackendError, match=refusal):
+            tokenizer.encode_device(clips(1))
+    with pytest.raises(InputError, match=f"{facts.backend} has no workers.*leave `workers` out"):
+        Tokenizer.open(tiny_bundle, backend=backend, workers=2)
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_workers_must_be_positive(tiny_bundle: Path, workers: int) -> None:
+    with pytest.raises(InputError) as error:
+        Tokenizer.open(tiny_bundle, workers=workers)
+    assert str(error.value) == f"`workers` must be positive: found {workers}"
+
+
+def test_a_warm_up_takes_what_the_model_takes(tokenizer: Tokenizer) -> None:
+    tokenizer.warm_up((3, 16, 24, 3))
+    with pytest.raises(InputError, match="found 2, expected 1 to `batch_size`, 1"):
+        tokenizer.warm_up((3, 16, 24, 3), batches=[2])
+    with pytest.raises(
+        InputError, match=r"clips don't fit this model: found uint8 \[1, 16, 24, 3\]"
+    ):
+        tokenizer.warm_up((16, 24, 3))

@@ -98,9 +98,10 @@ def session(monkeypatch: pytest.MonkeyPatch) -> StandInSession:
     """What every engine opens as, on a machine that fits it."""
     session = StandInSession(largest=4)
 
-    def open_engine(engine: Engine, reason: str) -> Any:
+    def open_engine(engine: Engine, reason: str, *, workers: int | None = None) -> Any:
         assert engine.plan.name == SUBJECT
         assert reason
+        assert workers is None
         return session
 
     for module in ("verification_candidates", "engines.finding"):

@@ -43,10 +43,10 @@ def export(
         width: Fixes the width in pixels; any by default.
     """
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import ClipSizes, export_tokenizer
+    from magvit_export.exporting import ClipSizes, export_model
     from magvit_export.families.magvit.config import read_config
 
-    bundle = export_tokenizer(
+    bundle = export_model(
         find_model(model),
         output,
         weights=weights,

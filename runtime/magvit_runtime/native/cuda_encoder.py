@@ -7,11 +7,12 @@ CPU; the whole has not run on a GPU yet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from queue import LifoQueue
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +25,16 @@ from magvit_runtime.native.cuda_parameters import CudaParameters
 from magvit_runtime.native.cuda_worker import CudaWorker
 from magvit_runtime.native.cudnn_convs import CudnnConvs
 from magvit_runtime.native.cudnn_graph import import_cudnn
+from magvit_runtime.native.known_batches import KnownBatches
 from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.cuda_device import CudaDevice, open_device
+from magvit_runtime.sessions.device_arrays import DeviceArray, view_device_array
+from magvit_runtime.sessions.device_memory import ResultMemory
+from magvit_runtime.sessions.engine_tensors import Shape
+from magvit_runtime.sessions.protocol import Array
 from magvit_runtime.sessions.shaped_run import LaunchMode
 from magvit_runtime.sessions.stage_times import StageTimes
+from magvit_runtime.sessions.worker_pool import WorkerPool
 
 _LOG = logging.getLogger("magvit_runtime.native")
 
@@ -61,15 +68,13 @@ class CudaEncoder:
         workers: int = 1,
     ) -> None:
         self._channels = program.convs[0].weight.shape[1]
-        # The last used first: what it needs is still in the caches.
-        self._free: LifoQueue[CudaWorker] = LifoQueue()
-        self._workers = workers
+        self._pool: WorkerPool[CudaWorker] = WorkerPool(device)
         with device.current(), ExitStack() as opened:
             opened.callback(convs.close)
-            if workers < 1:
-                raise InputError("`workers` must be positive", found=workers)
             parameters = CudaParameters(device, program)
             opened.callback(parameters.close)
+            results = ResultMemory(device)
+            opened.callback(results.close)
             launches = LaunchMode(captures=True, graphs="CUDA graphs, captured for each shape")
             loaded = LoadedProgram(
                 program,
@@ -80,12 +85,13 @@ class CudaEncoder:
                 parameters,
                 launches,
                 StageTimes(),
+                results,
+                KnownBatches(),
             )
-            for _ in range(workers):
-                worker = CudaWorker(loaded)
-                opened.callback(worker.close)
-                self._free.put(worker)
+            opened.callback(self._pool.close)
+            self._pool.fill(partial(CudaWorker, loaded), workers)
             self._opened = opened.pop_all()
+        self.workers = workers
         self._loaded: LoadedProgram | None = loaded
 
     @property
@@ -100,38 +106,50 @@ class CudaEncoder:
 
     @property
     def stage_times(self) -> StageTimes:
-        """What runs take on the GPU, once its `seconds` is a list."""
+        """What runs of host arrays take on the GPU, once its `seconds` is a list."""
         return self._open.stage_times
 
-    @property
-    def workers(self) -> int:
-        """Batches that run at once."""
-        return self._workers
-
-    def run(self, frames: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def run(self, frames: NDArray[np.uint8], outputs: Sequence[str]) -> list[Array]:
         """Encodes a batch.
 
         Args:
             frames: uint8 [N, T, H, W, 3] (or [N, H, W, 3] for images).
-
-        Returns:
-            int32 ids [N, t, h, w] and float32 latents [N, C, t, h, w] (or without t).
+            outputs: The program's names of what is wanted: int32 ids [N, t, h, w], float32
+                latents [N, C, t, h, w] (or both without t).
 
         Raises:
             InputError: The array isn't such a batch.
             BackendError: CUDA or cuDNN failed, or the encoder is closed.
         """
-        is_video = self._open.program.is_video
-        rank = 5 if is_video else 4
-        if frames.dtype != np.uint8 or frames.ndim != rank or frames.shape[-1] != self._channels:
-            raise InputError(
-                "the encoder takes frames",
-                found=f"{frames.dtype} {list(frames.shape)}",
-                expected=f"uint8 of rank {rank} with {self._channels} channels",
-            )
-        with self._worker() as worker:
-            ids, latents = worker.run(frames if is_video else frames[:, None])
-        return (ids, latents) if is_video else (ids[:, 0], latents[:, :, 0])
+        clips = self._clips(frames.shape, frames.dtype)
+        with self._pool.borrow() as worker:
+            return worker.run(frames.reshape(clips), outputs)
+
+    def run_device(self, frames: object, outputs: Sequence[str]) -> list[DeviceArray]:
+        """As `run`, of an array on this GPU, where the results stay.
+
+        Raises:
+            InputError: As `run`; or it isn't a contiguous array on this GPU.
+            BackendError: As `run`.
+        """
+        with self._pool.borrow() as worker:
+            name, device = self._open.program.frames, self._open.device
+            view = view_device_array(name, frames, device, worker.stream)
+            clips = self._clips(view.shape, view.dtype)
+            return worker.run_device(replace(view, shape=clips), outputs)
+
+    def warm_up(self, shape: Sequence[int]) -> None:
+        """Runs a shape of `frames` on every worker until it needs nothing new.
+
+        From then on just this batch size is run as it is, and smaller ones that aren't known
+        are filled up to it.
+
+        Raises:
+            InputError: The encoder doesn't take this shape.
+            BackendError: As `run`.
+        """
+        clips = self._clips(tuple(shape), np.dtype(np.uint8))
+        self._pool.warm_up(lambda worker: worker.rehearse(clips))
 
     def close(self) -> None:
         """Frees the GPU's memory; a second call does nothing."""
@@ -151,14 +169,16 @@ class CudaEncoder:
             raise BackendError("this encoder is closed")
         return self._loaded
 
-    @contextmanager
-    def _worker(self) -> Iterator[CudaWorker]:
-        worker = self._free.get()
-        try:
-            with self._open.device.current():
-                yield worker
-        finally:
-            self._free.put(worker)
+    def _clips(self, shape: Shape, dtype: np.dtype[Any]) -> Shape:
+        """The shape [N, T, H, W, 3] of a batch, in which an image is a clip of one frame."""
+        rank = 5 if self._open.program.is_video else 4
+        if dtype != np.uint8 or len(shape) != rank or shape[-1] != self._channels or 0 in shape:
+            raise InputError(
+                "the encoder takes frames",
+                found=f"{dtype} {list(shape)}",
+                expected=f"uint8 of rank {rank} with {self._channels} channels, no size 0",
+            )
+        return shape if rank == 5 else (shape[0], 1, *shape[1:])
 
 
 def open_cuda_encoder(

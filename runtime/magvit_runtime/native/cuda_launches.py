@@ -20,8 +20,10 @@ from magvit_runtime.native.cuda_schedule import (
     Statistics,
     Step,
 )
+from magvit_runtime.native.known_batches import KnownBatches
 from magvit_runtime.native.program import Program
 from magvit_runtime.sessions.cuda_device import CudaDevice
+from magvit_runtime.sessions.device_memory import ResultMemory
 from magvit_runtime.sessions.shaped_run import LaunchMode
 from magvit_runtime.sessions.stage_times import StageTimes
 
@@ -68,7 +70,9 @@ class LoadedProgram:
         convs: The convs.
         parameters: Weights on the GPU.
         launches: How runs reach the GPU.
-        stage_times: What runs take there.
+        stage_times: What runs of host arrays take there.
+        results: Where device results come from.
+        batches: Batch sizes that are planned.
     """
 
     program: Program
@@ -79,6 +83,8 @@ class LoadedProgram:
     parameters: CudaParameters
     launches: LaunchMode
     stage_times: StageTimes
+    results: ResultMemory
+    batches: KnownBatches
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Places:
         buffers: Addresses of the schedule's buffers.
         frames: uint8 [N, T, H, W, 3].
         ids: int32 [N, t, h, w].
-        latents: float32 [N, C, t, h, w].
+        latents: float32 [N, C, t, h, w]; 0 where nobody wants them.
         stream: The stream.
         queue: The convs' queue on it.
     """

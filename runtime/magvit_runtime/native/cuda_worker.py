@@ -1,9 +1,11 @@
-"""One worker of an encoder on a GPU: its stream, and for each shape its memory and CUDA graph."""
+"""One worker of an encoder on a GPU: its stream, and for each shape its memory and CUDA graphs."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,20 @@ from numpy.typing import NDArray
 from magvit_runtime.native.arena import plan_arena
 from magvit_runtime.native.cuda_launches import LoadedProgram, Places, bind_launches
 from magvit_runtime.native.cuda_operators import CudaMap
-from magvit_runtime.native.cuda_schedule import plan_schedule
-from magvit_runtime.sessions.device_memory import DeviceBuffer, StagedBuffer, tensor_bytes
+from magvit_runtime.native.cuda_schedule import Schedule, plan_schedule
+from magvit_runtime.sessions.device_arrays import DeviceArray, DeviceView
+from magvit_runtime.sessions.device_memory import (
+    DeviceBuffer,
+    StagedBuffer,
+    copy_on_device,
+    tensor_bytes,
+)
+from magvit_runtime.sessions.engine_tensors import Shape
+from magvit_runtime.sessions.protocol import Array
 from magvit_runtime.sessions.shaped_run import ShapedRun
 from magvit_runtime.sessions.stage_times import StageClock
 
-# Two are usual: the full batch and the rest of the last one. Each has memory of its own.
+# Two are usual: the full batch, and single clips. Each has memory of its own.
 SHAPES_KEPT = 4
 
 _BYTES, _IDS, _LATENTS = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
@@ -27,34 +37,77 @@ class CudaWorker:
     """Runs one batch at a time; at most one thread may use it at once.
 
     A new shape is planned and allocated when it comes first; its second run is captured into a
-    CUDA graph, and from then on a run takes nothing from CUDA.
+    CUDA graph, and from then on a run takes nothing from CUDA. A batch that fits into a known one
+    runs in the memory of that, whose other frames are zeros or those of an earlier run: they change
+    none of its results, since no operator mixes clips.
     """
 
     def __init__(self, loaded: LoadedProgram) -> None:
         self._loaded = loaded
-        self._shapes: OrderedDict[tuple[int, ...], _Shape] = OrderedDict()
+        self._shapes: OrderedDict[Shape, _Shape] = OrderedDict()
         self._stream = loaded.device.new_stream()
         self._queue = loaded.convs.open_queue(self._stream)
         self._clock = StageClock(loaded.device, self._stream, loaded.stage_times)
 
-    def run(self, clips: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Int32 ids [N, t, h, w] and float32 latents [N, C, t, h, w] of uint8 [N, T, H, W, 3]."""
-        shape = self._shape(clips.shape)
-        ids, latents = (shape.run.output_shapes[name] for name in ("ids", "latents"))
+    @property
+    def stream(self) -> Any:
+        """The stream that all of its work goes to."""
+        return self._stream
+
+    def run(self, clips: NDArray[np.uint8], outputs: Sequence[str]) -> list[Array]:
+        """Outputs of uint8 [N, T, H, W, 3] by the program's names, as arrays that are the caller's.
+
+        Outputs that nobody asked for are neither written channels-first nor copied.
+        """
+        shape = self._shape(self._loaded.batches.fitting(clips.shape))
+        results = [shape.result(name, len(clips)) for name in outputs]
         try:
             self._clock.begin()
             shape.frames.upload(clips, self._stream)
             self._clock.mark()
-            shape.run.launch()
+            shape.launch(outputs)
             self._clock.mark()
-            shape.ids.download(ids, _IDS, self._stream)
-            shape.latents.download(latents, _LATENTS, self._stream)
+            for buffer, sizes, dtype in results:
+                buffer.download(sizes, dtype, self._stream)
             self._clock.mark()
         finally:
             # Also after an error: the next run writes into the buffers that this one reads.
             self._loaded.device.synchronize(self._stream)
         self._clock.finish()
-        return shape.ids.array(ids, _IDS), shape.latents.array(latents, _LATENTS)
+        return [buffer.array(sizes, dtype) for buffer, sizes, dtype in results]
+
+    def run_device(self, clips: DeviceView, outputs: Sequence[str]) -> list[DeviceArray]:
+        """As `run`, of clips on the GPU; returns when the results are there.
+
+        Clips and results are copied on the GPU, which takes microseconds: CUDA graphs hold the
+        addresses that they were captured with.
+        """
+        device, stream = self._loaded.device, self._stream
+        shape = self._shape(self._loaded.batches.fitting(clips.shape))
+        results = []
+        try:
+            size = tensor_bytes(clips.shape, clips.dtype)
+            copy_on_device(device, shape.frames.on_device.pointer, clips.pointer, size, stream)
+            shape.launch(outputs)
+            for name in outputs:
+                buffer, sizes, dtype = shape.result(name, clips.shape[0])
+                result = DeviceArray.empty(self._loaded.results, sizes, dtype, stream)
+                source, size = buffer.on_device.pointer, tensor_bytes(sizes, dtype)
+                copy_on_device(device, result.pointer, source, size, stream)
+                results.append(result)
+        finally:
+            device.synchronize(stream)
+        return results
+
+    def rehearse(self, clips: Shape) -> None:
+        """Runs just this shape, whatever frames are there, with ids alone and with all outputs."""
+        program = self._loaded.program
+        shape = self._shape(clips)
+        try:
+            shape.launch([program.ids_output])
+            shape.launch([program.ids_output, program.latents_output])
+        finally:
+            self._loaded.device.synchronize(self._stream)
 
     def close(self) -> None:
         """Frees everything, what uses a thing before the thing itself."""
@@ -64,69 +117,87 @@ class CudaWorker:
         self._loaded.convs.close_queue(self._queue)
         self._loaded.device.call("cudaStreamDestroy", self._stream)
 
-    def _shape(self, shape: tuple[int, ...]) -> _Shape:
-        if shape in self._shapes:
-            self._shapes.move_to_end(shape)
-            return self._shapes[shape]
+    def _shape(self, clips: Shape) -> _Shape:
+        if clips in self._shapes:
+            self._shapes.move_to_end(clips)
+            return self._shapes[clips]
         while len(self._shapes) >= SHAPES_KEPT:
             self._shapes.popitem(last=False)[1].close()
-        self._shapes[shape] = _Shape(self._loaded, shape, self._stream, self._queue)
-        return self._shapes[shape]
+        self._shapes[clips] = _Shape(self._loaded, clips, self._stream, self._queue)
+        self._loaded.batches.add(clips)
+        return self._shapes[clips]
 
 
 class _Shape:
-    """The memory of one shape, and its run."""
+    """The memory of one shape, and its runs: without latents, and with."""
 
-    def __init__(
-        self, loaded: LoadedProgram, shape: tuple[int, ...], stream: Any, queue: Any
-    ) -> None:
+    def __init__(self, loaded: LoadedProgram, clips: Shape, stream: Any, queue: Any) -> None:
         def moments_size(features: CudaMap, groups: int) -> int:
             return loaded.operators.workspace_bytes(features.at(0), groups)
 
-        batch, frames, height, width, _ = shape
+        program, device = loaded.program, loaded.device
+        batch, frames, height, width, _ = clips
         sizes = frames, height, width
         schedule = plan_schedule(
-            loaded.program, batch, sizes, loaded.precision, loaded.convs.plan, moments_size
+            program, batch, sizes, loaded.precision, loaded.convs.plan, moments_size
         )
         latents = schedule.latents
-        outputs = {
-            "ids": (batch, *latents.sizes),
-            "latents": (batch, latents.channels, *latents.sizes),
+        grid = latents.sizes if program.is_video else latents.sizes[1:]
+        self._latents_output = program.latents_output
+        self._outputs = {
+            program.ids_output: ((batch, *grid), _IDS),
+            program.latents_output: ((batch, latents.channels, *grid), _LATENTS),
         }
         arena = plan_arena(schedule.buffers)
-        device = loaded.device
         with ExitStack() as memory:
 
-            def staged(shape: tuple[int, ...], dtype: np.dtype[Any]) -> StagedBuffer:
+            def staged(shape: Shape, dtype: np.dtype[Any]) -> StagedBuffer:
                 buffer = StagedBuffer(device, tensor_bytes(shape, dtype))
                 memory.callback(buffer.close)
                 return buffer
 
             block = DeviceBuffer(device, arena.size)
             memory.callback(block.close)
-            self.frames = staged(shape, _BYTES)
-            self.ids = staged(outputs["ids"], _IDS)
-            self.latents = staged(outputs["latents"], _LATENTS)
-            # The zeros of borders: no step writes there.
+            self.frames = staged(clips, _BYTES)
+            self._staged = {name: staged(*output) for name, output in self._outputs.items()}
+            # The zeros of borders: no step writes there. And frames, for runs of fewer clips.
             device.call("cudaMemsetAsync", block.pointer, 0, arena.size, stream)
+            pointer, size = self.frames.on_device.pointer, tensor_bytes(clips, _BYTES)
+            device.call("cudaMemsetAsync", pointer, 0, size, stream)
             places = Places(
                 buffers={name: block.pointer + start for name, start in arena.offsets.items()},
-                frames=self.frames.on_device.pointer,
-                ids=self.ids.on_device.pointer,
-                latents=self.latents.on_device.pointer,
+                frames=pointer,
+                ids=self._staged[program.ids_output].on_device.pointer,
+                latents=self._staged[program.latents_output].on_device.pointer,
                 stream=int(stream),
                 queue=queue,
             )
-            launches = bind_launches(loaded, schedule, places)
-
-            def enqueue() -> None:
-                for launch in launches:
-                    launch()
-
-            self.run = ShapedRun(enqueue, outputs, device, stream, loaded.launches)
-            memory.callback(self.run.close)
+            self._with_latents = self._new_run(loaded, schedule, places)
+            memory.callback(self._with_latents.close)
+            self._without_latents = self._new_run(loaded, schedule, replace(places, latents=0))
+            memory.callback(self._without_latents.close)
             self._memory = memory.pop_all()
 
+    def launch(self, outputs: Sequence[str]) -> None:
+        """Starts the run that makes these outputs."""
+        has_latents = self._latents_output in outputs
+        (self._with_latents if has_latents else self._without_latents).launch()
+
+    def result(self, name: str, count: int) -> tuple[StagedBuffer, Shape, np.dtype[Any]]:
+        """Where an output lies, and the shape and type that it has for the first `count` clips."""
+        (_, *sizes), dtype = self._outputs[name]
+        return self._staged[name], (count, *sizes), dtype
+
     def close(self) -> None:
-        """Frees the graph, then the memory."""
+        """Frees the graphs, then the memory."""
         self._memory.close()
+
+    def _new_run(self, loaded: LoadedProgram, schedule: Schedule, places: Places) -> ShapedRun:
+        launches = bind_launches(loaded, schedule, places)
+
+        def enqueue() -> None:
+            for launch in launches:
+                launch()
+
+        shapes = {name: shape for name, (shape, _) in self._outputs.items()}
+        return ShapedRun(enqueue, shapes, loaded.device, places.stream, loaded.launches)

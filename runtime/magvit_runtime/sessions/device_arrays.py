@@ -8,41 +8,26 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, Self
 
 import numpy as np
 
-from magvit_runtime.errors import InputError
+from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.sessions.cuda_device import CudaDevice
-from magvit_runtime.sessions.device_memory import ALIGNMENT, DeviceBlock
+from magvit_runtime.sessions.device_memory import DeviceBlock, ResultMemory, tensor_bytes
 
 _CUDA, _CUDA_MANAGED = 2, 13
-_KINDS = {0: "i", 1: "u", 2: "f"}
+_USE_RUN = "pass NumPy arrays to `run`, or to the tokenizer itself"
 
 
-class _Device(ctypes.Structure):
-    """`DLDevice`."""
-
-    _fields_ = (("type", ctypes.c_int32), ("id", ctypes.c_int32))
-
-
-class _DataType(ctypes.Structure):
-    """`DLDataType`."""
-
-    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
-
-
-class _Tensor(ctypes.Structure):
-    """`DLTensor`, with which `DLManagedTensor` begins."""
+class _TensorHead(ctypes.Structure):
+    """How a `DLManagedTensor` begins: the address, and the `DLDevice` that it is of."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
-        ("device", _Device),
-        ("ndim", ctypes.c_int32),
-        ("dtype", _DataType),
-        ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
     )
 
 
@@ -80,13 +65,23 @@ class DeviceArray:
         >>> torch.from_dlpack(ids)  # or cupy.from_dlpack, jax.dlpack.from_dlpack
     """
 
-    def __init__(
-        self, block: DeviceBlock, shape: tuple[int, ...], dtype: np.dtype[Any], ordinal: int
-    ) -> None:
+    def __init__(self, block: DeviceBlock, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._block = block
         self.shape = shape
         self.dtype = dtype
-        self.device_ordinal = ordinal
+        self.device_ordinal = block.device_ordinal
+
+    @classmethod
+    def empty(
+        cls, memory: ResultMemory, shape: tuple[int, ...], dtype: np.dtype[Any], stream: Any
+    ) -> Self:
+        """An array of any content, which work on `stream` may fill at once."""
+        return cls(memory.allocate(tensor_bytes(shape, dtype), stream), shape, dtype)
+
+    @property
+    def pointer(self) -> int:
+        """Its address on the GPU."""
+        return self._block.pointer
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -109,15 +104,15 @@ class DeviceArray:
         # NumPy makes the capsule, of memory that it never looks into: its destructor and deleter
         # are C code that is safe in any thread and at the interpreter's exit.
         capsule = np.asarray(_Facade(self._block, self._interface())).__dlpack__()
-        tensor = _tensor_of(capsule)
-        tensor.device.type, tensor.device.id = self.__dlpack_device__()
+        head = _head_of(capsule)
+        head.device_type, head.device_id = self.__dlpack_device__()
         return capsule
 
     def _interface(self) -> dict[str, Any]:
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
-            "data": (self._block.pointer, False),
+            "data": (self.pointer, False),
             "strides": None,
             "version": 3,
         }
@@ -133,101 +128,78 @@ def view_device_array(name: str, array: object, device: CudaDevice, stream: Any)
         stream: The stream that will read it; it is made to wait for the work that fills it.
 
     Raises:
-        InputError: It isn't an array on this GPU, isn't contiguous, or isn't aligned.
+        InputError: It isn't an array on this GPU, NumPy hasn't its element type, or it isn't
+            contiguous in C order.
+        BackendError: NVIDIA's package that reads the two protocols isn't installed.
     """
-    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
-        view = _view_dlpack(name, array, device, int(stream))
-    elif hasattr(array, "__cuda_array_interface__"):
-        view = _view_cuda_interface(name, array, device, stream)
-    else:
+    strided_view = _import_strided_view()
+    if hasattr(array, "__dlpack_device__"):
+        # Asked first: arrays on the host take no stream, and say so in words of their own.
+        kind, ordinal = array.__dlpack_device__()
+        _check_place(name, kind, ordinal, device)
+    elif not hasattr(array, "__cuda_array_interface__"):
         raise InputError(
             f"input {name!r} isn't an array on the GPU",
             found=type(array).__name__,
             expected="an object with __dlpack__ or __cuda_array_interface__",
-            mend="use `run` for NumPy arrays",
-        )
-    if view.pointer % ALIGNMENT:
-        raise InputError(
-            f"input {name!r} begins at an address that TensorRT doesn't take",
-            found=f"{view.pointer % ALIGNMENT} bytes past a multiple of {ALIGNMENT}",
-            mend="pass a copy of the slice",
-        )
-    return view
-
-
-def _view_dlpack(name: str, array: Any, device: CudaDevice, stream: int) -> DeviceView:
-    kind, ordinal = (int(part) for part in array.__dlpack_device__())
-    if kind not in (_CUDA, _CUDA_MANAGED) or (kind == _CUDA and ordinal != device.ordinal):
-        raise InputError(
-            f"input {name!r} isn't on the GPU of this session",
-            found=f"DLPack device ({kind}, {ordinal})",
-            expected=f"({_CUDA}, {device.ordinal})",
-            mend="move it there, or use `run` for NumPy arrays",
+            mend=_USE_RUN,
         )
     try:
-        capsule = array.__dlpack__(stream=stream)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"input {name!r} can't be exported", found=str(error)) from error
-    tensor = _tensor_of(capsule)
-    shape = tuple(tensor.shape[: tensor.ndim])
-    kind_letter, bits = _KINDS.get(tensor.dtype.code), int(tensor.dtype.bits)
-    if kind_letter is None or tensor.dtype.lanes != 1 or bits not in (8, 16, 32, 64):
-        raise InputError(
-            f"input {name!r} has an element type that NumPy hasn't",
-            found=f"DLPack code {tensor.dtype.code}, {bits} bits, {tensor.dtype.lanes} lanes",
-        )
-    dtype = np.dtype(f"{kind_letter}{bits // 8}")
-    if tensor.strides:
-        strides = tuple(step * dtype.itemsize for step in tensor.strides[: tensor.ndim])
-        _check_contiguous(name, shape, strides, dtype)
-    # A capsule that nobody takes over frees what it holds when it goes itself.
-    return DeviceView((tensor.data or 0) + tensor.byte_offset, shape, dtype, capsule)
+        view = strided_view.from_any_interface(array, stream_ptr=int(stream))
+        dtype = np.dtype(view.dtype)
+    # Libraries refuse to export in errors of any kind: torch also by an AssertionError.
+    except Exception as error:
+        raise InputError(f"input {name!r} can't be read", found=str(error)) from error
+    if not hasattr(array, "__dlpack_device__"):
+        _check_place(name, _CUDA, view.device_id, device)
+    _check_contiguous(name, view.shape, view.strides)
+    return DeviceView(view.ptr, view.shape, dtype, view)
 
 
-def _view_cuda_interface(name: str, array: Any, device: CudaDevice, stream: Any) -> DeviceView:
-    interface = array.__cuda_array_interface__
-    shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
-    if interface.get("strides") is not None:
-        _check_contiguous(name, shape, tuple(interface["strides"]), dtype)
-    if interface.get("mask") is not None:
-        raise InputError(f"input {name!r} has a mask")
-    producer = interface.get("stream")
-    if producer is not None:
-        _wait(device, stream, producer)
-    return DeviceView(int(interface["data"][0]), shape, dtype, array)
-
-
-def _wait(device: CudaDevice, stream: Any, producer: int) -> None:
-    """Makes a stream wait for what another has to do so far."""
-    event = device.call("cudaEventCreateWithFlags", device.runtime.cudaEventDisableTiming)
+def _import_strided_view() -> Any:
+    # Imported here: it brings CUDA's bindings, which only arrays on the GPU need.
     try:
-        device.call("cudaEventRecord", event, producer)
-        device.call("cudaStreamWaitEvent", stream, event, 0)
-    finally:
-        # CUDA keeps what it needs of it until the wait is over.
-        device.call("cudaEventDestroy", event)
+        return import_module("cuda.core.utils").StridedMemoryView
+    except ImportError as error:
+        raise BackendError(
+            "arrays on the GPU are read by NVIDIA's package cuda-core",
+            found=str(error),
+            mend="pip install cuda-core",
+        ) from error
 
 
-def _check_contiguous(
-    name: str, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]
-) -> None:
-    expected = dtype.itemsize
+def _check_place(name: str, kind: int, ordinal: int, device: CudaDevice) -> None:
+    if kind == _CUDA_MANAGED or (kind, ordinal) == (_CUDA, device.ordinal):
+        return
+    raise InputError(
+        f"input {name!r} isn't on the GPU of this session",
+        found=f"DLPack device ({int(kind)}, {ordinal})",
+        expected=f"({_CUDA}, {device.ordinal})",
+        mend=f"move it there, or {_USE_RUN}",
+    )
+
+
+def _check_contiguous(name: str, shape: tuple[int, ...], strides: tuple[int, ...] | None) -> None:
+    """Refuses strides, in elements, that aren't those of C order; None is C order."""
+    if strides is None:
+        return
+    expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected:
             raise InputError(
                 f"input {name!r} isn't contiguous",
-                found=f"strides of {strides} bytes",
+                found=f"{list(shape)} with strides of {list(strides)} elements",
                 mend="pass its contiguous copy",
             )
         expected *= size
 
 
-def _tensor_of(capsule: object) -> _Tensor:
+def _head_of(capsule: object) -> _TensorHead:
     """What a capsule points to; valid as long as the capsule lives and nobody takes it over."""
     get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )
-    return _Tensor.from_address(get_pointer(capsule, b"dltensor"))
+    return _TensorHead.from_address(get_pointer(capsule, b"dltensor"))
 
 
 class _Facade:

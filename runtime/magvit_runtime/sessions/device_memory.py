@@ -16,9 +16,6 @@ from magvit_runtime.errors import BackendError
 from magvit_runtime.sessions.cuda_device import CudaDevice
 from magvit_runtime.types import Array
 
-# What TensorRT asks of every address that it is given.
-ALIGNMENT = 256
-
 # `cudaStreamLegacy`, the stream that CUDA code uses where it names none.
 LEGACY_STREAM = 1
 
@@ -26,6 +23,12 @@ LEGACY_STREAM = 1
 def tensor_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """Bytes of a contiguous tensor."""
     return math.prod(shape) * dtype.itemsize
+
+
+def copy_on_device(device: CudaDevice, to: int, source: int, size: int, stream: Any) -> None:
+    """Starts a copy of `size` bytes from one address on the GPU to another."""
+    kind = device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+    device.call("cudaMemcpyAsync", to, source, size, kind, stream)
 
 
 class DeviceBuffer:
@@ -134,6 +137,7 @@ class DeviceBlock:
 
     def __init__(self, device: CudaDevice, pointer: int) -> None:
         self.pointer = pointer
+        self.device_ordinal = device.ordinal
         # At the interpreter's exit the process gives all memory back.
         weakref.finalize(self, _free, device, pointer).atexit = False
 

@@ -30,6 +30,7 @@ from magvit_runtime.sessions.shaped_run import (
     set_shapes,
 )
 from magvit_runtime.sessions.stage_times import StageClock, StageTimes
+from magvit_runtime.sessions.tensorrt_log import take_error
 
 # Sets of input shapes of which a worker keeps the context and graph: two are usual, the full batch
 # and the rest of the last one.
@@ -88,6 +89,7 @@ class Worker:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs checked host arrays; the results are copies that the caller owns."""
         tensors, stream = self._loaded.tensors, self._stream
+        take_error()
         try:
             shaped = self._shaped({name: inputs[name].shape for name in tensors.inputs})
             self._clock.begin()
@@ -117,6 +119,7 @@ class Worker:
         The addresses are new each time, so nothing is captured.
         """
         loaded, stream = self._loaded, self._stream
+        take_error()
         if self._any_shape is None:
             self._any_shape = self._with_activations(loaded.contexts.for_any_shape())
         context = self._any_shape
@@ -127,11 +130,9 @@ class Worker:
             addresses = {name: view.pointer for name, view in inputs.items()}
             for name, dtype in loaded.tensors.outputs.items():
                 if name in outputs:
-                    size = tensor_bytes(output_shapes[name], dtype)
-                    block = loaded.results.allocate(size, stream)
-                    addresses[name] = block.pointer
-                    ordinal = loaded.device.ordinal
-                    results[name] = DeviceArray(block, output_shapes[name], dtype, ordinal)
+                    shape = output_shapes[name]
+                    results[name] = DeviceArray.empty(loaded.results, shape, dtype, stream)
+                    addresses[name] = results[name].pointer
                 else:
                     addresses[name] = self._staged[name].on_device.pointer
             set_addresses(context, addresses)

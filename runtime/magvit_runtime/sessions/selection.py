@@ -61,6 +61,7 @@ def open_encoder(
     backend: Backend = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
+    workers: int | None = None,
     require_parity: bool = False,
 ) -> tuple[GraphRecord, Session]:
     """Opens a bundle's encoder in the best backend there is for it.
@@ -73,18 +74,22 @@ def open_encoder(
         backend: Which backend.
         precision: Which encoder. None takes any engine, or else the most precise graph.
         threads: CPU threads of one run; None is the backend's own choice.
+        workers: Batches at once on a GPU; None is one. Only a GPU's backends take it.
         require_parity: Refuse what has no valid parity stamp; nothing else is chosen instead.
 
     Returns:
         The encoder's graph, for its inputs and outputs, and the session.
 
     Raises:
-        InputError: No backend has this name, or `threads` isn't positive.
+        InputError: No backend has this name, `threads` or `workers` isn't positive, or the backend
+            chosen has no workers.
         BundleError: The bundle has no such encoder, a file was changed, or a stamp is missing.
         BackendError: The backend isn't installed, has no engine here, or can't load it.
     """
     _check(backend, threads)
-    options = find_options(bundle, precision=precision, threads=threads)
+    if workers is not None and workers < 1:
+        raise InputError("`workers` must be positive", found=workers)
+    options = find_options(bundle, precision=precision, threads=threads, workers=workers)
     if backend == "auto":
         return _open_first(bundle, _fastest_first(bundle, options), require_parity)
     asked_for = next((option for option in options if option.backend == backend), None)
@@ -107,7 +112,11 @@ def open_encoder(
 
 
 def find_options(
-    bundle: Bundle, *, precision: Precision | None = None, threads: int | None = None
+    bundle: Bundle,
+    *,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
 ) -> list[Option]:
     """The ways to run a bundle's encoder here, in the order that holds where nothing was timed.
 
@@ -118,6 +127,7 @@ def find_options(
         bundle: The bundle.
         precision: Which encoder. None takes any engine, and the most precise graph.
         threads: CPU threads of one run.
+        workers: Batches at once on a GPU; to open an option that has none is an InputError.
 
     Raises:
         BundleError: The bundle has no such encoder, or an engine's sidecar is malformed.
@@ -131,7 +141,7 @@ def find_options(
             sha256=engine.record.plan.sha256,
             graph=bundle.graphs("encode")[engine.record.key.precision],
             reason=f"{engine.plan.name} was built for this machine",
-            open=partial(open_engine, engine),
+            open=partial(open_engine, engine, workers=workers),
         )
         for engine in engines
     ]
@@ -154,7 +164,7 @@ def find_options(
             sha256=graph_sha256(bundle, graph),
             graph=graph,
             reason=f"{why_none}, and {where}" if backend == backends[0] else why_none,
-            open=partial(_open_verified, bundle, backend, chosen, threads),
+            open=partial(_open_verified, bundle, backend, chosen, threads, workers),
         )
         for backend in backends
     ]
@@ -182,20 +192,24 @@ def open_graph(
     return _open_onnx_runtime(graph, precision=precision, threads=threads, reason=reason)
 
 
-def open_engine(engine: Engine, reason: str) -> Session:
+def open_engine(engine: Engine, reason: str, *, workers: int | None = None) -> Session:
     """Opens one engine of a bundle that fits this machine.
 
     Args:
         engine: The engine, for which `first_mismatch` found nothing.
         reason: Why it was chosen, for the record.
+        workers: Batches at once; None is one.
 
     Raises:
+        InputError: `workers` isn't positive.
         BundleError: The plan is missing or damaged.
         BackendError: The backend can't load it.
     """
     from magvit_runtime.sessions.tensorrt import TensorRtSession
 
-    return TensorRtSession(engine, precision=engine.record.key.precision, reason=reason)
+    precision = engine.record.key.precision
+    workers = 1 if workers is None else workers
+    return TensorRtSession(engine, precision=precision, workers=workers, reason=reason)
 
 
 def _check(backend: str, threads: int | None) -> None:
@@ -266,15 +280,32 @@ def _usable_engines(
 
 
 def _open_verified(
-    bundle: Bundle, backend: GraphBackend, precision: Precision, threads: int | None, reason: str
+    bundle: Bundle,
+    backend: GraphBackend,
+    precision: Precision,
+    threads: int | None,
+    workers: int | None,
+    reason: str,
 ) -> Session:
+    if workers is not None and backend != "native-cuda":
+        raise InputError(
+            f"{backend} has no workers, which are for GPUs",
+            found=f"`workers` of {workers}",
+            mend="leave `workers` out, or pass backend='native-cuda' or an engine's",
+        )
     path = bundle.verified_graph(bundle.graphs("encode")[precision])
     if backend == "onnxruntime":
         return _open_onnx_runtime(path, precision=precision, threads=threads, reason=reason)
     from magvit_runtime.sessions.native import NativeSession
 
-    device: Literal["cpu", "cuda"] = "cuda" if backend == "native-cuda" else "cpu"
-    return NativeSession(path, precision=precision, threads=threads, reason=reason, device=device)
+    return NativeSession(
+        path,
+        precision=precision,
+        threads=threads,
+        reason=reason,
+        device="cuda" if backend == "native-cuda" else "cpu",
+        workers=1 if workers is None else workers,
+    )
 
 
 def _open_onnx_runtime(graph: Path, *, precision: str, threads: int | None, reason: str) -> Session:

@@ -7,11 +7,9 @@ stand-ins for both; not run on a GPU yet.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from queue import LifoQueue
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from magvit_runtime.errors import BackendError, BundleError, InputError
 from magvit_runtime.hardware.flavours import import_flavour
 from magvit_runtime.native_libraries.lookup import plugin_library
 from magvit_runtime.sessions.cuda_device import open_device
-from magvit_runtime.sessions.device_arrays import DeviceArray, view_device_array
+from magvit_runtime.sessions.device_arrays import DeviceArray, DeviceView, view_device_array
 from magvit_runtime.sessions.device_memory import ResultMemory
 from magvit_runtime.sessions.engine_tensors import EngineTensors, read_tensors
 from magvit_runtime.sessions.execution_contexts import (
@@ -36,14 +34,13 @@ from magvit_runtime.sessions.protocol import Array, Capabilities
 from magvit_runtime.sessions.shaped_run import LaunchMode
 from magvit_runtime.sessions.stage_times import StageTimes
 from magvit_runtime.sessions.tensorrt_log import process_logger, take_error
-
-_LOG = logging.getLogger("magvit_runtime.tensorrt")
+from magvit_runtime.sessions.worker_pool import WorkerPool
 
 # TensorRT's registry of plugins and its logger are one for the whole process.
 _OPENING = threading.Lock()
 
-# Runs after which a shape needs nothing new: plain, capture (and replay), replay.
-_WARM_UP_RUNS = 3
+# What TensorRT asks of every address that it is given.
+_ALIGNMENT = 256
 
 
 class TensorRtSession(Closing):
@@ -73,17 +70,11 @@ class TensorRtSession(Closing):
     """
 
     def __init__(self, engine: Engine, *, precision: str, workers: int = 1, reason: str) -> None:
-        if workers < 1:
-            raise InputError("`workers` must be positive", found=workers)
         check_plan(engine)
         flavour = engine.record.key.flavour
         trt = import_flavour(flavour)
         device = open_device()
-        self._closed = False
-        self._warming_up = threading.Lock()
-        self._workers: list[Worker] = []
-        # The last used first: what it needs is still in the caches.
-        self._free: LifoQueue[Worker] = LifoQueue()
+        self._pool: WorkerPool[Worker] = WorkerPool(device)
         with _OPENING, device.current():
             _load_plugins(trt, engine)
             self._runtime, plan = _deserialize(trt, engine)
@@ -99,13 +90,10 @@ class TensorRtSession(Closing):
                 StageTimes(),
             )
             try:
-                for _ in range(workers):
-                    self._workers.append(Worker(self._loaded))
+                self._pool.fill(partial(Worker, self._loaded), workers)
             except BaseException:
                 self.close()
                 raise
-        for worker in self._workers:
-            self._free.put(worker)
         self._capabilities = Capabilities(
             backend=flavour,
             version=trt.__version__,
@@ -114,6 +102,7 @@ class TensorRtSession(Closing):
             threads=0,
             reason=reason,
             workers=workers,
+            device_arrays=True,
         )
 
     @property
@@ -143,38 +132,28 @@ class TensorRtSession(Closing):
         """
         arrays = {name: np.asarray(array) for name, array in inputs.items()}
         self._check(arrays, outputs)
-        with self._worker() as worker:
+        with self._pool.borrow() as worker:
             return worker.run(arrays, outputs)
 
     def run_device(self, inputs: Mapping[str, object], outputs: Sequence[str]) -> list[DeviceArray]:
-        """Runs the engine once on arrays that lie on its GPU, without copying them.
+        """Runs the engine once on arrays of its GPU; see `DeviceSession.run_device`.
 
-        Inputs export DLPack or `__cuda_array_interface__`, as tensors of torch, CuPy and JAX do.
-        They must be contiguous and begin at a multiple of 256 bytes. They are read on the worker's
-        stream, which is first made to wait for the work that fills them, as both protocols
-        arrange; for a tensor of torch that is the work on its current stream.
-
-        When this returns the results are complete and the inputs no longer read, so both may be
-        used on any stream, and the inputs changed or freed.
-
-        Args:
-            inputs: Every input by name, within the engine's profile.
-            outputs: Names of the outputs wanted.
-
-        Returns:
-            The outputs in that order. They own their memory, which may outlive the session.
+        The inputs aren't copied: they are read where they lie, so they must begin at a multiple of
+        256 bytes.
 
         Raises:
             InputError: As `run`; or an input isn't an array on this GPU, contiguous and aligned.
             BackendError: As `run`.
         """
-        with self._worker() as worker:
+        with self._pool.borrow() as worker:
             device = self._loaded.device
             views = {
                 name: view_device_array(name, array, device, worker.stream)
                 for name, array in inputs.items()
             }
             self._check(views, outputs)
+            for name, view in views.items():
+                _check_aligned(name, view)
             return worker.run_device(views, outputs)
 
     def warm_up(self, shape: Sequence[int]) -> None:
@@ -191,24 +170,15 @@ class TensorRtSession(Closing):
         zeros = {first.name: np.zeros(tuple(shape), first.dtype)}
         outputs = list(self._loaded.tensors.outputs)
         self._check(zeros, outputs)
-        # Each worker in turn is kept until all had theirs; two threads doing so would wait forever.
-        with self._warming_up:
-            self._warm_up_rest(zeros, outputs, len(self._workers))
+        self._pool.warm_up(lambda worker: worker.run(zeros, outputs))
 
     def close(self) -> None:
         """Frees the GPU's memory, and keeps the runtime cache of TensorRT-RTX for the next time."""
-        if self._closed:
+        if self._loaded.engine is None:
             return
-        self._closed = True
         with self._loaded.device.current():
             self._loaded.contexts.close()
-            for worker in self._workers:
-                try:
-                    worker.close()
-                except BackendError as error:
-                    # After a failure of the GPU nothing can be freed, and nothing need be.
-                    _LOG.warning("closing a session: %s", error)
-            self._workers, self._free = [], LifoQueue()
+            self._pool.close()
             self._loaded.results.close()
             # What was made last goes first: contexts did, now the engine, then the runtime.
             self._loaded = dataclasses.replace(self._loaded, engine=None)
@@ -219,25 +189,14 @@ class TensorRtSession(Closing):
         dtypes = {name: array.dtype for name, array in arrays.items()}
         self._loaded.tensors.check(shapes, dtypes, outputs)
 
-    @contextmanager
-    def _worker(self) -> Iterator[Worker]:
-        if self._closed:
-            raise BackendError("this session is closed")
-        worker = self._free.get()
-        try:
-            with self._loaded.device.current():
-                take_error()
-                yield worker
-        finally:
-            self._free.put(worker)
 
-    def _warm_up_rest(self, zeros: Mapping[str, Array], outputs: list[str], count: int) -> None:
-        if count == 0:
-            return
-        with self._worker() as worker:
-            for _ in range(_WARM_UP_RUNS):
-                worker.run(zeros, outputs)
-            self._warm_up_rest(zeros, outputs, count - 1)
+def _check_aligned(name: str, view: DeviceView) -> None:
+    if view.pointer % _ALIGNMENT:
+        raise InputError(
+            f"input {name!r} begins at an address that TensorRT doesn't take",
+            found=f"{view.pointer % _ALIGNMENT} bytes past a multiple of {_ALIGNMENT}",
+            mend="pass a copy of the slice",
+        )
 
 
 def _load_plugins(trt: Any, engine: Engine) -> None:
