@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from magvit_export.bundle_writer import (
     file_records,

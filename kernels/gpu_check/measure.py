@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime import open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.manifest import Precision
-from magvit_runtime.parity import compare_latents
 from magvit_runtime.sessions.protocol import Session
 from magvit_runtime.sessions.selection import Backend, open_encoder
 

@@ -86,9 +86,7 @@ def token_file_info(bundle: Bundle, grid: tuple[int, ...]) -> TokenFileInfo:
     manifest = bundle.manifest
     weights = manifest.component.weights
     name = weights.name if bundle.is_seeded else f"{weights.source} {weights.name}"
-    return TokenFileInfo(
-        manifest.model, name, weights.sha256, bundle.tokens.quantizer, grid
-    )
+    return TokenFileInfo(manifest.model, name, weights.sha256, bundle.tokens.quantizer, grid)
 
 
 @contextmanager

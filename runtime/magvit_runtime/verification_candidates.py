@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.engines.finding import find_engines, first_mismatch, this_machine
-from magvit_runtime.manifest import GraphRecord, Precision
+from magvit_runtime.manifest import GraphRecord, Kind, Precision
 from magvit_runtime.parity_stamps import graph_subject
 from magvit_runtime.sessions import Session, open_encoder
 from magvit_runtime.sessions.graph_backends import GRAPH_BACKENDS, GraphBackend, why_not
 from magvit_runtime.sessions.selection import open_engine
 from magvit_runtime.tensor_check import check_array
+from magvit_runtime.types import Array
 from magvit_runtime.verification_clips import in_batches
 
 USUAL_BATCHES = (1, 2)
@@ -99,19 +100,24 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
 
 
 def run_clips(
-    session: Session, graph: GraphRecord, frames: NDArray[np.uint8], size: int
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.floating]]]:
-    """Ids and latents of clips, in batches of exactly `size`; ids are those of the same run.
+    session: Session,
+    graph: GraphRecord,
+    kinds: Sequence[Kind],
+    frames: NDArray[np.uint8],
+    size: int,
+) -> Iterator[dict[Kind, Array]]:
+    """Outputs of clips by kind, all of the same run, in batches of exactly `size`.
 
     Raises:
         InputError: The clips don't fit the graph.
         BackendError: The backend failed.
     """
     spec = graph.inputs[0]
+    wanted = [output for output in graph.outputs if output.kind in kinds]
     for batch, new in in_batches(frames, size):
         check_array("the clips", batch, spec)
-        ids, latents = session.run({spec.name: batch}, ["ids", "latents"])
-        yield ids[:new], latents[:new]
+        results = session.run({spec.name: batch}, [output.name for output in wanted])
+        yield {output.kind: r[:new] for output, r in zip(wanted, results, strict=True)}
 
 
 def _open_graph(bundle: Bundle, backend: GraphBackend, precision: Precision) -> Session:

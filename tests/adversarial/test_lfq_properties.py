@@ -22,7 +22,7 @@ from magvit_export.layers.lfq import quantize
 from magvit_export.onnx.functions import OPSET, lfq_function
 from magvit_export.onnx.operator_nodes import DOMAIN
 from magvit_runtime import Classifier, InputError, Tokenizer, operators
-from magvit_runtime.tokens import bits_to_ids, ids_to_bits
+from magvit_runtime.quantizers.lfq import bits_to_ids, ids_to_bits
 
 Quantizer = Callable[[np.ndarray], np.ndarray]
 

@@ -13,14 +13,15 @@ from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.onnx.stages import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
 from magvit_export.verification.bisection import CLIPS, Bisection, StageError, bisect_bundle
 from magvit_export.verification.pytorch_reference import pytorch_reference, reference_encoder
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.manifest import Precision
-from magvit_runtime.parity import compare_latents
 from magvit_runtime.verification_clips import CLIP_NAMES, verification_clips
 
 SHAPE = (5, 16, 16, 3)

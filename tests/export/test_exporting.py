@@ -20,7 +20,8 @@ from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.reading import CheckpointError
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.tokenizer import empty_tokenizer
 from magvit_runtime import Tokenizer, open_bundle
@@ -206,9 +207,7 @@ def test_a_bundle_of_something_else_is_left_alone(
 
 def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
     """A size is fixed in the second export; nothing of the first is left."""
-    again = export_model(
-        PRESET, bundle, weights="seeded", config=TINY, sizes=ClipSizes(frames=3)
-    )
+    again = export_model(PRESET, bundle, weights="seeded", config=TINY, sizes=ClipSizes(frames=3))
     _, graph = again.graph("encode")
     assert graph.inputs[0].shape == ("batch", 3, "height", "width", 3)
     again.verified_graph(graph)

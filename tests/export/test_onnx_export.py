@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 from seeded_checkpoints import TINY, golden, model_shapes
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_export.onnx.functions import FUNCTIONS, OPSET
 
 PLUGIN_ATTRIBUTES = {"plugin_namespace": b"magvit", "plugin_version": b"1"}

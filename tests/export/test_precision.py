@@ -12,10 +12,11 @@ from onnx import TensorProto
 from seeded_checkpoints import TINY, golden
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_runtime import BackendError, Tokenizer, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.manifest import Precision
-from magvit_runtime.parity import compare_latents
 
 RESIDUAL_BLOCKS, DOWNSAMPLES, SHORTCUTS = 5, 3, 2
 

@@ -18,7 +18,8 @@ from seeded_checkpoints import TINY
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_export.verification.clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.manifest import Manifest, Precision

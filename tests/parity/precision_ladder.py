@@ -27,7 +27,7 @@ from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.families.magvit.tokenizer import empty_tokenizer, encode_frames
 from magvit_export.training.libras import Libras, load_libras
-from magvit_runtime.parity import Agreement, Interval, ParityAccumulator
+from magvit_runtime.agreement.signs import Interval, SignAccumulator, SignAgreement
 from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
 
 
@@ -60,7 +60,7 @@ def latents_of(encoder: Encoder, clip: NDArray[np.uint8]) -> NDArray[np.floating
         return latents
 
 
-def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, Agreement]:
+def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, SignAgreement]:
     """How each rung agrees with float64."""
     reference = seeded_encoder(model).double()
     expected = []
@@ -70,7 +70,7 @@ def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, Agreement]:
     agreements = {}
     for rung in RUNGS:
         encoder = encoder_at(rung, model)
-        accumulator = ParityAccumulator()
+        accumulator = SignAccumulator()
         for clip, latents in zip(clips, expected, strict=True):
             accumulator.add(latents_of(encoder, clip), latents)
         agreements[rung] = accumulator.result()
@@ -78,7 +78,7 @@ def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, Agreement]:
     return agreements
 
 
-def row(rung: str, agreement: Agreement) -> str:
+def row(rung: str, agreement: SignAgreement) -> str:
     intervals = agreement.intervals
     assert intervals is not None
     cells = (

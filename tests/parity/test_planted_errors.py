@@ -23,7 +23,8 @@ from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_export.onnx.stages import StagedGraph
 from magvit_export.verification.bisection import bisect_bundle
 from magvit_export.verification.islands import largest_own_errors, measure_islands

@@ -33,15 +33,16 @@ from runtime.stand_in_machine import StandInGpu, StandInMachine, environment
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_model
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_runtime import bits_to_ids, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle import graph_sha256
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord
 from magvit_runtime.engines.records import ENGINE_SCHEMA_VERSION
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.manifest import FileRecord, Precision
 from magvit_runtime.native_libraries.lookup import operators_library
-from magvit_runtime.parity import compare_latents
 
 TABLE = Path(__file__).with_name("behaviour_table.json")
 CHILD = Path(__file__).with_name("behaviour_of_machine.py")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runtime import stand_in_gpu
 from numpy.typing import NDArray
+from runtime import stand_in_gpu
 from runtime.stand_in_arrays import DlpackArray, host_copy
 from runtime.stand_in_cudnn import NumpyConvs, operators_on
 from runtime.stand_in_gpu import Cuda

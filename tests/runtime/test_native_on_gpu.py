@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import Tokenizer
-from magvit_runtime.parity import compare_latents
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.sessions.graph_backends import why_not
 from magvit_runtime.sessions.native import NativeSession
 

@@ -13,9 +13,9 @@ import pytest
 
 from magvit_export.engines import BuildOptions, build_engine, plan_build
 from magvit_runtime import BackendError, InputError, Tokenizer, ids_to_bits, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.engines import list_gpus
 from magvit_runtime.engines.finding import Engine, this_machine
-from magvit_runtime.parity import compare_latents
 from magvit_runtime.sessions.tensorrt import TensorRtSession
 
 

@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 import pytest
 from runtime import stand_in_gpu
-from runtime.stand_in_gpu import Cuda, TensorRt
 from runtime.stand_in_arrays import DlpackArray
+from runtime.stand_in_gpu import Cuda, TensorRt
 
 from magvit_runtime.engines import BatchProfile, EngineKey, EngineRecord, Flavour, list_gpus
 from magvit_runtime.engines.finding import Engine

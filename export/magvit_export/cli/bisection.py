@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from magvit_runtime.agreement import RMS_LIMITS
 from magvit_runtime.bundle import Bundle
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.parity import RMS_LIMITS
 
 if TYPE_CHECKING:
     from magvit_export.verification.bisection import Bisection
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def run_bisection(bundle: Bundle, weights: str | None) -> tuple[Bisection, ...]:
-    """Bisects every graph of a bundle; see `bisect_bundle`, and `reference_encoder` for weights."""
+    """Bisects every graph of a bundle; see `bisect_bundle`, and `pytorch_role` for weights."""
     from magvit_export.verification.bisection import bisect_bundle
-    from magvit_export.verification.pytorch_reference import reference_encoder
+    from magvit_export.verification.pytorch_reference import pytorch_role
 
-    encoder = reference_encoder(bundle, weights)
+    encoder = pytorch_role(bundle, "encode", weights)
     with progress_bar("modules") as advance:
         return tuple(bisect_bundle(bundle, encoder, advance))
 

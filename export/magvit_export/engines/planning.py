@@ -72,7 +72,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         sms=sms,
         gpu=gpu_name,
         precision=precision,
-        profile=options.batch_profile(video=bundle.manifest.task == "video-tokenization"),
+        profile=options.batch_profile(video=len(graph.inputs[0].shape) == 5),
         onnx_sha256=graph_sha256(bundle, graph),
         plugin_sha256=machine.plugin_sha256,
         options={

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -88,6 +89,28 @@ class Family(Generic[Config]):
     roles: Mapping[Role, RoleExport[Config]]
     tokens: Callable[[Config], TokenSpec] | None = None
     spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Reads a family's config from a JSON file.
+
+    Args:
+        path: The file.
+        kind: `Family.config`, whose fields are the keys.
+
+    Raises:
+        InputError: The file can't be read, or a key is unknown, mistyped or out of range.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise InputError(f"can't read config {path}", found=error.strerror) from error
+    except msgspec.MsgspecError as error:
+        raise InputError(
+            f"config {path} isn't one of this family",
+            found=str(error),
+            expected=f"JSON with keys of {', '.join(kind.__struct_fields__)}",
+        ) from error
 
 
 def find_family(name: str) -> Family[Any]:

@@ -19,7 +19,6 @@ from magvit_runtime.errors import BundleError
 from magvit_runtime.manifest import Precision
 from magvit_runtime.sessions.selection import open_graph
 
-PREFIX = "encoder."
 NORMALIZATION, QUANTIZER = "pixel normalization", "quantizer"
 
 
@@ -124,7 +123,9 @@ class StagedGraph:
     def _cut(self, modules: Collection[str]) -> tuple[Stage, ...]:
         nodes: dict[str, list[NodeProto]] = {}
         for node in self._model.graph.node:
-            nodes.setdefault(_module_of(node, modules), []).append(node)
+            # What lies outside of all modules normalises pixels before them, and quantizes after.
+            outside = QUANTIZER if nodes.keys() - {NORMALIZATION} else NORMALIZATION
+            nodes.setdefault(_module_of(node, modules) or outside, []).append(node)
         if nodes.keys() != {*modules, NORMALIZATION, QUANTIZER}:
             odd = nodes.keys() ^ {*modules, NORMALIZATION, QUANTIZER}
             raise BundleError(
@@ -179,12 +180,9 @@ class StageValues(Generic[Value]):
 
 
 def _module_of(node: NodeProto, modules: Collection[str]) -> str:
-    if node.op_type == "LFQ":
-        return QUANTIZER
+    """Path of the module that a node belongs to; "" where it is in none."""
     path = node.name.rpartition("/")[0]
-    if not path:
-        return NORMALIZATION
     # A conv's own node is in a module inside of ours.
     while path and path not in modules:
         path = path.rpartition(".")[0]
-    return path or node.name
+    return path or (node.name if "/" in node.name else "")

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from magvit_export.exporting import COMPUTE_DTYPES
-from magvit_export.families.magvit.precision import set_precision
-from magvit_export.families.magvit.tokenizer import ExportedEncoder
-from magvit_export.verification.pytorch_reference import pytorch_encoder
+from magvit_export.exporting import set_role_precision
+from magvit_export.verification.pytorch_reference import pytorch_role
 from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle import Bundle
@@ -33,8 +31,9 @@ def compiled(
 ) -> Encoder:
     """`torch.compile` with weights in channels_last_3d; max-autotune on a GPU."""
     model, device = _model(bundle, precision, threads, weights)
-    layout = torch.channels_last_3d if bundle.manifest.preprocessing.layout == "NTHWC" else None
-    model = model.to(memory_format=layout or torch.channels_last)  # type: ignore[call-overload]
+    is_video = len(bundle.graph("encode", precision)[1].inputs[0].shape) == 5
+    layout = torch.channels_last_3d if is_video else torch.channels_last
+    model = model.to(memory_format=layout)  # type: ignore[call-overload]
     mode = "max-autotune" if device.type == "cuda" else "default"
     run: Any = torch.compile(model, mode=mode, dynamic=False)
     settings = f"mode {mode}, channels last, {threads} threads"
@@ -60,11 +59,10 @@ def _model(
     bundle: Bundle, precision: Precision, threads: int, weights: str | None
 ) -> tuple[nn.Module, torch.device]:
     torch.set_num_threads(threads)
-    encoder = pytorch_encoder(bundle, weights)
-    compute = COMPUTE_DTYPES[precision]
-    set_precision(encoder, compute, compute)
+    encoder = pytorch_role(bundle, "encode", weights)
+    set_role_precision(encoder.export, encoder.module, precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return ExportedEncoder(encoder).eval().to(device), device
+    return encoder.module.to(device), device
 
 
 def _peer(
@@ -76,7 +74,7 @@ def _peer(
 ) -> Encoder:
     def encode(clips: Frames) -> Ids:
         with torch.inference_mode():
-            ids, _ = run(torch.from_numpy(clips).to(device))
+            ids, *_ = run(torch.from_numpy(clips).to(device))
             return np.asarray(ids.cpu().numpy())  # Waits for the GPU.
 
     record = EncoderRecord(name, "peer", str(torch.__version__), str(device), precision, settings)

@@ -21,8 +21,8 @@ from magvit_export.training.classifier import (
 )
 from magvit_export.training.ridge import fit_linear
 from magvit_runtime.bundle import Bundle, graph_sha256, open_bundle
-from magvit_runtime.errors import InputError
 from magvit_runtime.classifier import CLASSIFIER
+from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import GraphRecord, Head, TensorSpec
 from magvit_runtime.quantizers import vocabulary_size
 from magvit_runtime.token_files import TokenTable
@@ -223,9 +223,7 @@ def _export(
             file=files[0].name,
             data=tuple(path.name for path in files[1:]),
             inputs=(
-                TensorSpec(
-                    "ids", "int32", ("batch", *grid), "ids", "token ids", 0, vocabulary - 1
-                ),
+                TensorSpec("ids", "int32", ("batch", *grid), "ids", "token ids", 0, vocabulary - 1),
             ),
             outputs=(
                 TensorSpec(

@@ -11,7 +11,7 @@ graph at some of them only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from heapq import nlargest
@@ -24,24 +24,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from magvit_export.families.magvit.blocks import ResidualBlock
-from magvit_export.families.magvit.encoder import Encoder
-from magvit_export.families.magvit.tokenizer import encode_frames
-from magvit_export.layers.convs import CausalConv3d, SameConv2d
-from magvit_export.layers.group_norm import GroupNormSiLU
-from magvit_export.layers.lfq import quantize
 from magvit_export.onnx.stages import (
     NORMALIZATION,
-    PREFIX,
     QUANTIZER,
     StagedGraph,
     StageValues,
 )
 from magvit_export.verification.islands import Island, largest_own_errors, measure_islands
+from magvit_export.verification.pytorch_reference import TorchRole
+from magvit_runtime.agreement import RMS_LIMITS
 from magvit_runtime.bundle import Bundle
-from magvit_runtime.errors import BackendError
+from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.manifest import GraphRecord, Precision
-from magvit_runtime.parity import RMS_LIMITS
 from magvit_runtime.verification_clips import (
     CLIP_NAMES,
     in_batches,
@@ -166,33 +160,32 @@ class _ChangedIds(_Sums):
 
 
 def bisect_bundle(
-    bundle: Bundle, encoder: Encoder, advance: Callable[[int], None] = lambda _: None
+    bundle: Bundle, encoder: TorchRole, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Bisection]:
     """Finds where the error of each of a bundle's graphs arises, in ONNX Runtime.
 
     Args:
         bundle: The bundle.
-        encoder: Its encoder in float64 (`reference_encoder`).
-        advance: Called with 1 behind each stage.
+        encoder: Its encoder in PyTorch; it is converted to float64.
+        advance: Called with 1 after each stage.
 
     Raises:
+        InputError: Its family doesn't say where its graphs can be cut.
         BundleError: A file was changed, or a graph's nodes aren't named after the modules.
     """
-    modules = [f"{PREFIX}{name}" for name, _ in cut_modules(encoder)]
-    for precision, record in bundle.manifest.encoder.items():
-        graph = StagedGraph(bundle.verified_graph(record), precision, modules)
+    if encoder.export.cuts is None:
+        raise InputError(
+            f"graphs of the family {bundle.manifest.component.family!r} can't be cut in stages",
+            mend="leave --bisect out",
+        )
+    module = encoder.module.double()
+    cuts = dict(encoder.export.cuts(module))
+    for precision, record in bundle.graphs("encode").items():
+        graph = StagedGraph(bundle.verified_graph(record), precision, cuts)
         try:
-            yield _bisect(graph, encoder, _batches(record), advance)
+            yield _bisect(graph, module, cuts, _batches(record), advance)
         except BackendError as error:
             yield Bisection(precision, why_not=str(error))
-
-
-def cut_modules(encoder: Encoder) -> Iterator[tuple[str, nn.Module]]:
-    """The modules behind which graphs are cut, with their paths in the encoder."""
-    kinds = (CausalConv3d, SameConv2d, GroupNormSiLU, ResidualBlock)
-    for name, module in encoder.named_modules():
-        if isinstance(module, kinds):
-            yield name, module
 
 
 def _batches(graph: GraphRecord) -> list[NDArray[np.uint8]]:
@@ -205,12 +198,13 @@ def _batches(graph: GraphRecord) -> list[NDArray[np.uint8]]:
 
 def _bisect(
     graph: StagedGraph,
-    encoder: Encoder,
+    encoder: nn.Module,
+    cuts: Mapping[str, nn.Module],
     batches: Sequence[NDArray[np.uint8]],
     advance: Callable[[int], None],
 ) -> Bisection:
     sums = {stage.module: _Sums() for stage in graph.stages} | {QUANTIZER: _ChangedIds()}
-    latents = [_walk(graph, encoder, frames, sums, advance) for frames in batches]
+    latents = [_walk(graph, encoder, cuts, frames, sums, advance) for frames in batches]
     stages = tuple(of_all.errors(module) for module, of_all in sums.items())
     result = Bisection(graph.precision, stages)
     if result.wrong or graph.precision in ("fp32", "tf32"):
@@ -222,7 +216,8 @@ def _bisect(
 
 def _walk(
     graph: StagedGraph,
-    encoder: Encoder,
+    encoder: nn.Module,
+    cuts: Mapping[str, nn.Module],
     frames: NDArray[np.uint8],
     sums: dict[str, _Sums],
     advance: Callable[[int], None],
@@ -241,18 +236,20 @@ def _walk(
         advance(1)
 
     with ExitStack() as hooks, torch.inference_mode():
-        before = encoder.conv_in.register_forward_pre_hook(
+        first = next(iter(cuts.values()))
+        before = first.register_forward_pre_hook(
             lambda _, inputs: compare(NORMALIZATION, inputs[0])
         )
         hooks.callback(before.remove)
-        for name, module in cut_modules(encoder):
-            behind = module.register_forward_hook(
-                lambda _, __, output, path=f"{PREFIX}{name}": compare(path, output)
+        for path, module in cuts.items():
+            after = module.register_forward_hook(
+                lambda _, __, output, path=path: compare(path, output)
             )
-            hooks.callback(behind.remove)
-        latents = encode_frames(encoder, torch.from_numpy(frames))
-        compare(QUANTIZER, quantize(latents))
-    return latents.numpy()
+            hooks.callback(after.remove)
+        ids, latents = encoder(torch.from_numpy(frames))
+        compare(QUANTIZER, ids)
+    result: Array = latents.numpy()
+    return result
 
 
 def _sum_of_squares(values: Array) -> float:

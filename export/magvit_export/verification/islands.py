@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from magvit_export.families.magvit.blocks import ResidualBlock
-from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.onnx.stages import (
     NORMALIZATION,
-    PREFIX,
     QUANTIZER,
     Stage,
     StagedGraph,
     StageValues,
 )
-from magvit_runtime.parity import compare_latents
+from magvit_runtime.agreement.signs import compare_latents
 
 MEASURED = 3
 
@@ -40,7 +39,7 @@ class Island:
     rms: float
 
 
-def largest_own_errors(own: Mapping[str, float], encoder: Encoder) -> list[str]:
+def largest_own_errors(own: Mapping[str, float], encoder: nn.Module) -> list[str]:
     """The modules worth trying as islands: three whose layers have the largest errors of their own.
 
     Args:
@@ -56,7 +55,7 @@ def largest_own_errors(own: Mapping[str, float], encoder: Encoder) -> list[str]:
 
 def measure_islands(
     graph: StagedGraph,
-    encoder: Encoder,
+    encoder: nn.Module,
     modules: Sequence[str],
     batches: Sequence[NDArray[np.uint8]],
     reference: NDArray[np.floating],
@@ -82,8 +81,8 @@ def measure_islands(
     return tuple(sorted(islands, key=lambda island: island.rms))
 
 
-def _island_around(path: str, encoder: Encoder) -> str:
-    module = encoder.get_submodule(path.removeprefix(PREFIX))
+def _island_around(path: str, encoder: nn.Module) -> str:
+    module = encoder.get_submodule(path)
     in_block = any(
         module in block.children()
         for block in encoder.modules()
@@ -93,7 +92,7 @@ def _island_around(path: str, encoder: Encoder) -> str:
 
 
 def _latents(
-    graph: StagedGraph, encoder: Encoder, island: str, frames: NDArray[np.uint8]
+    graph: StagedGraph, encoder: nn.Module, island: str, frames: NDArray[np.uint8]
 ) -> NDArray[Any]:
     values: StageValues[NDArray[Any]] = StageValues(graph, frames)
     for stage in graph.stages[:-1]:
@@ -106,8 +105,8 @@ def _latents(
     return result
 
 
-def _in_torch(encoder: Encoder, stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    module = encoder.get_submodule(stage.module.removeprefix(PREFIX))
+def _in_torch(encoder: nn.Module, stage: Stage, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    module = encoder.get_submodule(stage.module)
     tensors = [torch.from_numpy(inputs[name]).double() for name in stage.inputs]
     with torch.inference_mode():
         # A block's layers are stages of their own; what is left of it is the sum.

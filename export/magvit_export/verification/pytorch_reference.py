@@ -15,10 +15,11 @@ from torch import nn
 from magvit_export.catalog import find_model
 from magvit_export.exporting import load_model
 from magvit_export.families.family import ClipSizes, RoleExport, find_family
+from magvit_runtime.agreement import Outputs
 from magvit_runtime.bundle import EXPORT_AGAIN, Bundle
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.files.digests import file_sha256
-from magvit_runtime.manifest import Role, WeightsRecord
+from magvit_runtime.manifest import Kind, Role, WeightsRecord
 from magvit_runtime.verification_references import Reference
 from magvit_runtime.weights_label import weights_label
 
@@ -30,12 +31,12 @@ class TorchRole:
     Attributes:
         export: How its family exports it.
         module: What its graph computes: uint8 clips to what the graph gives, in that order.
-        outputs: Names of what it gives.
+        outputs: Kinds of what it gives.
     """
 
     export: RoleExport[Any]
     module: nn.Module
-    outputs: tuple[str, ...]
+    outputs: tuple[Kind, ...]
 
 
 def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
@@ -43,10 +44,10 @@ def pytorch_reference(bundle: Bundle, weights: str | None = None) -> Reference:
     encoder = pytorch_role(bundle, "encode", weights)
     module = encoder.module.double()
 
-    def run(frames: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    def run(frames: NDArray[np.uint8]) -> Outputs:
         with torch.inference_mode():
             results = module(torch.from_numpy(frames))
-        return {name: r.numpy() for name, r in zip(encoder.outputs, results, strict=True)}
+        return {kind: r.numpy() for kind, r in zip(encoder.outputs, results, strict=True)}
 
     name = f"PyTorch float64, {weights_label(bundle)}"
     return Reference(name, run, {"torch": str(torch.__version__)})
@@ -93,7 +94,7 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
     model = load_model(family, entry, config, [role], source, recorded.variant)
     _check_weights(bundle, model.weights.record)
     export = family.roles[role]
-    outputs = tuple(spec.name for spec in export.outputs(config, ClipSizes()))
+    outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
     return TorchRole(export, export.wrap(model.module).eval(), outputs)
 
 

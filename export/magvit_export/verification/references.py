@@ -70,5 +70,6 @@ def _other_bundle(bundle: Bundle, path: Path) -> Reference:
             found=msgspec.to_builtins(other.tokens),
             expected=msgspec.to_builtins(bundle.tokens),
         )
-    name = f"{other.graph("encode")[0]} graph of {other.manifest.model}, {weights_label(other)}"
+    precision, _ = other.graph("encode")
+    name = f"{precision} graph of {other.manifest.model}, {weights_label(other)}"
     return graph_reference(other, f"{name}, in ONNX Runtime")

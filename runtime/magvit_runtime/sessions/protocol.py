@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from magvit_runtime.sessions.device_arrays import DeviceArray
 
 
-
 @dataclass(frozen=True)
 class Capabilities:
     """What a session runs on, and why it was chosen.

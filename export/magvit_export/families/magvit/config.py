@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from magvit_export.layers.group_norm import NORM_GROUPS
-from magvit_runtime.errors import InputError
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -63,21 +61,3 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.dims == 2:
             return (2, 2)
         return (1 if self.ch_mult[level] == 1 else 2, 2, 2)
-
-
-def read_config(path: Path) -> TokenizerConfig:
-    """Reads a `TokenizerConfig` from a JSON file with the keys of the reference's `ddconfig`.
-
-    Raises:
-        InputError: The file can't be read, or a key is unknown, mistyped or out of range.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=TokenizerConfig)
-    except OSError as error:
-        raise InputError(f"can't read config {path}", found=error.strerror) from error
-    except msgspec.MsgspecError as error:
-        raise InputError(
-            f"config {path} is no tokenizer config",
-            found=str(error),
-            expected=f"JSON with keys of {', '.join(TokenizerConfig.__struct_fields__)}",
-        ) from error

@@ -29,16 +29,14 @@ def _wrap_encoder(model: MagvitTokenizer) -> nn.Module:
 
 
 def _sizes(config: TokenizerConfig, sizes: ClipSizes) -> dict[str, int | None]:
-    names = ("batch", "frames", "height", "width") if config.dims == 3 else ("batch", "height", "width")
+    names = ("batch", *(("frames",) if config.dims == 3 else ()), "height", "width")
     return {name: getattr(sizes, name) for name in names}
 
 
 def _encoder_inputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
     shape = tuple(size or name for name, size in _sizes(config, sizes).items())
     return (
-        TensorSpec(
-            "frames", "uint8", (*shape, config.in_channels), "pixels", "RGB frames", 0, 255
-        ),
+        TensorSpec("frames", "uint8", (*shape, config.in_channels), "pixels", "RGB frames", 0, 255),
     )
 
 
@@ -87,8 +85,11 @@ def _cuts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _preprocessing(config: TokenizerConfig) -> Preprocessing:
-    layout = "NTHWC" if config.dims == 3 else "NHWC"
-    return Preprocessing(layout=layout, color="RGB", formula="x / 127.5 - 1")
+    return Preprocessing(
+        layout="NTHWC" if config.dims == 3 else "NHWC",
+        color="RGB",
+        formula="x / 127.5 - 1",
+    )
 
 
 def _tokens(config: TokenizerConfig) -> TokenSpec:

@@ -19,17 +19,18 @@ The limits were found by simulating each precision's rounding (docs/parity.md).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.agreement.limits import MARGIN, RMS_LIMITS
 from magvit_runtime.errors import InputError
-from magvit_runtime.manifest import Precision
-from magvit_runtime.tokens import bits_to_ids
+from magvit_runtime.manifest import Precision, SignMetrics
+from magvit_runtime.quantizers.lfq import bits_to_ids
 
-RMS_LIMITS: dict[Precision, float] = {"fp32": 5e-5, "tf32": 4e-3, "fp16": 8e-3, "bf16": 6e-2}
-MARGIN = 10.0
 RESAMPLES = 2000
 
 Interval = tuple[float, float]
@@ -66,7 +67,7 @@ class Intervals:
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
+class SignAgreement:
     """How latents agree with a reference; the module's docstring defines the terms.
 
     Attributes:
@@ -126,6 +127,37 @@ class Agreement:
         within = self.rms <= RMS_LIMITS[precision]
         return within and self.outside_margin == 0 and self.wrong_ids == 0
 
+    @property
+    def metrics(self) -> SignMetrics:
+        """What a stamp keeps."""
+        names = SignMetrics.__struct_fields__
+        return SignMetrics(**{name: getattr(self, name) for name in names})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that was measured, ready for JSON."""
+        return msgspec.structs.asdict(self.metrics) | {
+            "max_latent_error": self.max_latent_error,
+            "bit_flip_rate": self.bit_flip_rate,
+            "token_change_rate": self.token_change_rate,
+            "worst_clip_rms": self.worst_clip_rms,
+            "clip_rms": self.clip_rms,
+            "flips_by_margin": self.flips_by_margin,
+            "intervals": None if self.intervals is None else asdict(self.intervals),
+            "channel_rms": self.channels.rms.tolist(),
+            "channel_flip_rate": self.channels.flip_rate.tolist(),
+        }
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        text = (
+            f"rms error {self.rms:.1e} σ, max|dz| {self.max_latent_error:.1e}, "
+            f"{self.changed_tokens} of {self.tokens} tokens changed, "
+            f"{self.outside_margin} bits outside the margin"
+        )
+        return text + (f", {self.wrong_ids} wrong ids" if self.wrong_ids else "")
+
 
 @dataclass
 class _Sums:
@@ -139,7 +171,7 @@ class _Sums:
 
 
 @dataclass
-class ParityAccumulator:
+class SignAccumulator:
     """Compares latents with a reference's, batch by batch.
 
     Holds sums, and of each flipped bit its |z_ref|, since its margin is known at the end only: 8
@@ -195,7 +227,7 @@ class ParityAccumulator:
         self._add_to_clips(squares, flipped, names)
         self._add_to_tables(squares, flipped)
 
-    def result(self, seed: int = 0) -> Agreement:
+    def result(self, seed: int = 0) -> SignAgreement:
         """The agreement of all batches so far.
 
         Args:
@@ -214,7 +246,7 @@ class ParityAccumulator:
         bits = np.array([clip.bits for clip in clips])
         rms = float(np.sqrt(squares.sum() / bits.sum()) / spread)
         flips_by_margin = _flips_by_margin(np.concatenate(self._flipped) / spread, rms)
-        return Agreement(
+        return SignAgreement(
             rms=rms,
             max=self._largest / spread,
             spread=spread,
@@ -280,13 +312,13 @@ def compare_latents(
     latents: NDArray[np.floating],
     reference: NDArray[np.floating],
     ids: NDArray[np.integer] | None = None,
-) -> Agreement:
-    """Compares latents with a reference at once; see `ParityAccumulator.add`.
+) -> SignAgreement:
+    """Compares latents with a reference at once; see `SignAccumulator.add`.
 
     Raises:
         InputError: The shapes differ, there are no values, or the reference's are all equal.
     """
-    accumulator = ParityAccumulator()
+    accumulator = SignAccumulator()
     accumulator.add(latents, reference, ids)
     return accumulator.result()
 
