@@ -61,7 +61,7 @@ def all_steps(output: Path, bundle: Path | None, wheels: Path | None) -> list[St
     """
     python = sys.executable if wheels is None else str(environment(output) / "bin" / "python")
     encoder = bundle or output / "bundle"
-    graphs = {"fp16": encoder / "encoder.fp16.onnx", "fp32": encoder / "encoder.fp32.onnx"}
+    graphs = {"fp16": encoder / "encode.fp16.onnx", "fp32": encoder / "encode.fp32.onnx"}
     graphs["tf32"] = graphs["fp32"]
     reference = output / "reference.npz"
     build = output / "cmake"

@@ -166,17 +166,8 @@ def schema_one_files(directory: Path) -> tuple[Path, ...]:
     path = directory / MANIFEST_NAME
     if not os.path.isfile(path):  # noqa: PTH113 - as in `check_file`
         return ()
-
-    class Graph(msgspec.Struct):
-        file: str
-        data: tuple[str, ...] = ()
-
-    class Old(msgspec.Struct):
-        schema_version: int
-        encoder: dict[str, Graph] = {}
-
     check_file(path, directory)
-    old = decode_json(path, read_json(path), Old, mend=EXPORT_AGAIN)
+    old = decode_json(path, read_json(path), _SchemaOneGraphs, mend=EXPORT_AGAIN)
     if old.schema_version != 1:
         return ()
     names = {name for graph in old.encoder.values() for name in (graph.file, *graph.data)}
@@ -194,15 +185,30 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         partial.write_bytes(text)
 
 
+class _SchemaOneGraph(msgspec.Struct):
+    """A graph of schema 1."""
+
+    file: str
+    data: tuple[str, ...] = ()
+
+
+class _SchemaOneGraphs(msgspec.Struct):
+    """What bundle.json of schema 1 says of its encoders; of another schema, nothing."""
+
+    schema_version: int
+    encoder: dict[str, _SchemaOneGraph] = {}
+
+
+class _SchemaOneWeights(msgspec.Struct):
+    source: str
+    name: str
+
+
 class _SchemaOne(msgspec.Struct):
     """What bundle.json of schema 1 says of how it was made."""
 
-    class Weights(msgspec.Struct):
-        source: str
-        name: str
-
     model: str
-    weights: Weights
+    weights: _SchemaOneWeights
 
 
 def _check_version(path: Path, text: bytes) -> None:

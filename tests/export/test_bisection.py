@@ -117,7 +117,7 @@ def test_the_last_boundary_has_the_error_of_the_whole_graph(
 def test_stages_in_a_row_are_the_graph(bundle: Path, found: dict[str, Bisection]) -> None:
     clips = bisected_clips()
     modules = [stage.module for stage in found["fp32"].stages[1:-1]]
-    graph = StagedGraph(bundle / "encoder.fp32.onnx", "fp32", modules)
+    graph = StagedGraph(bundle / "encode.fp32.onnx", "fp32", modules)
     values: StageValues[NDArray[Any]] = StageValues(graph, clips)
     for stage in graph.stages:
         (result,) = graph.run(stage, values.take(stage))
@@ -162,12 +162,12 @@ def test_images(tmp_path: Path) -> None:
 
 def test_a_graph_of_other_modules_is_refused(bundle: Path) -> None:
     with pytest.raises(BundleError, match="aren't named after this model's modules"):
-        StagedGraph(bundle / "encoder.fp32.onnx", "fp32", ["encoder.elsewhere"])
+        StagedGraph(bundle / "encode.fp32.onnx", "fp32", ["encoder.elsewhere"])
 
 
 def test_another_wiring_is_refused(bundle: Path, found: dict[str, Bisection]) -> None:
     modules = [stage.module for stage in found["fp32"].stages[1:-1]]
-    graph = StagedGraph(bundle / "encoder.fp32.onnx", "fp32", modules)
+    graph = StagedGraph(bundle / "encode.fp32.onnx", "fp32", modules)
     values: StageValues[NDArray[Any]] = StageValues(graph, bisected_clips())
     values.take(graph.stages[0])
     with pytest.raises(BundleError, match=r"encoder\.conv_in takes what the model hasn't computed"):

@@ -94,7 +94,7 @@ def test_the_manifest_reads_back_as_it_was_written(tiny_bundle: Path) -> None:
     assert bundle.is_seeded
     precision, graph = bundle.graph("encode")
     assert precision == "fp32"
-    assert bundle.verified_graph(graph) == tiny_bundle / "encoder.fp32.onnx"
+    assert bundle.verified_graph(graph) == tiny_bundle / "encode.fp32.onnx"
 
 
 def test_a_variant_of_the_family_from_a_checkpoint_of_its_shape(
@@ -217,7 +217,7 @@ def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
 
 
 def test_exporting_again_mends_a_damaged_bundle(bundle: Path) -> None:
-    (bundle / "encoder.fp32.onnx.data").write_bytes(b"damage")
+    (bundle / "encode.fp32.data").write_bytes(b"damage")
     export_model(PRESET, bundle, weights="seeded", config=TINY)
     Tokenizer.open(bundle).close()
 

@@ -43,8 +43,8 @@ def casts(model: onnx.ModelProto) -> int:
     ("name", "half"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)]
 )
 def test_half_weights_around_islands_of_float32(precisions: Path, name: str, half: int) -> None:
-    model = load(precisions / f"encoder.{name}.onnx")
-    onnx.checker.check_model(str(precisions / f"encoder.{name}.onnx"), full_check=True)
+    model = load(precisions / f"encode.{name}.onnx")
+    onnx.checker.check_model(str(precisions / f"encode.{name}.onnx"), full_check=True)
     for tensor in model.graph.initializer:
         if not tensor.name.startswith("encoder."):
             continue
@@ -61,7 +61,7 @@ def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None
         find_model("trajectory-small"), path, weights="seeded", precision="fp16", residual="fp32"
     )
     assert open_bundle(path).graphs("encode")["fp16"].residual == "fp32"
-    model = load(path / "encoder.fp16.onnx")
+    model = load(path / "encode.fp16.onnx")
     around_convs = 2 * (RESIDUAL_BLOCKS + DOWNSAMPLES + SHORTCUTS)
     # And: uint8 to float32; to half before, and back behind, the first conv.
     assert casts(model) == around_convs + 3

@@ -26,7 +26,7 @@ from magvit_runtime.manifest import Manifest, Precision
 from magvit_runtime.verification_clips import CLIP_NAMES
 
 MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
-HALF = "encoder.fp16.onnx.data"
+HALF = "encode.fp16.data"
 OUR_CLIPS = len(CLIP_NAMES) + MOVEMENTS
 
 

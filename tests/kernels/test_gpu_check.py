@@ -74,7 +74,7 @@ def test_a_dry_run_names_what_is_missing(tmp_path: Path) -> None:
     )
     assert result.returncode == 1
     assert f"{nothing}: MISSING" in result.stdout
-    assert f"{nothing}/encoder.fp16.onnx: MISSING" in result.stdout
+    assert f"{nothing}/encode.fp16.onnx: MISSING" in result.stdout
     assert "reference.npz: made by a step" in result.stdout
 
 
@@ -201,7 +201,7 @@ def test_every_way_agrees_with_the_reference(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     clips = np.random.default_rng(0).integers(0, 256, (3, 5, 16, 24, 3), np.uint8)
-    graph = tiny_bundle / "encoder.fp32.onnx"
+    graph = tiny_bundle / "encode.fp32.onnx"
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (latents,) = session.run(["latents"], {session.get_inputs()[0].name: clips})
     reference = tmp_path / "reference.npz"

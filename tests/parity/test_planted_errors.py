@@ -33,7 +33,7 @@ from magvit_runtime import open_bundle
 from magvit_runtime.verification_clips import verification_clips
 
 SIZES = ClipSizes(frames=5, height=16, width=16)
-GRAPH = "encoder.fp32.onnx"
+GRAPH = "encode.fp32.onnx"
 
 
 def export(path: Path, weights: str, variant: Variant | None = None) -> Path:

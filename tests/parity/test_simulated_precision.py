@@ -182,7 +182,7 @@ def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
     simulated = tiny_encoder()
     simulate_half(simulated, to_fp16, to_fp16)
     modules = [f"encoder.{name}" for name, _ in cut_modules(simulated)]
-    graph = StagedGraph(tmp_path / "bundle" / "encoder.fp16.onnx", "fp16", modules)
+    graph = StagedGraph(tmp_path / "bundle" / "encode.fp16.onnx", "fp16", modules)
     stages = {stage.module.removeprefix("encoder."): stage for stage in graph.stages}
     for name, (x, ours) in layers_of(simulated).items():
         stage = stages[name]

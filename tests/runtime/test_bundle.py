@@ -14,7 +14,7 @@ import pytest
 from magvit_runtime import BundleError, Classifier, Tokenizer, open_bundle
 from magvit_runtime.bundle_files import JSON_LIMIT
 
-DATA = "encoder.fp32.onnx.data"
+DATA = "encode.fp32.data"
 MEND = "To mend it: export it again with `magvit export`"
 
 
@@ -163,7 +163,7 @@ def test_a_truncated_file(bundle: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [DATA, "encoder.fp32.onnx"])
+@pytest.mark.parametrize("name", [DATA, "encode.fp32.onnx"])
 def test_one_changed_bit(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1

@@ -114,7 +114,7 @@ def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     facts = done_json("export", *arguments, "--frames", 3)
     assert facts["weights"] == "seeded:7 weights (generated, never trained)"
     assert (facts["bundle"], facts["model"]) == (str(output), "trajectory-small")
-    assert facts["files"].keys() == {"encoder.fp32.onnx", "encoder.fp32.onnx.data"}
+    assert facts["files"].keys() == {"encode.fp32.onnx", "encode.fp32.data"}
     bundle = open_bundle(output)
     assert bundle.graphs("encode")["fp32"].inputs[0].shape[1] == 3
 

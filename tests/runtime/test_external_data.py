@@ -196,7 +196,7 @@ def test_no_model(tmp_path: Path, content: bytes, what: str) -> None:
 def test_weights_without_a_digest_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     """The manifest vouches for the graph, and the graph names a file that it doesn't vouch for."""
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
-    graph = bundle / "encoder.fp32.onnx"
+    graph = bundle / "encode.fp32.onnx"
     model = onnx.load(graph, load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:

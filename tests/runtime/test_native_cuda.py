@@ -80,7 +80,7 @@ def clips_of(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def graph_of(bundle: Path, precision: str = "fp32") -> Path:
-    return bundle / f"encoder.{precision}.onnx"
+    return bundle / f"encode.{precision}.onnx"
 
 
 def onnx_latents(graph: Path, frames: NDArray[np.uint8]) -> NDArray[np.float32]:

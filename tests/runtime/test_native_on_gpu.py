@@ -23,7 +23,7 @@ CLIP = (5, 32, 32, 3)
 def session(request: pytest.FixtureRequest) -> Iterator[NativeSession]:
     if reason := why_not("native-cuda", "fp32"):
         pytest.skip(reason)
-    graph: Path = request.getfixturevalue("tiny_bundle") / "encoder.fp32.onnx"
+    graph: Path = request.getfixturevalue("tiny_bundle") / "encode.fp32.onnx"
     facts: Any = {"precision": "fp32", "threads": None, "reason": "a test"}
     with NativeSession(graph, **facts, device="cuda", workers=2) as session:
         session.warm_up((4, *CLIP))

@@ -56,7 +56,7 @@ def released_convs(folder: Path) -> list[ConvGeometry]:
     assert (config.ch, config.ch_mult) == (released.ch, released.ch_mult) == (128, (1, 2, 2, 4))
     model = find_model("open-magvit2-video-128")
     export_model(model, folder, weights="seeded", config=config, precision="fp16")
-    program = lower(read_graph(folder / "encoder.fp16.onnx"))
+    program = lower(read_graph(folder / "encode.fp16.onnx"))
     found: dict[ConvGeometry, None] = {}
 
     def note(geometry: ConvGeometry) -> ConvPlan:
