@@ -15,8 +15,8 @@ from magvit_runtime.errors import (
     MissingPackageError,
     TrajectoryError,
 )
+from magvit_runtime.quantizers.lfq import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.tokenizer import Tokenizer
-from magvit_runtime.tokens import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.types import Classification
 
 __all__ = [

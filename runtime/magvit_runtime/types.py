@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
+# Of a token id, which is an int32 that isn't negative.
+MAX_BITS = 31
+
 Activation = Literal["none", "silu"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from parity.precision_ladder import draw, encoder_at, latents_of
 from parity.simulated_precision import RUNGS
 
+from magvit_export.layers.lfq import quantize
 from magvit_export.libras import CLASS_NAMES, load_libras
-from magvit_export.models.classifier import TrajectoryClassifier
-from magvit_export.models.lfq import quantize
-from magvit_export.ridge import fit_linear
-from magvit_export.training import TrainingOptions, split_by_class
+from magvit_export.training.classifier import TrajectoryClassifier
+from magvit_export.training.classifier_training import TrainingOptions, split_by_class
+from magvit_export.training.ridge import fit_linear
 
 MODEL, BITS = "trajectory-small", 18
 TRAINED_ON = next(iter(RUNGS))

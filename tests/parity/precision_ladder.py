@@ -21,23 +21,21 @@ from numpy.typing import NDArray
 from parity.simulated_precision import RUNGS
 
 from magvit_export.catalog import find_model
-from magvit_export.config import TokenizerConfig
-from magvit_export.exporting import load_encoder
+from magvit_export.exporting import load_model
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.family import FAMILY
+from magvit_export.families.magvit.tokenizer import MagvitTokenizer, encode_frames
 from magvit_export.libras import Libras, load_libras
-from magvit_export.models import Encoder, empty_tokenizer
-from magvit_export.models.tokenizer import encode_frames
-from magvit_export.weights import find_weights
+from magvit_runtime.agreement.signs import Interval, SignAccumulator, SignAgreement
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
-from magvit_runtime.parity import Agreement, Interval, ParityAccumulator
 
 
 def seeded_encoder(model: str, config: TokenizerConfig | None = None) -> Encoder:
     entry = find_model(model)
-    config = config or entry.config
-    assert config is not None
-    tokenizer = empty_tokenizer(config)
-    shapes = {key: tuple(value.shape) for key, value in tokenizer.state_dict().items()}
-    return load_encoder(tokenizer.encoder, find_weights("seeded", entry, shapes)).eval()
+    loaded = load_model(FAMILY, entry, config or entry.config, ["encode"], "seeded", None)
+    assert isinstance(loaded.module, MagvitTokenizer)
+    return loaded.module.encoder
 
 
 def encoder_at(rung: str, model: str) -> Encoder:
@@ -60,7 +58,7 @@ def latents_of(encoder: Encoder, clip: NDArray[np.uint8]) -> NDArray[np.floating
         return latents
 
 
-def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, Agreement]:
+def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, SignAgreement]:
     """How each rung agrees with float64."""
     reference = seeded_encoder(model).double()
     expected = []
@@ -70,7 +68,7 @@ def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, Agreement]:
     agreements = {}
     for rung in RUNGS:
         encoder = encoder_at(rung, model)
-        accumulator = ParityAccumulator()
+        accumulator = SignAccumulator()
         for clip, latents in zip(clips, expected, strict=True):
             accumulator.add(latents_of(encoder, clip), latents)
         agreements[rung] = accumulator.result()
@@ -78,7 +76,7 @@ def climb(model: str, clips: NDArray[np.uint8]) -> dict[str, Agreement]:
     return agreements
 
 
-def row(rung: str, agreement: Agreement) -> str:
+def row(rung: str, agreement: SignAgreement) -> str:
     intervals = agreement.intervals
     assert intervals is not None
     cells = (

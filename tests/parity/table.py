@@ -14,7 +14,7 @@ import numpy as np
 from parity.encoders import Encoders
 from parity.suite import MODELS, WAYS, Model, Way, why_not_here
 
-from magvit_runtime.parity import compare_latents
+from magvit_runtime.agreement.signs import compare_latents
 
 
 def row(encoders: Encoders, model: Model, case: str, way: Way) -> str:

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2)
     arguments = parser.parse_args()
     bundle = open_bundle(arguments.bundle)
-    graph = bundle.verified_graph(bundle.encoder("fp32")[1])
+    graph = bundle.verified_graph(bundle.graph("encode", "fp32")[1])
     with TemporaryDirectory() as folder:
         sessions = {name: session(graph, setting) for name, setting in SETTINGS.items()}
         for name, path in rewritten(graph, Path(folder)).items():

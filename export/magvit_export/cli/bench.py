@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from magvit_export.peers import TORCH_PEERS, open_peers
+from magvit_export.peers.peers import TORCH_PEERS, open_peers
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
@@ -82,7 +82,7 @@ def bench(
     batches = positive_numbers("--batch-sizes", batch_sizes)
     settings = Settings(
         threads=_at_least("threads", threads or usable_cpus(), 1),
-        clip_shape=usual_shape(opened.encoder(precision)[1].inputs[0].shape[1:]),
+        clip_shape=usual_shape(opened.graph("encode", precision)[1].inputs[0].shape[1:]),
         clips=clips,
         inputs=_at_least("inputs", inputs, 1),
         repetitions=_at_least("repetitions", repetitions, 1),
@@ -94,7 +94,7 @@ def bench(
     options = [option for option in found.fit if backend is None or option.backend in backend]
     if not options:
         raise BackendError(f"none of these backends runs {bundle} here", found=backend)
-    others = open_peers(opened, opened.encoder(precision)[0], settings.threads, weights)
+    others = open_peers(opened, opened.graph("encode", precision)[0], settings.threads, weights)
     total = steps(len(options) + peers * (2 + len(TORCH_PEERS)), len(batches), settings)
     with ExitStack() as stack:
         # Files are opened before the work, so that none is spent on what can't be written.

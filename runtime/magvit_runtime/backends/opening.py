@@ -71,7 +71,7 @@ def open_role(
     if asked_for is None:
         raise _backend_cannot_run(bundle, backend, chosen, found.of(backend))
     if require_parity:
-        check_stamp(bundle, asked_for.subject, asked_for.sha256)
+        check_stamp(bundle, role, asked_for.subject, asked_for.sha256)
     return asked_for.graph, asked_for.open(opening)
 
 
@@ -109,7 +109,7 @@ def _open_first(
     failures: list[str] = []
     for candidate in candidates:
         if require_parity:
-            check_stamp(bundle, candidate.subject, candidate.sha256)
+            check_stamp(bundle, candidate.role, candidate.subject, candidate.sha256)
         reason = "; ".join([*failures, candidate.reason])
         try:
             return candidate.graph, candidate.open(replace(opening, reason=reason))

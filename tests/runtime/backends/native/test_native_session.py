@@ -13,7 +13,7 @@ from runtime.backends.native.graphs import FRAMES, plain_encoder
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_runtime import BackendError, Tokenizer
 from magvit_runtime.backends.native.session import NativeSession
 
@@ -137,7 +137,7 @@ def test_a_closed_session_says_so(graph: Path) -> None:
 
 def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, tmp_path, weights="seeded", config=TINY, precision="fp16")
+    export_model(entry, tmp_path, weights="seeded", config=TINY, precision="fp16")
     with pytest.raises(BackendError) as error:
         Tokenizer.open(tmp_path, backend="native")
     assert str(error.value) == (

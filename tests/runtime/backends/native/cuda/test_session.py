@@ -54,7 +54,7 @@ def open_session(
 ) -> Callable[..., NativeSession]:
     def open_session(workers: int = 1) -> NativeSession:
         return NativeSession(
-            tiny_bundle / "encoder.fp32.onnx",
+            tiny_bundle / "encode.fp32.onnx",
             precision="fp32",
             threads=None,
             reason="asked for",
@@ -313,7 +313,7 @@ def test_no_workers_are_refused_and_leak_nothing(cuda: Cuda, open_session: Open)
 
 
 def test_on_a_cpu_there_are_no_device_arrays(tiny_bundle: Path) -> None:
-    graph = tiny_bundle / "encoder.fp32.onnx"
+    graph = tiny_bundle / "encode.fp32.onnx"
     with NativeSession(graph, precision="fp32", threads=1, reason="") as session:
         assert not session.capabilities.device_arrays
         with pytest.raises(BackendError, match="this session is on the CPU"):
