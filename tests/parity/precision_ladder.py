@@ -27,7 +27,8 @@ from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.families.magvit.family import FAMILY
 from magvit_export.families.magvit.tokenizer import MagvitTokenizer, encode_frames
 from magvit_export.libras import Libras, load_libras
-from magvit_runtime.agreement.signs import Interval, SignAccumulator, SignAgreement
+from magvit_runtime.agreement.intervals import Interval
+from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
 
 

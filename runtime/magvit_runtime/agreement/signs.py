@@ -26,14 +26,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.agreement.intervals import Intervals, bootstrap
 from magvit_runtime.agreement.limits import MARGIN, RMS_LIMITS
 from magvit_runtime.bundle.manifest import Precision, SignMetrics
 from magvit_runtime.errors import InputError
 from magvit_runtime.quantizers.lfq import bits_to_ids
-
-RESAMPLES = 2000
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,23 +44,6 @@ class ErrorTable:
 
     rms: NDArray[np.float64]
     flip_rate: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """95 % confidence intervals over clips, by a seeded bootstrap.
-
-    Clips are drawn with replacement 2,000 times; σ_z is held. They tell how much another choice of
-    clips would change the figures, if these are a fair sample of those.
-
-    Attributes:
-        rms: Of the rms error, in σ_z.
-        bit_flip_rate, token_change_rate: Of the rates.
-    """
-
-    rms: Interval
-    bit_flip_rate: Interval
-    token_change_rate: Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +242,7 @@ class SignAccumulator:
             ),
             channels=_table(self._channels, spread),
             positions={grid: _table(sums, spread) for grid, sums in self._positions.items()},
-            intervals=_bootstrap(clips, spread, seed)
+            intervals=bootstrap(_rows(clips), spread, seed)
             if len(clips) > 1 and np.isfinite(rms)
             else None,
         )
@@ -340,19 +320,6 @@ def _table(sums: _Sums, spread: float) -> ErrorTable:
     return ErrorTable(np.sqrt(sums.squares / sums.bits) / spread, sums.flips / sums.bits)
 
 
-def _bootstrap(clips: Sequence[_Sums], spread: float, seed: int) -> Intervals:
-    count = len(clips)
-    generator = np.random.default_rng(seed)
-    draws = generator.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
+def _rows(clips: Sequence[_Sums]) -> NDArray[np.float64]:
     rows = [[clip.squares, clip.flips, clip.bits, clip.changed, clip.tokens] for clip in clips]
-    squares, flips, bits, changed, tokens = (draws @ np.array(rows, np.float64)).T
-    return Intervals(
-        rms=_middle(np.sqrt(squares / bits) / spread),
-        bit_flip_rate=_middle(flips / bits),
-        token_change_rate=_middle(changed / tokens),
-    )
-
-
-def _middle(values: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    return np.array(rows, np.float64)

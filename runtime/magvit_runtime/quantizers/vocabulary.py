@@ -16,6 +16,11 @@ def vocabulary_size(quantizer: QuantizerSpec) -> int:
     return quantizer.size
 
 
+def sign_bits(quantizer: QuantizerSpec) -> int | None:
+    """Bits of an id where they are the signs of latents; None where an id is something else."""
+    return quantizer.bits if isinstance(quantizer, LfqSpec) else None
+
+
 def check_ids(ids: NDArray[np.integer], vocabulary: int) -> None:
     """Refuses ids that aren't of a vocabulary.
 

@@ -17,7 +17,7 @@ from magvit_runtime.agreement import Outputs
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
-from magvit_runtime.quantizers.specs import LfqSpec
+from magvit_runtime.quantizers import sign_bits
 from magvit_runtime.verification.references import Clips, Reference
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -42,7 +42,8 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
             the bundle's ids aren't signs of latents.
     """
     quantizer = bundle.tokens.quantizer
-    if not isinstance(quantizer, LfqSpec):
+    bits = sign_bits(quantizer)
+    if bits is None:
         raise InputError(
             "a file of latents is a reference for lookup-free quantizers only",
             found=type(quantizer).__struct_config__.tag,
@@ -62,7 +63,7 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
     for case in _cases(path, arrays, f".z_{variant}", bundle):
         frames = arrays.get(f"{case}.x", arrays.get("x"))
         latents = arrays[f"{case}.z_{variant}"]
-        if frames is None or not _belong_together(frames, latents, quantizer.bits):
+        if frames is None or not _belong_together(frames, latents, bits):
             raise InputError(
                 f"{path}: {case} has no clips with latents",
                 found=[f"{a.dtype} {list(a.shape)}" for a in (frames, latents) if a is not None],
