@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from measure_scripts import load_script
 from numpy.typing import NDArray
-from parity.precision_ladder import climb, latents_of, seeded_encoder
 from parity.simulated_precision import (
     RUNGS,
     Rounding,
@@ -41,6 +41,9 @@ from magvit_export.layers.group_norm import GroupNormSiLU, group_norm
 from magvit_export.onnx.stages import StagedGraph
 from magvit_runtime import Tokenizer
 from magvit_runtime.clips.samples import verification_clips
+
+ladder = load_script("precision_ladder")
+climb, latents_of, seeded_encoder = ladder.climb, ladder.latents_of, ladder.seeded_encoder
 
 INFINITY = float("inf")
 LAYERS = 17

@@ -1,6 +1,7 @@
 """What ONNX Runtime's own settings are worth on a CPU: each against its defaults, in turn.
 
-    python tests/performance/onnxruntime_options.py BUNDLE [--repetitions 6] [--clips 2]
+    python docs/measure/onnxruntime_options.py BUNDLE [--repetitions 6] [--clips 2]
+    python docs/measure/onnxruntime_options.py --smoke
 
 Prints docs/performance.md's table. "inlined" is the graph with its functions replaced by their
 definitions beforehand, "opset 23" the same converted to that opset.
@@ -19,6 +20,7 @@ import onnxruntime
 from native_speed import libras_clips
 from numpy.typing import NDArray
 from onnx.inliner import inline_local_functions
+from smoke import SMOKE_HELP, tiny_bundle
 
 from magvit_runtime import open_bundle
 from magvit_runtime.benchmarks.statistics import ratio_estimate
@@ -93,13 +95,17 @@ def rewritten(graph: Path, folder: Path) -> dict[str, Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--repetitions", type=int, default=6)
     parser.add_argument("--clips", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help=SMOKE_HELP)
     arguments = parser.parse_args()
-    bundle = open_bundle(arguments.bundle)
-    graph = bundle.verified_graph(bundle.graph("encode", "fp32")[1])
     with TemporaryDirectory() as folder:
+        if arguments.smoke:
+            arguments.bundle = tiny_bundle(Path(folder))
+            arguments.repetitions = arguments.clips = 1
+        bundle = open_bundle(arguments.bundle)
+        graph = bundle.verified_graph(bundle.graph("encode", "fp32")[1])
         sessions = {name: session(graph, setting) for name, setting in SETTINGS.items()}
         for name, path in rewritten(graph, Path(folder)).items():
             sessions[name] = session(path, SETTINGS["defaults"])

@@ -1,6 +1,7 @@
 """Prints docs/parity.md's table of accuracies: do the flips of a rung matter to a classifier?
 
-python tests/parity/ladder_accuracy.py
+python docs/measure/ladder_accuracy.py
+python docs/measure/ladder_accuracy.py --smoke
 
 A classifier is trained on float32 tokens of trajectory-small (seeded weights) of three quarters of
 the Libras clips; the last quarter is tokenized at every rung and classified. Twenty minutes.
@@ -11,13 +12,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from parity.precision_ladder import draw, encoder_at, latents_of
 from parity.simulated_precision import RUNGS
+from precision_ladder import draw, encoder_at, latents_of
 
 from magvit_export.layers.lfq import quantize
 from magvit_export.libras import CLASS_NAMES, load_libras
@@ -52,13 +53,16 @@ def main() -> None:
     options = TrainingOptions()
     rows = np.arange(len(classes))
     train, test = split_by_class(classes, rows, options.holdout, options.seed)
+    rungs = list(RUNGS)
+    if "--smoke" in sys.argv:  # Shows that the script works, and no figure.
+        train, test, rungs = train[:30], test[:2], rungs[:1]
     clips = draw(data)
     truth = torch.from_numpy(classes)
     classifier = trained(ids_of(TRAINED_ON, clips[train]), truth[train])
     print("| tokens | accuracy | predictions changed | largest change of a probability |")
     print("|---|---|---|---|")
     exact: torch.Tensor | None = None
-    for rung in RUNGS:
+    for rung in rungs:
         with torch.inference_mode():
             probabilities = classifier(ids_of(rung, clips[test])).softmax(dim=1)
         exact = probabilities if exact is None else exact

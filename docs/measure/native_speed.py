@@ -1,6 +1,7 @@
 """Prints docs/performance.md's table: the native backend beside ONNX Runtime on the same graph.
 
-    python tests/performance/native_speed.py BUNDLE [--clips 8] [--threads 2]
+    python docs/measure/native_speed.py BUNDLE [--clips 8] [--threads 2]
+    python docs/measure/native_speed.py --smoke
 
 Rendered Libras clips, noise, and single frames of both; the two backends take turns.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
+from smoke import SMOKE_HELP, tiny_bundle
 
 from magvit_export.libras import load_libras
 from magvit_runtime import open_bundle
@@ -52,10 +55,18 @@ def row(name: str, sessions: Mapping[str, Session], clips: NDArray[np.uint8]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, nargs="?")
     parser.add_argument("--clips", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help=SMOKE_HELP)
     options = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        if options.smoke:
+            options.bundle, options.clips = tiny_bundle(Path(folder)), 1
+        print_table(options)
+
+
+def print_table(options: argparse.Namespace) -> None:
     bundle = open_bundle(options.bundle)
     opened: dict[str, Session] = {}
     for backend in BACKENDS:
@@ -64,7 +75,7 @@ def main() -> None:
             bundle, "encode", backend=backend, precision="fp32", threads=options.threads
         )[1]
         held = (psutil.Process().memory_info().rss - before) / 1e9
-        print(f"{backend}: {held:.2f} GB behind loading")
+        print(f"{backend}: {held:.2f} GB once loaded")
     libras = libras_clips(options.clips)
     noise = np.random.default_rng(0).integers(0, 256, libras[:2].shape, np.uint8)
     print("| clips | native | ONNX Runtime | ratio | tokens that differ |")
