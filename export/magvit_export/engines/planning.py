@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from magvit_export.engines.options import BuildOptions, HardwareCompatibility
@@ -47,7 +48,8 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
 
     Raises:
         InputError: The options contradict each other, the flavour or the bundle.
-        BackendError: No installed flavour, or no plugin library, can do it on this machine.
+        BackendError: No installed flavour, or no plugin library, can do it on this machine; or
+            Polygraphy isn't installed.
     """
     flavour, reason = choose_flavour(options, machine)
     if options.precision == "bf16":
@@ -57,6 +59,10 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
     precision, graph = bundle.graph("encode", options.precision)
+    if find_spec("polygraphy") is None:
+        raise BackendError(
+            "building an engine needs polygraphy, which isn't installed", mend=INSTALL[flavour]
+        )
     if machine.plugin_sha256 is None:
         raise BackendError(
             "libmagvit_plugins.so is missing, so the engine would not have our kernels",
