@@ -49,8 +49,15 @@ GRAPH_PRECISION: dict[Precision, Precision] = {"tf32": "fp32"}
 
 
 @dataclass(frozen=True)
-class _Model:
-    """A model of a family, with its weights in it."""
+class LoadedModel:
+    """A model of a family, with its weights in it.
+
+    Attributes:
+        family: What it is one of.
+        config: Its architecture.
+        module: The model; parameters that no chosen role needs are on the device "meta".
+        weights: Where its weights came from.
+    """
 
     family: Family[Any]
     config: msgspec.Struct
@@ -59,6 +66,7 @@ class _Model:
 
     @property
     def component(self) -> Component:
+        """What a bundle records of it."""
         config = msgspec.json.decode(msgspec.json.encode(self.config))
         return Component(self.family.name, config, self.weights.record)
 
@@ -134,7 +142,7 @@ def load_model(
     roles: Sequence[Role],
     weights: str,
     variant: Variant | None,
-) -> _Model:
+) -> LoadedModel:
     """Builds a model and gives it the weights that some roles need.
 
     Raises:
@@ -149,7 +157,7 @@ def load_model(
     found = find_weights(weights, entry, shapes, prefixes, family.spellings, variant)
     needed = {key: value for key, value in found.state.items() if key.startswith(prefixes)}
     module.load_state_dict(needed, strict=False, assign=True)
-    return _Model(family, config, module.requires_grad_(False).eval(), found)
+    return LoadedModel(family, config, module.requires_grad_(False).eval(), found)
 
 
 def set_role_precision(
@@ -178,7 +186,7 @@ def _chosen_roles(family: Family[Any], roles: Sequence[Role] | None) -> tuple[Ro
 
 
 def _export_role(
-    model: _Model,
+    model: LoadedModel,
     role: Role,
     precision: Precision,
     residual: Literal["fp32"] | None,

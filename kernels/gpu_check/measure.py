@@ -141,12 +141,12 @@ def open_torch(way: str, precision: Precision, bundle: Bundle, device: Device) -
 
     from magvit_export.layers.group_norm import GroupNormSiLU
     from magvit_export.layers.lfq import quantize
-    from magvit_export.verification.pytorch_reference import reference_encoder
+    from magvit_export.verification.pytorch_reference import pytorch_role
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    encoder = reference_encoder(bundle).float()
+    encoder = pytorch_role(bundle, "encode").module.get_submodule("encoder")
     # Ours copies what lies channels-last, for accuracy's sake; theirs doesn't.
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):

@@ -273,8 +273,8 @@ class Manifest(_Record, frozen=True):
         created: When, ISO 8601 in UTC.
         tokens: What its ids mean; None where it has none.
         heads: What was trained on top, by name.
-        stamps: Of what passed `magvit verify`, by subject: "encode onnxruntime fp16" for a graph in
-            ONNX Runtime, the plan's file name for an engine.
+        stamps: Of what passed `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
+            graph in ONNX Runtime, "encode NAME.plan" for an engine.
     """
 
     schema_version: int

@@ -140,7 +140,9 @@ def verify_bundle(
     stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
     problem = ""
     try:
-        write_stamps(bundle, stamps, [verdict.subject for verdict in ran if not verdict.passed])
+        write_stamps(
+            bundle, "encode", stamps, [verdict.subject for verdict in ran if not verdict.passed]
+        )
     except InputError as error:  # A read-only bundle can be verified all the same.
         stamps, problem = {}, str(error)
     return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)

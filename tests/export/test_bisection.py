@@ -19,7 +19,7 @@ from magvit_export.families.family import ClipSizes
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.onnx.stages import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
 from magvit_export.verification.bisection import CLIPS, Bisection, StageError, bisect_bundle
-from magvit_export.verification.pytorch_reference import pytorch_reference, reference_encoder
+from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.manifest import Precision
@@ -52,7 +52,7 @@ def export(
 
 def bisect(bundle: Path) -> dict[str, Bisection]:
     opened = open_bundle(bundle)
-    return {one.precision: one for one in bisect_bundle(opened, reference_encoder(opened))}
+    return {one.precision: one for one in bisect_bundle(opened, pytorch_role(opened, "encode"))}
 
 
 def by_module(found: Bisection) -> dict[str, StageError]:
@@ -109,7 +109,7 @@ def test_the_last_boundary_has_the_error_of_the_whole_graph(
     bundle: Path, found: dict[str, Bisection]
 ) -> None:
     clips = bisected_clips()
-    expected = pytorch_reference(open_bundle(bundle)).latents(clips)
+    expected = pytorch_reference(open_bundle(bundle)).run(clips)["latents"]
     with Tokenizer.open(bundle, precision="fp32", backend="onnxruntime") as tokenizer:
         whole = compare_latents(tokenizer.latents(clips), expected)
     assert found["fp32"].rms == pytest.approx(whole.rms, rel=0.5)

@@ -349,11 +349,12 @@ def test_an_integer_tensor_is_named(save: Callable[[dict[str, Tensor]], Path]) -
 MEASURE = """
 import json, resource, sys
 from pathlib import Path
-from seeded_checkpoints import load_encoder_weights
+from magvit_export.checkpoints.reading import load_weights
+from magvit_export.families.magvit.family import FAMILY
 def peak(): return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 shapes = {key: tuple(shape) for key, shape in json.loads(sys.argv[2]).items()}
 before = peak()
-state = load_encoder_weights(Path(sys.argv[1]), shapes).state
+state = load_weights(Path(sys.argv[1]), shapes, ("encoder.",), FAMILY.spellings).state
 total = sum(float(value.sum()) for value in state.values())
 print(json.dumps({"bytes": peak() - before, "total": total}))
 """

@@ -43,28 +43,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_manifest_says_what_was_exported(tiny_bundle: Path) -> None:
     manifest = json.loads((tiny_bundle / "bundle.json").read_text())
-    assert manifest["schema_version"] == 1
+    assert manifest["schema_version"] == 2
     assert manifest["model"] == "trajectory-small"
-    assert manifest["task"] == "video-tokenization"
-    assert manifest["weights"] == {"source": "seeded", "name": "seeded"}
-    assert manifest["config"]["ch_mult"] == [1, 2]
-    assert manifest["preprocessing"] == {
+    (component,) = manifest["components"].values()
+    assert component["family"] == "magvit"
+    assert component["weights"] == {"source": "seeded", "name": "seeded"}
+    assert component["config"]["ch_mult"] == [1, 2]
+    (graph,) = manifest["graphs"]["encode"].values()
+    assert graph["preprocessing"] == {
         "layout": "NTHWC",
         "color": "RGB",
         "formula": "x / 127.5 - 1",
     }
     assert manifest["tokens"] == {
-        "bits": 18,
-        "bit_order": "lsb-first",
+        "quantizer": {"kind": "lfq", "bits": 18, "bit_order": "lsb-first"},
         "temporal_stride": 1,
         "spatial_stride": 2,
     }
-    (graph,) = manifest["encoder"].values()
     (frames,) = graph["inputs"]
     assert frames == {
         "name": "frames",
         "dtype": "uint8",
         "shape": ["batch", "frames", "height", "width", 3],
+        "kind": "pixels",
         "meaning": "RGB frames",
         "minimum": 0,
         "maximum": 255,
@@ -73,6 +74,7 @@ def test_the_manifest_says_what_was_exported(tiny_bundle: Path) -> None:
     assert (ids["dtype"], ids["minimum"], ids["maximum"]) == ("int32", 0, 2**18 - 1)
     assert ids["shape"] == ["batch", "ceil(frames/1)", "ceil(height/2)", "ceil(width/2)"]
     assert latents["shape"][:2] == ["batch", 18]
+    assert (ids["kind"], latents["kind"]) == ("ids", "latents")
     assert manifest["made_by"]["torch"] == torch.__version__
     age = datetime.now(UTC) - datetime.fromisoformat(manifest["created"])
     assert timedelta() <= age + timedelta(seconds=1) < timedelta(days=1)
@@ -102,7 +104,7 @@ def test_a_variant_of_the_family_from_a_checkpoint_of_its_shape(
 ) -> None:
     output = tmp_path / "bundle"
     bundle = export_model(PRESET, output, weights=str(checkpoint), variant="raw", config=TINY)
-    weights = bundle.manifest.weights
+    weights = bundle.manifest.component.weights
     assert (weights.source, weights.name, weights.variant) == ("file", "tiny.ckpt", "raw")
     assert weights.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert not bundle.is_seeded
@@ -128,7 +130,7 @@ def test_a_family_that_cant_be_exported_yet(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         export_model(find_model("videomae-base"), tmp_path / "bundle", weights="hub")
     assert str(error.value) == (
-        "models of the family 'videomae' can't be exported yet: found videomae-base. "
+        "models of the family 'videomae' can't be exported yet: expected magvit. "
         "To mend it: `magvit models` lists those that can"
     )
 

@@ -150,7 +150,7 @@ def test_equal_weights_give_equal_bytes_in_every_process(tiny_bundle: Path, tmp_
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", EXPORT, str(tmp_path / seed)],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         for seed in ("1", "2")
     ]

@@ -19,6 +19,7 @@ from magvit_export.checkpoints.reading import load_weights
 from magvit_export.checkpoints.seeded import seeded_state
 from magvit_export.engines import BuildOptions, build_engine, plan_build
 from magvit_export.exporting import export_model
+from magvit_export.families.magvit.family import FAMILY
 from magvit_export.families.magvit.tokenizer import MagvitTokenizer, empty_tokenizer
 from magvit_export.layers.lfq import quantize
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
@@ -59,7 +60,9 @@ class Encoders:
         if variant == "raw":
             state = seeded_state(shapes)
         else:
-            state = load_weights(self.checkpoint(model), shapes, "ema").state
+            state = load_weights(
+                self.checkpoint(model), shapes, ("encoder.", "decoder."), FAMILY.spellings, "ema"
+            ).state
         tokenizer = empty_tokenizer(model.config)
         state = {key: value.to(dtype) for key, value in state.items()}
         tokenizer.load_state_dict(state, assign=True)

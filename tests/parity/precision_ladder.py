@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from parity.simulated_precision import RUNGS
 
 from magvit_export.catalog import find_model
-from magvit_export.checkpoints.weights import find_weights
-from magvit_export.exporting import load_encoder
+from magvit_export.exporting import load_model
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.encoder import Encoder
-from magvit_export.families.magvit.tokenizer import empty_tokenizer, encode_frames
+from magvit_export.families.magvit.family import FAMILY
+from magvit_export.families.magvit.tokenizer import MagvitTokenizer, encode_frames
 from magvit_export.training.libras import Libras, load_libras
 from magvit_runtime.agreement.signs import Interval, SignAccumulator, SignAgreement
 from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
@@ -33,11 +33,9 @@ from magvit_runtime.trajectories import DEFAULT_STYLE, Trajectory, render
 
 def seeded_encoder(model: str, config: TokenizerConfig | None = None) -> Encoder:
     entry = find_model(model)
-    config = config or entry.config
-    assert config is not None
-    tokenizer = empty_tokenizer(config)
-    shapes = {key: tuple(value.shape) for key, value in tokenizer.state_dict().items()}
-    return load_encoder(tokenizer.encoder, find_weights("seeded", entry, shapes)).eval()
+    loaded = load_model(FAMILY, entry, config or entry.config, ["encode"], "seeded", None)
+    assert isinstance(loaded.module, MagvitTokenizer)
+    return loaded.module.encoder
 
 
 def encoder_at(rung: str, model: str) -> Encoder:

@@ -33,11 +33,12 @@ from torch import Tensor, nn
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
 from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.family import FAMILY
 from magvit_export.families.magvit.precision import set_precision
+from magvit_export.families.magvit.tokenizer import ExportedEncoder
 from magvit_export.layers.convs import CausalConv3d
 from magvit_export.layers.group_norm import GroupNormSiLU, group_norm
 from magvit_export.onnx.stages import StagedGraph
-from magvit_export.verification.bisection import cut_modules
 from magvit_runtime import Tokenizer
 from magvit_runtime.verification_clips import verification_clips
 
@@ -181,7 +182,9 @@ def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
     )
     simulated = tiny_encoder()
     simulate_half(simulated, to_fp16, to_fp16)
-    modules = [f"encoder.{name}" for name, _ in cut_modules(simulated)]
+    cuts = FAMILY.roles["encode"].cuts
+    assert cuts is not None
+    modules = [path for path, _ in cuts(ExportedEncoder(simulated))]
     graph = StagedGraph(tmp_path / "bundle" / "encode.fp16.onnx", "fp16", modules)
     stages = {stage.module.removeprefix("encoder."): stage for stage in graph.stages}
     for name, (x, ours) in layers_of(simulated).items():

@@ -86,7 +86,10 @@ def test_train_exports_a_classifier_and_says_how_good_it_is(chain) -> None:
     assert facts["weights"] == SEEDED
     assert facts["train_accuracy"] == 1
     assert 0 <= facts["held_out_accuracy"] <= 1
-    assert open_bundle(chain["folder"] / "bundle").manifest.classifier is not None
+    assert open_bundle(chain["folder"] / "bundle").manifest.heads["classifier"].labels == (
+        "horizontal",
+        "vertical",
+    )
 
 
 def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
@@ -235,7 +238,7 @@ def test_input_that_cant_be_used_is_code_2(
         ),
         (
             "tokenize BUNDLE gestures.csv -o out.npz --precision bf16",
-            "BUNDLE has no encoder of this precision: found fp32, expected bf16. "
+            "BUNDLE has no encode graph of this precision: found fp32, expected bf16. "
             "To mend it: magvit export trajectory-small --precision bf16",
         ),
         (

@@ -18,7 +18,7 @@ from magvit_runtime import BundleError, Tokenizer, open_bundle
 from magvit_runtime.external_data import check_external_data
 from magvit_runtime.manifest import GraphRecord, TensorSpec
 
-SPEC = (TensorSpec("x", "int32", (1,), ""),)
+SPEC = (TensorSpec("x", "int32", (1,), "ids", ""),)
 
 
 def record(file: str, *data: str) -> GraphRecord:
@@ -207,7 +207,7 @@ def test_weights_without_a_digest_are_refused(tiny_bundle: Path, tmp_path: Path)
     for name, file in file_records([graph]).items():
         manifest["files"][name] = {"size": file.size, "sha256": file.sha256}
     (bundle / "bundle.json").write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="found 'others', expected encoder"):
+    with pytest.raises(BundleError, match=r"found 'others', expected encode\.fp32\.data"):
         Tokenizer.open(bundle)
 
 

@@ -111,7 +111,12 @@ def session(monkeypatch: pytest.MonkeyPatch) -> StandInSession:
     return session
 
 
-REFERENCE = Reference("a stand-in", stand_in_latents, {"stand-in": "1"}, "onnxruntime fp32")
+REFERENCE = Reference(
+    "a stand-in",
+    lambda frames: {"latents": stand_in_latents(frames)},
+    {"stand-in": "1"},
+    "onnxruntime fp32",
+)
 
 
 def test_an_engine_is_run_at_the_batches_of_its_profile(
@@ -120,7 +125,7 @@ def test_an_engine_is_run_at_the_batches_of_its_profile(
     result = verify_bundle(bundle, REFERENCE, batch_sizes=(1, 2, 4, 8))
     assert result.passed
     assert session.batches == [2] * 3 + [4] * 2
-    stamp = open_bundle(bundle.path).manifest.stamps[SUBJECT]
+    stamp = open_bundle(bundle.path).manifest.stamps[f"encode {SUBJECT}"]
     assert stamp.batch_sizes == (2, 4)
     assert stamp.sha256 == hashlib.sha256(b"plan").hexdigest()
     assert stamp.versions["stand-in"] == stamp.versions["tensorrt"] == "1"
@@ -132,7 +137,7 @@ def test_by_default_those_are_the_smallest_best_and_largest(
 ) -> None:
     assert verify_bundle(bundle, REFERENCE).passed
     assert session.batches == [2] * 3 + [4] * 2
-    assert open_bundle(bundle.path).manifest.stamps[SUBJECT].batch_sizes == (2, 4)
+    assert open_bundle(bundle.path).manifest.stamps[f"encode {SUBJECT}"].batch_sizes == (2, 4)
 
 
 def test_one_that_takes_no_such_batch_runs_its_smallest(

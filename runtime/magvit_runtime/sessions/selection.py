@@ -107,7 +107,7 @@ def open_encoder(
             mend=f"magvit build {bundle.path} --flavour {backend}",
         )
     if require_parity:
-        check_stamp(bundle, asked_for.subject, asked_for.sha256)
+        check_stamp(bundle, "encode", asked_for.subject, asked_for.sha256)
     return asked_for.graph, asked_for.open("asked for")
 
 
@@ -226,7 +226,7 @@ def _open_first(
     failures: list[str] = []
     for option in options:
         if require_parity:
-            check_stamp(bundle, option.subject, option.sha256)
+            check_stamp(bundle, "encode", option.subject, option.sha256)
         try:
             return option.graph, option.open("; ".join([*failures, option.reason]))
         except BackendError as error:

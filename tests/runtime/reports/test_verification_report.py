@@ -129,7 +129,7 @@ def test_nothing_compared(bundle: Bundle) -> None:
     unfit = Verdict("engine.plan", "tensorrt", "fp16", False, False, why="no GPU")
     document = read_html(verification_report(bundle, verification(unfit)))
     assert "nothing could be compared here" in document.find("header")[0].text
-    assert [h2.text for h2 in document.find("h2")] == ["SignAgreement by precision"]
+    assert [h2.text for h2 in document.find("h2")] == ["Agreement by precision"]
 
 
 @pytest.mark.parametrize("error", [0.0, float("nan")])
