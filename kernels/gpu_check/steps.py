@@ -133,7 +133,7 @@ def all_steps(output: Path, bundle: Path | None, wheels: Path | None) -> list[St
                 f"{flavour}-build",
                 script("prepare.py", "engine", encoder, flavour),
                 files=(graphs["fp16"], libraries["plugins"]),
-                modules=needs,
+                modules=(*needs, "polygraphy"),
             )
         )
         steps.append(measure(flavour, "fp16", *needs, library=libraries["plugins"]))
