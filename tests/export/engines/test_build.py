@@ -226,7 +226,7 @@ def test_a_library_without_our_plugins_is_refused(
 ) -> None:
     (tmp_path / "libmagvit_plugins.so").write_bytes(b"no library")
     monkeypatch.setenv("MAGVIT_LIBRARY_DIR", str(tmp_path))
-    with pytest.raises(BuildError, match="failed while loading the plugin library"):
+    with pytest.raises(BuildError, match=r"loading the plugin library.*file too short"):
         build_here(engine_bundle)
 
 

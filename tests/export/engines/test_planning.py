@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,12 @@ def test_targets_of_a_tuned_engine(
     plan = plan_build(open_bundle(engine_bundle), options, machine("L4", FULL))
     assert (plan.key.sms, plan.key.gpu) == (sms, name)
     assert plan.timing_cache == engine_bundle / "engines" / "timing.cache"
+
+
+def test_polygraphy_builds_engines(engine_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polygraphy", None)
+    with pytest.raises(BackendError, match=r"needs polygraphy.*magvit-runtime\[rtx\]"):
+        plan_build(open_bundle(engine_bundle), BuildOptions(), machine(None, RTX))
 
 
 def test_ampere_plus_reaches_later_gpus(engine_bundle: Path) -> None:
