@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Capabilities, DeviceSession, Session
-from magvit_runtime.backends.opening import BackendName, open_role
+from magvit_runtime.backends.opening import BackendName, check_options, open_role
 from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, TensorSpec
 from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle, open_bundle
@@ -72,6 +72,7 @@ class Tokenizer(Closing):
         """
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
+        check_options(backend, threads, workers)
         bundle = open_bundle(path)
         graph, session = open_role(
             bundle,

@@ -180,7 +180,6 @@ def test_help_lists_every_command(arguments: tuple[str, ...]) -> None:
         ("tokenize",),
         ("tokenize", "a", "b"),
         ("tokenize", "a", "b", "-o", "c.npz", "--batch-size", "many"),
-        ("tokenize", "a", "b", "-o", "c.npz", "--backend", "abacus"),
         ("render", "a.csv", "-o", "b.npy", "--colour", "red"),
         ("train", "nope"),
     ],
@@ -193,6 +192,16 @@ def test_wrong_usage_is_code_2_and_no_traceback(arguments: tuple[str, ...], tmp_
     assert process.stderr.startswith("╭─ Error ")
     assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Their names aren't ours alone, so each is looked for when it is asked for."""
+    np.save(tmp_path / "clips.npy", np.zeros((1, 1, 8, 8, 3), np.uint8))
+    arguments = ("tokenize", tiny_bundle, "clips.npy", "-o", "tokens.npz", "--backend", "abacus")
+    process = magvit(*map(str, arguments), cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith("magvit: no backend is named 'abacus': expected auto, native")
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.npy"]
 
 
 @pytest.mark.parametrize(
