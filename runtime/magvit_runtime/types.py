@@ -12,6 +12,7 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 Activation = Literal["none", "silu"]
+FloatType = Literal["float16", "float32"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]
 

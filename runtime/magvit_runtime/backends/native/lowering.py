@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from magvit_runtime.backends.native.onnx_file import Graph, Node
-from magvit_runtime.backends.native.program import Conv, FloatType, Normalization, Program, Sizes
+from magvit_runtime.backends.native.program import Conv, Normalization, Program, Sizes
 from magvit_runtime.errors import BackendError
+from magvit_runtime.types import FloatType
 
 _FLOAT_TYPES: dict[int, FloatType] = {1: "float32", 10: "float16"}
 _PIXEL_CHANNELS = 3

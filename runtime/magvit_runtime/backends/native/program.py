@@ -11,15 +11,14 @@ Values are feature maps of one clip batch, [N, T, H, W, C] in memory; images hav
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.types import Activation
+from magvit_runtime.types import Activation, FloatType
 
 Sizes = tuple[int, int, int]
-FloatType = Literal["float16", "float32"]
 
 
 @dataclass(frozen=True)
@@ -116,3 +115,8 @@ class Program:
             if conv.input == value and conv.normalization is not None:
                 return conv.normalization
         return None
+
+
+def channel_pitch(channels: int, multiple: int) -> int:
+    """Elements from one position of a map to the next: channels, padded to a multiple."""
+    return -(-channels // multiple) * multiple

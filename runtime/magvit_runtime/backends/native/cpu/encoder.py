@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from magvit_runtime.backends.native.cpu.convs import CpuConv, ThreadPool
 from magvit_runtime.backends.native.cpu.maps import (
     ALIGNMENT,
+    CHANNEL_MULTIPLE,
     Background,
     FeatureMap,
     Floats,
     Moments,
     aligned_floats,
-    channel_pitch,
 )
 from magvit_runtime.backends.native.cpu.sharing import Sharing, background_color, plan_sharing
-from magvit_runtime.backends.native.program import Conv, Program, Sizes
+from magvit_runtime.backends.native.program import Conv, Program, Sizes, channel_pitch
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native_libraries.operators import lfq
 
@@ -181,7 +181,7 @@ class CpuEncoder:
         *,
         needs_counts: bool,
     ) -> FeatureMap:
-        pitch = channel_pitch(channels)
+        pitch = channel_pitch(channels, CHANNEL_MULTIPLE)
         values = self._memory.take((*sizes, pitch)) if place is None else place.values
         if sharing is None:
             return FeatureMap(values, channels)

@@ -23,7 +23,6 @@ from magvit_runtime.backends.native.cuda.cudnn_convs import CudnnConvs
 from magvit_runtime.backends.native.cuda.cudnn_graph import import_cudnn
 from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
 from magvit_runtime.backends.native.cuda.launches import ConvLibrary, LoadedProgram
-from magvit_runtime.backends.native.cuda.operators import CudaOperators, load_cuda_operators
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
 from magvit_runtime.backends.native.cuda.worker import CudaWorker
 from magvit_runtime.backends.native.program import Program
@@ -34,6 +33,7 @@ from magvit_runtime.cuda.shaped_run import LaunchMode
 from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.cuda.worker_pool import WorkerPool
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.native_libraries.cuda_operators import CudaOperators, load_cuda_operators
 from magvit_runtime.types import Shape
 
 _LOG = logging.getLogger(__name__)

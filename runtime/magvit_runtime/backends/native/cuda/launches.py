@@ -9,12 +9,7 @@ from typing import Any, Protocol
 
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
-from magvit_runtime.backends.native.cuda.operators import (
-    Addends,
-    CudaMap,
-    CudaOperators,
-    MapStructure,
-)
+from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
 from magvit_runtime.backends.native.cuda.schedule import (
     ARRIVALS,
@@ -32,6 +27,7 @@ from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import ResultMemory
 from magvit_runtime.cuda.shaped_run import LaunchMode
 from magvit_runtime.cuda.stage_times import StageTimes
+from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators, MapStructure
 
 Launch = Callable[[], None]
 

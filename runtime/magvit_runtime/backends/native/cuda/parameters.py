@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.arena import ALIGNMENT
-from magvit_runtime.backends.native.cuda.operators import channel_pitch
-from magvit_runtime.backends.native.program import Conv, Program
+from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE
+from magvit_runtime.backends.native.program import Conv, Program, channel_pitch
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
 from magvit_runtime.native_libraries.operators import ACTIVATIONS, GroupNormOptions
@@ -83,6 +83,7 @@ def _arrays(conv: Conv) -> Iterator[tuple[Kind, NDArray[Any]]]:
 def _channels_last(weight: NDArray[Any]) -> NDArray[Any]:
     """[C_out, C_in, kt, kh, kw] to [C_out, kt, kh, kw, C_in], with zeros for padding channels."""
     outputs, inputs, *kernel = weight.shape
-    padded = np.zeros((channel_pitch(outputs), *kernel, channel_pitch(inputs)), weight.dtype)
+    first, last = (channel_pitch(channels, CHANNEL_MULTIPLE) for channels in (outputs, inputs))
+    padded = np.zeros((first, *kernel, last), weight.dtype)
     padded[:outputs, ..., :inputs] = np.moveaxis(weight, 1, -1)
     return padded

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from magvit_runtime.backends.native.arena import Lifetime
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
-from magvit_runtime.backends.native.cuda.operators import CudaMap, arrivals_bytes, channel_pitch
-from magvit_runtime.backends.native.program import Conv, FloatType, Program, Sizes
+from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE, CudaMap, arrivals_bytes
+from magvit_runtime.backends.native.program import Conv, Program, Sizes, channel_pitch
+from magvit_runtime.types import FloatType
 
 # The buffer in which all statistics passes of a run count their blocks.
 ARRIVALS = "arrivals"
@@ -286,8 +287,8 @@ def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) ->
         precision=precision,
         batch=batch,
         sizes=sizes,
-        in_channels=channel_pitch(conv.weight.shape[1]),
-        out_channels=channel_pitch(conv.weight.shape[0]),
+        in_channels=channel_pitch(conv.weight.shape[1], CHANNEL_MULTIPLE),
+        out_channels=channel_pitch(conv.weight.shape[0], CHANNEL_MULTIPLE),
         kernel=conv.kernel,
         stride=conv.stride,
         pads_before=conv.pads_before,

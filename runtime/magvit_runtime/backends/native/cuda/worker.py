@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.native.arena import plan_arena
 from magvit_runtime.backends.native.cuda.launches import LoadedProgram, Places, bind_launches
-from magvit_runtime.backends.native.cuda.operators import CudaMap
+from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.cuda.schedule import Schedule, plan_schedule
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
 from magvit_runtime.cuda.memory import (

@@ -34,7 +34,6 @@ from magvit_runtime.backends.native.cuda.conv_plans import (
     Padding,
 )
 from magvit_runtime.backends.native.cuda.encoder import CudaEncoder, open_cuda_encoder
-from magvit_runtime.backends.native.cuda.operators import load_cuda_operators
 from magvit_runtime.backends.native.cuda.schedule import (
     Apply,
     Convolution,
@@ -49,6 +48,7 @@ from magvit_runtime.backends.native.session import NativeSession
 from magvit_runtime.cuda.device import open_device
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.hardware.gpus import list_gpus
+from magvit_runtime.native_libraries.cuda_operators import load_cuda_operators
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
 PaddingOf = Callable[[ConvGeometry], Padding]

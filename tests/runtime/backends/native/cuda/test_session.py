@@ -23,9 +23,9 @@ from runtime.stand_in_gpu import Cuda
 from magvit_runtime import Tokenizer
 from magvit_runtime.backends.native import backend
 from magvit_runtime.backends.native.cuda import encoder as cuda_encoder
-from magvit_runtime.backends.native.cuda.operators import CudaOperators
 from magvit_runtime.backends.native.session import NativeSession
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.native_libraries.cuda_operators import CudaOperators
 
 CLIP = (1, 8, 8, 3)  # Kernels on the CPU are slow.
 HOST_TO_DEVICE, DEVICE_TO_HOST, ON_DEVICE = 1, 2, 3
