@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from magvit_runtime.backends.native.arena import plan_arena
 from magvit_runtime.backends.native.cuda.launches import LoadedProgram, Places, bind_launches
 from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.cuda.schedule import Schedule, plan_schedule
-from magvit_runtime.backends.native.program import Output
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
 from magvit_runtime.cuda.memory import (
     DeviceBuffer,
@@ -162,21 +162,19 @@ class _Shape:
             device.call("cudaMemsetAsync", block.pointer, 0, arena.size, stream)
             pointer, size = self.frames.on_device.pointer, tensor_bytes(clips, _BYTES)
             device.call("cudaMemsetAsync", pointer, 0, size, stream)
-
-            def new_run(outputs: Iterable[Output]) -> ShapedRun:
-                places = Places(
-                    buffers={name: block.pointer + start for name, start in arena.offsets.items()},
-                    inputs={source.name: pointer},
-                    outputs={o.value: self._staged[o.name].on_device.pointer for o in outputs},
-                    stream=int(stream),
-                    queue=queue,
-                )
-                run = self._new_run(loaded, schedule, places)
-                memory.callback(run.close)
-                return run
-
-            self._with_maps = new_run(program.outputs)
-            self._without_maps = new_run(o for o in program.outputs if not o.is_map)
+            outputs = {o: self._staged[o.name].on_device.pointer for o in program.outputs}
+            places = Places(
+                buffers={name: block.pointer + start for name, start in arena.offsets.items()},
+                inputs={source.name: pointer},
+                outputs={o.value: address for o, address in outputs.items()},
+                stream=int(stream),
+                queue=queue,
+            )
+            self._with_maps = self._new_run(loaded, schedule, places)
+            memory.callback(self._with_maps.close)
+            others = {o.value: address for o, address in outputs.items() if not o.is_map}
+            self._without_maps = self._new_run(loaded, schedule, replace(places, outputs=others))
+            memory.callback(self._without_maps.close)
             self._memory = memory.pop_all()
 
     def launch(self, outputs: Sequence[str]) -> None:

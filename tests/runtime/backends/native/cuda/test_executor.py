@@ -429,9 +429,7 @@ def test_clips_that_are_too_small_are_refused(cuda: Cuda, tiny_bundle: Path) -> 
     pixels, first, *others = program.steps
     first = replace(first, pads_before=(0, 0, 0), pads_after=(0, 0, 0))
     encoder = open_encoder(cuda, replace(program, steps=(pixels, first, *others)))
-    with pytest.raises(
-        BackendError, match=r"clips of this size: found .* would make \[-1"
-    ):
+    with pytest.raises(BackendError, match=r"clips of this size: found .* would make \[-1"):
         encoder.run({"frames": clips_of(1, 1, 2, 2)}, OUTPUTS)
     encoder.close()
 
