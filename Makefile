@@ -31,10 +31,11 @@ test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thre
 	MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
 	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) $(BIN)/python -m pytest
 
-lint: $(VENV)/.dev  ## Style and types.
+lint: $(VENV)/.dev  ## Style, types, and which room may import which.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(CPP) | xargs $(BIN)/clang-format --dry-run --Werror
 
 format: $(VENV)/.dev  ## Formats Python and C++.

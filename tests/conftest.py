@@ -13,10 +13,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from seeded_checkpoints import TINY
 
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import export_tokenizer
+    from magvit_export.exporting import export_model
 
     path = tmp_path_factory.mktemp("tiny") / "bundle"
-    export_tokenizer(find_model("trajectory-small"), path, weights="seeded", config=TINY)
+    export_model(find_model("trajectory-small"), path, weights="seeded", config=TINY)
     return path
 
 
@@ -24,10 +24,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The preset `trajectory-small`, seeded with the golden fixtures' raw weights."""
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import export_tokenizer
+    from magvit_export.exporting import export_model
 
     path = tmp_path_factory.mktemp("small") / "bundle"
-    export_tokenizer(find_model("trajectory-small"), path, weights="seeded")
+    export_model(find_model("trajectory-small"), path, weights="seeded")
     return path
 
 

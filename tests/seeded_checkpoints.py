@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from magvit_export.checkpoint_keys import ema_name
-from magvit_export.config import TokenizerConfig
-from magvit_export.models import empty_tokenizer
-from magvit_export.seeded import seeded_array
+from magvit_export.checkpoints.keys import ema_name
+from magvit_export.checkpoints.reading import LoadedWeights, Variant, load_weights
+from magvit_export.checkpoints.seeded import seeded_array
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.family import FAMILY
+from magvit_export.families.magvit.tokenizer import empty_tokenizer
 
 SMALL = TokenizerConfig(ch=32, num_res_blocks=1)
 TINY = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
@@ -41,6 +43,13 @@ def ema_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
 def published_tensors(config: TokenizerConfig) -> dict[str, Tensor]:
     shapes = model_shapes(config)
     return raw_tensors(shapes) | ema_tensors(shapes)
+
+
+def load_encoder_weights(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], variant: Variant | None = None
+) -> LoadedWeights:
+    """As `magvit export` loads a tokenizer of which it needs the encoder."""
+    return load_weights(path, shapes, ("encoder.",), FAMILY.spellings, variant)
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor]) -> Path:

@@ -25,7 +25,7 @@ from runtime.magvit_process import MAIN
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import ClipSizes, export_model
 from magvit_export.training import TrainingOptions, train_classifier
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.hardware.packages import EXTRAS_OF, missing_package
@@ -128,7 +128,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_bytes(msgspec.json.encode(TINY))
     bundle = folder / "bundle"
     entry, sizes = find_model("trajectory-small"), ClipSizes(None, *clips.shape[1:4])
-    export_tokenizer(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
     with (
         Tokenizer.open(bundle) as tokenizer,
         token_writer(folder / "tokens.npz", open_bundle(bundle)) as writer,

@@ -186,17 +186,19 @@ def main() -> None:
     parser.add_argument(
         "--kernels", type=Path, help="folder of other sources; their plans aren't made"
     )
+    parser.add_argument("--smoke", action="store_true", help="the H100 alone")
     arguments = parser.parse_args()
+    gpus = GPUS[:1] if arguments.smoke else GPUS
     compiled = {
         architecture: compile_kernels(
             architecture, arguments.nvdisasm, arguments.kernels or KERNELS
         )
-        for architecture in MULTIPROCESSORS
+        for architecture in sorted({architecture for _, architecture, _ in gpus})
     }
     print(_run(["nvcc", "--version"]).splitlines()[-2])
     print_kernels(compiled)
     if arguments.kernels is None:
-        print_plans(compiled)
+        print_plans(compiled, gpus)
 
 
 def print_kernels(compiled: dict[int, list[Kernel]]) -> None:
@@ -218,11 +220,13 @@ def print_kernels(compiled: dict[int, list[Kernel]]) -> None:
     print(f"\nAll {len(every)}: {spilling} spill; divergence regions at most {most}.")
 
 
-def print_plans(compiled: dict[int, list[Kernel]]) -> None:
+def print_plans(
+    compiled: dict[int, list[Kernel]], gpus: Sequence[tuple[str, int, int]] = GPUS
+) -> None:
     """Blocks of each pass of half-precision maps, of those that the GPU holds at once."""
     print("\n| GPU | batch | " + " | ".join("x".join(map(str, m)) for m in MAPS) + " |")
     print("|---|---|" + "---|" * len(MAPS))
-    for name, architecture, multiprocessors in GPUS:
+    for name, architecture, multiprocessors in gpus:
         blocks = [k.resident_blocks for k in compiled[architecture] if RELEASED.match(k.name)]
         resident = min(blocks) * multiprocessors
         for batch in BATCHES:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from importlib.metadata import entry_points
 
-from magvit_export.config import TokenizerConfig
+import msgspec
+
+from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.errors import InputError
 
-Family = Literal["magvit", "ibq", "autoregressive", "videomae", "clip"]
+# Other packages add models by entry points of this group, each a tuple of `CatalogEntry`.
+ENTRY_POINTS = "magvit.models"
 
 
 @dataclass(frozen=True)
@@ -17,18 +20,18 @@ class CatalogEntry:
 
     Attributes:
         name: What commands call it.
-        family: Which architecture; "magvit" is what `magvit export` can export today.
+        family: Which architecture.
         summary: Input, output and size, in a few words.
-        config: Its architecture, where the family is "magvit".
+        config: Its architecture, where the family can be exported.
         repo: Repository on the Hugging Face hub; None for presets that have no published weights.
         file: Checkpoint file in that repository; None where the repository is a whole model.
         licence: What the publisher says of the weights.
     """
 
     name: str
-    family: Family
+    family: str
     summary: str
-    config: TokenizerConfig | None = None
+    config: msgspec.Struct | None = None
     repo: str | None = None
     file: str | None = None
     licence: str = "none named: do not redistribute weights or engines"
@@ -131,17 +134,24 @@ CATALOG: tuple[CatalogEntry, ...] = (
 )
 
 
+def all_models() -> tuple[CatalogEntry, ...]:
+    """The models of this package, then those of others that are installed."""
+    found = entry_points(group=ENTRY_POINTS)
+    return (*CATALOG, *(entry for point in found for entry in point.load()))
+
+
 def find_model(name: str) -> CatalogEntry:
     """The catalog's entry of a model.
 
     Raises:
         InputError: No model has this name.
     """
-    for entry in CATALOG:
+    models = all_models()
+    for entry in models:
         if entry.name == name:
             return entry
     raise InputError(
         f"no model is named {name!r}",
-        expected=", ".join(entry.name for entry in CATALOG),
+        expected=", ".join(entry.name for entry in models),
         mend="magvit models",
     )

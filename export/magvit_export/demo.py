@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_export.libras import load_libras, nearest_neighbor_accuracy, write_libras_csv
-from magvit_export.training import TrainingOptions, train_classifier
+from magvit_export.training.classifier_training import TrainingOptions, train_classifier
 from magvit_runtime import Classifier, Tokenizer
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.clips.contact_sheet import write_contact_sheet
@@ -80,7 +80,7 @@ def run_demo(
     write_libras_csv(files["trajectories"], data)
 
     with _timed(seconds, "export"):
-        export_tokenizer(find_model("trajectory-small"), files["bundle"], weights="seeded")
+        export_model(find_model("trajectory-small"), files["bundle"], weights="seeded")
     with _timed(seconds, "render and tokenize"), Tokenizer.open(files["bundle"]) as tokenizer:
         label = weights_label(tokenizer.bundle)
         with token_writer(files["tokens"], tokenizer.bundle) as writer:

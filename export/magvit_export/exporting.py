@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
+import onnx
 import torch
+from torch import nn
 
 from magvit_export.bundle_writer import (
     file_records,
@@ -18,24 +21,21 @@ from magvit_export.bundle_writer import (
     timestamp,
 )
 from magvit_export.catalog import CatalogEntry
-from magvit_export.checkpoint import Variant
-from magvit_export.config import TokenizerConfig
-from magvit_export.models import Encoder, empty_tokenizer
-from magvit_export.models.precision import set_precision
-from magvit_export.models.tokenizer import ExportedEncoder
-from magvit_export.onnx_export import export_onnx
-from magvit_export.onnx_functions import OPSET
-from magvit_export.weights import Weights, find_weights
+from magvit_export.checkpoints.reading import Variant
+from magvit_export.checkpoints.weights import Weights, find_weights
+from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family
+from magvit_export.onnx.export import export_onnx
+from magvit_export.onnx.functions import OPSET
+from magvit_export.onnx.operator_nodes import DOMAIN
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
+    Component,
     GraphRecord,
     Manifest,
     Precision,
-    Preprocessing,
-    TensorSpec,
-    TokenSpec,
+    Role,
 )
-from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
+from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle, schema_one_files
 from magvit_runtime.errors import InputError
 
 COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
@@ -49,49 +49,52 @@ GRAPH_PRECISION: dict[Precision, Precision] = {"tf32": "fp32"}
 
 
 @dataclass(frozen=True)
-class ClipSizes:
-    """Sizes that the exported graph takes; None leaves a size to the caller.
+class LoadedModel:
+    """A model of a family, with its weights in it.
 
     Attributes:
-        batch: Clips at once.
-        frames: Frames a clip; images have none.
-        height, width: Pixels.
+        family: What it is one of.
+        config: Its architecture.
+        module: The model; parameters that no chosen role needs are on the device "meta".
+        weights: Where its weights came from.
     """
 
-    batch: int | None = None
-    frames: int | None = None
-    height: int | None = None
-    width: int | None = None
+    family: Family[Any]
+    config: msgspec.Struct
+    module: nn.Module
+    weights: Weights
 
-    def __post_init__(self) -> None:
-        for name in ("batch", "frames", "height", "width"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"`{name}` must be positive", found=value)
+    @property
+    def component(self) -> Component:
+        """What a bundle records of it."""
+        config = msgspec.json.decode(msgspec.json.encode(self.config))
+        return Component(self.family.name, config, self.weights.record)
 
 
-def export_tokenizer(
+def export_model(
     entry: CatalogEntry,
     output: Path,
     *,
     weights: str,
+    roles: Sequence[Role] | None = None,
     variant: Variant | None = None,
-    config: TokenizerConfig | None = None,
+    config: msgspec.Struct | None = None,
     precision: Precision = "fp32",
     residual: Literal["fp32"] | None = None,
     sizes: ClipSizes | None = None,
 ) -> Bundle:
-    """Exports a tokenizer's encoder into a bundle.
+    """Exports a model into a bundle, a graph a role.
 
-    An existing bundle of the same model and weights gains the precision; its other files stay.
+    An existing bundle of the same model and weights gains the graphs; its other files stay.
 
     Args:
         entry: The model.
         output: The bundle's directory.
         weights: Path of a checkpoint, "hub", "seeded" or "seeded:N".
+        roles: What to export of it; None is all that its family has.
         variant: "ema" or "raw" weights; None takes EMA weights where there are any.
         config: Architecture, where it isn't the model's own.
-        precision: Precision of the graph. "tf32" is the fp32 graph, on hardware that may round
+        precision: Precision of the graphs. "tf32" is the fp32 graph, on hardware that may round
             its conv inputs to TF32.
         residual: "fp32" keeps the residual stream of a half-precision graph in float32.
         sizes: Sizes to fix; None leaves all to the caller.
@@ -100,158 +103,153 @@ def export_tokenizer(
         InputError: The model can't be exported, or `output` is something else.
         CheckpointError: The checkpoint isn't one of this model.
     """
-    config = config or entry.config
-    if config is None:
-        raise InputError(
-            f"models of the family {entry.family!r} can't be exported yet",
-            found=entry.name,
-            mend="`magvit models` lists those that can",
-        )
-    model = empty_tokenizer(config)
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = find_weights(weights, entry, shapes, variant)
-    existing = _existing_bundle(output, entry.name, config, found)
-    encoder = load_encoder(model.encoder, found)
-    compute = COMPUTE_DTYPES[precision]
-    set_precision(encoder, compute, torch.float32 if residual else compute)
+    family = find_family(entry.family)
+    chosen = _chosen_roles(family, roles)
+    model = load_model(family, entry, config or entry.config, chosen, weights, variant)
+    existing = _existing_bundle(output, entry.name, model.component)
     with staging_directory(output) as staging:
-        graph_path = staging / f"encoder.{GRAPH_PRECISION.get(precision, precision)}.onnx"
-        files, graph = _export_encoder(encoder, config, graph_path, sizes or ClipSizes())
-        graph = msgspec.structs.replace(graph, residual=residual)
+        graphs: dict[Role, dict[Precision, GraphRecord]] = dict(existing.graphs if existing else {})
+        staged: list[Path] = []
+        for role in chosen:
+            files, graph = _export_role(
+                model, role, precision, residual, sizes or ClipSizes(), staging
+            )
+            staged += files
+            graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             model=entry.name,
-            task="video-tokenization" if config.dims == 3 else "image-tokenization",
-            config=_config_facts(config),
-            weights=found.record,
-            preprocessing=Preprocessing(
-                layout="NTHWC" if config.dims == 3 else "NHWC",
-                color="RGB",
-                formula="x / 127.5 - 1",
-            ),
-            tokens=TokenSpec(
-                bits=config.z_channels,
-                bit_order="lsb-first",
-                temporal_stride=config.temporal_stride,
-                spatial_stride=config.spatial_stride,
-            ),
-            encoder={**_kept_encoders(existing, graph), precision: graph},
-            files={**(existing.files if existing else {}), **file_records(files)},
+            components={family.name: model.component},
+            graphs=graphs,
+            files={**(existing.files if existing else {}), **file_records(staged)},
             made_by=software_versions(),
             created=timestamp(),
-            classifier=existing.classifier if existing else None,
-            parity=existing.parity if existing else {},
+            tokens=None if family.tokens is None else family.tokens(model.config),
+            heads=existing.heads if existing else {},
+            stamps=existing.stamps if existing else {},
         )
-        publish(output, files, manifest)
+        replaced = schema_one_files(output)
+        publish(output, staged, manifest)
+        for path in replaced:
+            path.unlink(missing_ok=True)
     return open_bundle(output)
 
 
-def _kept_encoders(existing: Manifest | None, new: GraphRecord) -> dict[Precision, GraphRecord]:
-    """The encoders that a bundle has already; one that shares the new one's file becomes it."""
-    encoders = existing.encoder if existing else {}
-    return {name: new if old.file == new.file else old for name, old in encoders.items()}
+def load_model(
+    family: Family[Any],
+    entry: CatalogEntry,
+    config: msgspec.Struct | None,
+    roles: Sequence[Role],
+    weights: str,
+    variant: Variant | None,
+) -> LoadedModel:
+    """Builds a model and gives it the weights that some roles need.
+
+    Raises:
+        InputError: There is no config, or the source of the weights makes no sense.
+        CheckpointError: The checkpoint isn't one of this model.
+    """
+    if config is None:
+        raise InputError(f"{entry.name} needs a config", mend="give one with --config")
+    module = family.build(config)
+    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    prefixes = tuple(prefix for role in roles for prefix in family.roles[role].prefixes)
+    found = find_weights(weights, entry, shapes, prefixes, family.spellings, variant)
+    needed = {key: value for key, value in found.state.items() if key.startswith(prefixes)}
+    module.load_state_dict(needed, strict=False, assign=True)
+    return LoadedModel(family, config, module.requires_grad_(False).eval(), found)
 
 
-def _config_facts(config: TokenizerConfig) -> dict[str, int | bool | list[int]]:
-    """The config as it reads in the manifest."""
-    facts: dict[str, int | bool | list[int]] = msgspec.json.decode(msgspec.json.encode(config))
-    return facts
+def set_role_precision(
+    export: RoleExport[Any], module: nn.Module, precision: Precision, residual: str | None = None
+) -> None:
+    """Converts a wrapped module in place to a precision.
+
+    Raises:
+        InputError: The role is exported in float32 only.
+    """
+    compute = COMPUTE_DTYPES[precision]
+    if export.set_precision is not None:
+        export.set_precision(module, compute, torch.float32 if residual else compute)
+    elif compute != torch.float32:
+        raise InputError("this model is exported in float32 only", found=precision, expected="fp32")
 
 
-def _existing_bundle(
-    output: Path, model: str, config: TokenizerConfig, weights: Weights
-) -> Manifest | None:
+def _chosen_roles(family: Family[Any], roles: Sequence[Role] | None) -> tuple[Role, ...]:
+    unknown = [role for role in roles or () if role not in family.roles]
+    if unknown:
+        raise InputError(
+            f"the family {family.name!r} has no role {unknown[0]!r}",
+            expected=", ".join(family.roles),
+        )
+    return tuple(roles or family.roles)
+
+
+def _export_role(
+    model: LoadedModel,
+    role: Role,
+    precision: Precision,
+    residual: Literal["fp32"] | None,
+    sizes: ClipSizes,
+    folder: Path,
+) -> tuple[tuple[Path, ...], GraphRecord]:
+    export, config = model.family.roles[role], model.config
+    module = export.wrap(model.module).eval()
+    set_role_precision(export, module, precision, residual)
+    inputs, outputs = export.inputs(config, sizes), export.outputs(config, sizes)
+    path = folder / f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
+    files = export_onnx(
+        module,
+        export.example(config, sizes),
+        path,
+        input_names=[spec.name for spec in inputs],
+        output_names=[spec.name for spec in outputs],
+        dynamic=[
+            {axis: size for axis, size in enumerate(spec.shape) if isinstance(size, str)}
+            for spec in inputs
+        ],
+        # Conv takes bfloat16 from opset 22 on; the others stay where more runtimes read them.
+        opset=22 if torch.bfloat16 in {p.dtype for p in module.parameters()} else OPSET,
+    )
+    record = GraphRecord(
+        file=path.name,
+        data=tuple(file.name for file in files[1:]),
+        inputs=inputs,
+        outputs=outputs,
+        operators=_count_operators(path),
+        preprocessing=None if export.preprocessing is None else export.preprocessing(config),
+        residual=residual,
+    )
+    return files, record
+
+
+def _count_operators(path: Path) -> dict[str, int]:
+    """Nodes of each of our own operators."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    return dict(Counter(node.op_type for node in nodes if node.domain == DOMAIN))
+
+
+def _kept_graphs(
+    graphs: Mapping[Precision, GraphRecord], new: GraphRecord
+) -> dict[Precision, GraphRecord]:
+    """A role's graphs that a bundle has already; one that shares the new one's file becomes it."""
+    return {name: new if old.file == new.file else old for name, old in graphs.items()}
+
+
+def _existing_bundle(output: Path, model: str, component: Component) -> Manifest | None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     if not (output / MANIFEST_NAME).is_file():
         raise InputError(f"{output} exists and is no bundle", mend="choose another -o")
+    if schema_one_files(output):
+        return None
     manifest = open_bundle(output).manifest
-    same = (
-        manifest.model == model
-        and manifest.config == _config_facts(config)
-        and manifest.weights == weights.record
-    )
-    if not same:
+    found = manifest.component
+    if manifest.model != model or found != component:
         raise InputError(
             f"{output} holds a bundle of another model or other weights",
-            found=f"{manifest.model}, {manifest.weights.name}",
-            expected=f"{model}, {weights.record.name}",
+            found=f"{manifest.model}, {found.weights.name}",
+            expected=f"{model}, {component.weights.name}",
             mend="choose another -o, or remove it",
         )
     return manifest
-
-
-def load_encoder(encoder: Encoder, weights: Weights) -> Encoder:
-    """Gives an empty encoder its weights, without gradients."""
-    prefix = "encoder."
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in weights.state.items()
-        if key.startswith(prefix)
-    }
-    encoder.load_state_dict(state, assign=True)
-    return encoder.requires_grad_(False)
-
-
-def _export_encoder(
-    encoder: Encoder, config: TokenizerConfig, path: Path, sizes: ClipSizes
-) -> tuple[tuple[Path, ...], GraphRecord]:
-    chosen = {"batch": sizes.batch, "frames": sizes.frames}
-    chosen |= {"height": sizes.height, "width": sizes.width}
-    if config.dims == 2:
-        del chosen["frames"]
-    # Traced sizes only stand in for "any size"; they differ so that none is taken for another.
-    traced = {"batch": 2, "frames": 5, "height": 32, "width": 48}
-    example = torch.zeros(
-        *(chosen[name] or traced[name] for name in chosen), config.in_channels, dtype=torch.uint8
-    )
-    files = export_onnx(
-        ExportedEncoder(encoder).eval(),
-        example,
-        path,
-        input_name="frames",
-        output_names=["ids", "latents"],
-        dynamic={axis: name for axis, name in enumerate(chosen) if chosen[name] is None},
-        # Conv takes bfloat16 from opset 22 on; the others stay where more runtimes read them.
-        opset=22 if torch.bfloat16 in {p.dtype for p in encoder.parameters()} else OPSET,
-    )
-    return files, _graph_record(files, config, chosen)
-
-
-def _graph_record(
-    files: tuple[Path, ...], config: TokenizerConfig, chosen: Mapping[str, int | None]
-) -> GraphRecord:
-    strides = {"frames": config.temporal_stride}
-    strides |= dict.fromkeys(("height", "width"), config.spatial_stride)
-    grid = tuple(
-        -(-size // strides[name]) if size else f"ceil({name}/{strides[name]})"
-        for name, size in chosen.items()
-        if name != "batch"
-    )
-    batch = chosen["batch"] or "batch"
-    frames_shape = tuple(size or name for name, size in chosen.items())
-    return GraphRecord(
-        file=files[0].name,
-        data=tuple(path.name for path in files[1:]),
-        inputs=(
-            TensorSpec(
-                "frames", "uint8", (*frames_shape, config.in_channels), "RGB frames", 0, 255
-            ),
-        ),
-        outputs=(
-            TensorSpec(
-                "ids",
-                "int32",
-                (batch, *grid),
-                "token ids",
-                0,
-                2**config.z_channels - 1,
-            ),
-            TensorSpec(
-                "latents",
-                "float32",
-                (batch, config.z_channels, *grid),
-                "latents before quantization, without unit",
-            ),
-        ),
-    )

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from ways import Frames, NotHereError, Way, open_way
 
 from magvit_runtime import open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle.manifest import Precision
-from magvit_runtime.parity import compare_latents
 
 BATCHES = (1, 8)
 WARM_UPS, REPEATS, SECONDS = 10, 100, 10.0

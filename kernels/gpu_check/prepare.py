@@ -26,11 +26,11 @@ PROFILE = "1/4/8"
 def export_bundle(bundle: Path) -> None:
     """A bundle of the released size, in float32 and in half precision."""
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import export_tokenizer
+    from magvit_export.exporting import export_model
 
     for precision in PRECISIONS:
         start = time.perf_counter()
-        export_tokenizer(find_model(MODEL), bundle, weights="seeded", precision=precision)
+        export_model(find_model(MODEL), bundle, weights="seeded", precision=precision)
         seconds = round(time.perf_counter() - start, 1)
         print(json.dumps({"export": precision, "seconds": seconds}), flush=True)
 
@@ -42,7 +42,7 @@ def write_reference(bundle: Path, path: Path) -> None:
     from magvit_runtime.clips.samples import verification_clips
 
     opened = open_bundle(bundle)
-    _, graph = opened.encoder("fp32")
+    _, graph = opened.graph("encode", "fp32")
     clips = verification_clips(graph.inputs[0].shape[1:])[:CLIPS]
     path_of_graph = opened.verified_graph(graph)
     with CpuSession(path_of_graph, precision="fp32", threads=None, reason="gpu-check") as session:

@@ -55,7 +55,7 @@ def open_way(name: str, precision: Precision, bundle: Bundle, device: Device) ->
     if name.startswith("torch-"):
         return _open_torch(name, precision, bundle, device)
     session = _open_session(name, precision, bundle, device)
-    _, graph = bundle.encoder("fp16" if precision == "fp16" else "fp32")
+    _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
     # Of the sessions that time their stages themselves, on a GPU.
     stages = session.stage_times
 
@@ -77,7 +77,7 @@ def open_way(name: str, precision: Precision, bundle: Bundle, device: Device) ->
 def _open_session(name: str, precision: Precision, bundle: Bundle, device: Device) -> Session:
     if name in ENGINE_BACKENDS:
         return open_role(bundle, "encode", backend=ENGINE_BACKENDS[name], precision=precision)[1]
-    _, graph = bundle.encoder("fp16" if precision == "fp16" else "fp32")
+    _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
     path = bundle.verified_graph(graph)
     if name == "native":
         return _open_native(path, precision, device)
@@ -105,14 +105,14 @@ def _open_torch(name: str, precision: Precision, bundle: Bundle, device: Device)
     import torch
     from torch import nn
 
-    from magvit_export.models.layers import GroupNormSiLU
-    from magvit_export.models.lfq import quantize
-    from magvit_export.pytorch_reference import pytorch_encoder
+    from magvit_export.layers.group_norm import GroupNormSiLU
+    from magvit_export.layers.lfq import quantize
+    from magvit_export.verification.pytorch_reference import pytorch_role
 
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    encoder = pytorch_encoder(bundle)
+    encoder = pytorch_role(bundle, "encode").module.get_submodule("encoder")
     # Ours copies what lies channels-last, for accuracy's sake; theirs doesn't.
     for parent in list(encoder.modules()):
         for child_name, child in list(parent.named_children()):

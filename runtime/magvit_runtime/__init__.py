@@ -5,6 +5,7 @@
 >>> Classifier.open("bundle")(ids).labels
 """
 
+from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import (
@@ -15,12 +16,13 @@ from magvit_runtime.errors import (
     MissingPackageError,
     TrajectoryError,
 )
+from magvit_runtime.quantizers import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.tokenizer import Tokenizer
-from magvit_runtime.tokens import bits_to_ids, factorize_ids, ids_to_bits, join_ids
-from magvit_runtime.types import Classification
+from magvit_runtime.types import Classification, Precision
 
 __all__ = [
     "BackendError",
+    "BackendName",
     "Bundle",
     "BundleError",
     "Classification",
@@ -28,11 +30,22 @@ __all__ = [
     "InputError",
     "MagvitError",
     "MissingPackageError",
+    "Precision",
     "Tokenizer",
     "TrajectoryError",
+    "__version__",
     "bits_to_ids",
     "factorize_ids",
     "ids_to_bits",
     "join_ids",
     "open_bundle",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported here: it takes longer than all the rest of this package.
+    from importlib.metadata import version
+
+    return version("magvit-runtime")

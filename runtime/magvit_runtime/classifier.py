@@ -12,11 +12,14 @@ from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.backends.opening import BackendName, check_options
 from magvit_runtime.backends.tensor_check import check_array, check_result
-from magvit_runtime.bundle.manifest import ClassifierRecord, TensorSpec
+from magvit_runtime.bundle.manifest import GraphRecord, Head
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.types import Classification
+
+# Name of the head.
+CLASSIFIER = "classifier"
 
 
 class Classifier(Closing):
@@ -29,13 +32,11 @@ class Classifier(Closing):
         ...     print(classifier(ids).labels)
     """
 
-    def __init__(self, bundle: Bundle, record: ClassifierRecord, session: Session) -> None:
+    def __init__(self, bundle: Bundle, head: Head, graph: GraphRecord, session: Session) -> None:
         self.bundle = bundle
-        self._record = record
+        self._head = head
+        self._graph = graph
         self._session = session
-        self._probabilities = TensorSpec(
-            "probabilities", "float32", ("batch", len(record.labels)), "of each class"
-        )
 
     @classmethod
     def open(
@@ -48,24 +49,25 @@ class Classifier(Closing):
             BackendError: No backend here can run it.
         """
         bundle = open_bundle(path)
-        record = bundle.manifest.classifier
-        if record is None:
+        head = bundle.manifest.heads.get(CLASSIFIER)
+        if head is None:
             raise BundleError(
                 f"{path} has no classifier",
                 mend=f"magvit train classifier {path} TOKENS.parquet",
             )
-        graph = bundle.verified_graph(record.graph)
         check_options(backend, threads)
         if backend not in ("auto", "onnxruntime"):
             raise InputError(f"{backend} runs encoders only", mend="leave `backend` out")
         reason = "only ONNX Runtime runs it" if backend == "auto" else "asked for"
-        session = open_graph(graph, precision="fp32", threads=threads, reason=reason)
-        return cls(bundle, record, session)
+        precision, graph = bundle.graph(head.graph)
+        path = bundle.verified_graph(graph)
+        session = open_graph(path, precision=precision, threads=threads, reason=reason)
+        return cls(bundle, head, graph, session)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Name of each class, in the order of the probabilities."""
-        return self._record.labels
+        return self._head.labels
 
     def __call__(self, ids: NDArray[np.int32]) -> Classification:
         """Classes of clips.
@@ -78,10 +80,10 @@ class Classifier(Closing):
             BackendError: The backend failed.
             BundleError: The graph gives something else than its manifest says.
         """
-        spec = self._record.graph.inputs[0]
-        check_array("ids", ids, spec)
-        (probabilities,) = self._session.run({spec.name: ids}, ["probabilities"])
-        check_result(probabilities, self._probabilities, len(ids))
+        given, made = self._graph.inputs[0], self._graph.outputs[0]
+        check_array("ids", ids, given)
+        (probabilities,) = self._session.run({given.name: ids}, [made.name])
+        check_result(probabilities, made, len(ids))
         best = probabilities.argmax(axis=1)
         return Classification(tuple(self.classes[i] for i in best), probabilities, self.classes)
 

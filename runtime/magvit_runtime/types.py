@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
+# Of a token id, which is an int32 that isn't negative.
+MAX_BITS = 31
+
 Activation = Literal["none", "silu"]
 FloatType = Literal["float16", "float32"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]

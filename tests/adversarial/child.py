@@ -86,10 +86,10 @@ def list_engines(path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> None:
-    from magvit_export.checkpoint import load_weights
+    from seeded_checkpoints import load_encoder_weights
 
     shapes = {"encoder.a.weight": (4, 3), "encoder.b.bias": (7,)}
-    state = load_weights(path, shapes).state
+    state = load_encoder_weights(path, shapes).state
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     for value in state.values():
         float(value.sum())  # Mapped memory is read too.

@@ -26,7 +26,7 @@ GRID = (2, 2, 2)
 @pytest.fixture(scope="session")
 def sound_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder, a classifier of grids of 2x2x2, and an engine whose plan is no engine."""
-    from magvit_export.training import TrainingOptions, train_classifier
+    from magvit_export.training.classifier_training import TrainingOptions, train_classifier
     from magvit_runtime.results.token_files import TokenFileInfo, TokenTable
 
     path = tmp_path_factory.mktemp("sound") / "bundle"
@@ -53,7 +53,7 @@ def write_engine(path: Path) -> None:
         gpu=None,
         precision="fp32",
         profile=BatchProfile(1, 2, 4, (17, 128, 128, 3)),
-        onnx_sha256=graph_sha256(bundle, bundle.manifest.encoder["fp32"]),
+        onnx_sha256=graph_sha256(bundle, bundle.graphs("encode")["fp32"]),
         plugin_sha256="0" * 64,
         options={"version_compatible": True, "workspace": 2**30, "tiling": None},
     )

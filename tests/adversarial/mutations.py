@@ -12,8 +12,8 @@ from typing import Any
 
 from numpy.random import Generator
 
-ENCODER = "encoder.fp32.onnx"
-DATA = "encoder.fp32.onnx.data"
+ENCODER = "encode.fp32.onnx"
+DATA = "encode.fp32.data"
 
 # Names that lead out of a folder on some system, or that some function chokes on. OUTSIDE stands
 # for the absolute path of a folder outside.
@@ -25,7 +25,7 @@ NAMES = (
     "..\u2044outside", "\u2025/outside/canary", "\u202e..", "\u200b../outside/canary", " ..", ".. ",
     "../ outside", "..%2foutside%2fcanary", "a" * 256, "a/" * 3000 + "b", "é" * 200,
     "e\u0301", "\ud7ff", "\U0010ffff", "\n", "\r\n", "\x1b[31m", "bundle.json", "engines",
-    "encoder.fp32.onnx/", "encoder.fp32.onnx/x", "./encoder.fp32.onnx", ENCODER.upper(), "CON",
+    "encode.fp32.onnx/", "encode.fp32.onnx/x", "./encode.fp32.onnx", ENCODER.upper(), "CON",
     "NUL.onnx", "-rf", "*", "?", "{}", "%s", "/dev/zero", "/dev/stdin", "/proc/self/mem",
     "/proc/self/fd/0", "/dev/null",
 )  # fmt: skip

@@ -21,7 +21,7 @@ from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.manifest import GraphRecord, TensorSpec
 
 CASES = 3000
-SPEC = (TensorSpec("x", "int32", (1,), ""),)
+SPEC = (TensorSpec("x", "int32", (1,), "ids", ""),)
 
 
 def weights_everywhere() -> bytes:

@@ -186,7 +186,7 @@ def damaged_files() -> list[Change]:
 
         return change
 
-    names = (ENCODER, DATA, "classifier.fp32.onnx", "classifier.fp32.onnx.data")
+    names = (ENCODER, DATA, "classify.fp32.onnx", "classify.fp32.data")
     return [damage(name, vouched) for name in names for vouched in (False, True) for _ in range(10)]
 
 

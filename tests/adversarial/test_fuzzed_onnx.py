@@ -16,7 +16,7 @@ from adversarial.mutations import ENCODER
 from adversarial.watchdog import Case, run_cases
 from numpy.random import Generator
 
-CLASSIFIER = "classifier.fp32.onnx"
+CLASSIFIER = "classify.fp32.onnx"
 INTEGERS = (0, 1, -1, 2, 3, 7, 1000, 2**31 - 1, -(2**63), 2**63 - 1)
 
 

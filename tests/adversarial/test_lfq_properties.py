@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
-from magvit_export.models.custom_ops import DOMAIN
-from magvit_export.models.lfq import quantize
-from magvit_export.onnx_functions import OPSET, lfq_function
+from magvit_export.layers.lfq import quantize
+from magvit_export.onnx.functions import OPSET, lfq_function
+from magvit_export.onnx.operator_nodes import DOMAIN
 from magvit_runtime import Classifier, InputError, Tokenizer
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE, operators_library
 from magvit_runtime.native_libraries.operators import lfq
-from magvit_runtime.tokens import bits_to_ids, ids_to_bits
+from magvit_runtime.quantizers.lfq import bits_to_ids, ids_to_bits
 
 Quantizer = Callable[[np.ndarray], np.ndarray]
 

@@ -13,8 +13,9 @@ from runtime.reports.html_reading import read_html
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.peers import open_peers
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
+from magvit_export.peers.peers import open_peers
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.benchmarks.encoders import Encoder, NotRun
 from magvit_runtime.benchmarks.results import read_benchmark
@@ -28,9 +29,7 @@ SHAPE = (5, 32, 32, 3)
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "bundle"
     sizes = ClipSizes(frames=5, height=32, width=32)
-    export_tokenizer(
-        find_model("trajectory-small"), path, weights="seeded", config=TINY, sizes=sizes
-    )
+    export_model(find_model("trajectory-small"), path, weights="seeded", config=TINY, sizes=sizes)
     return path
 
 

@@ -11,17 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from seeded_checkpoints import TINY
 
-from magvit_export.bisection import CLIPS, Bisection, StageError, bisect_bundle
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.config import TokenizerConfig
-from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
-from magvit_export.stage_graphs import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.onnx.stages import NORMALIZATION, QUANTIZER, StagedGraph, StageValues
+from magvit_export.verification.bisection import CLIPS, Bisection, StageError, bisect_bundle
+from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.clips.samples import CLIP_NAMES, verification_clips
-from magvit_runtime.parity import compare_latents
 
 SHAPE = (5, 16, 16, 3)
 IMAGES = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, dims=2)
@@ -36,7 +37,7 @@ def export(
 ) -> Path:
     sizes = ClipSizes(frames=None if config.dims == 2 else 5, height=16, width=16)
     for precision in precisions:
-        export_tokenizer(
+        export_model(
             find_model("trajectory-small"),
             path,
             weights="seeded",
@@ -50,7 +51,7 @@ def export(
 
 def bisect(bundle: Path) -> dict[str, Bisection]:
     opened = open_bundle(bundle)
-    return {one.precision: one for one in bisect_bundle(opened, reference_encoder(opened))}
+    return {one.precision: one for one in bisect_bundle(opened, pytorch_role(opened, "encode"))}
 
 
 def by_module(found: Bisection) -> dict[str, StageError]:
@@ -108,7 +109,7 @@ def test_the_last_boundary_has_the_error_of_the_whole_graph(
 ) -> None:
     clips = bisected_clips()
     opened = open_bundle(bundle)
-    expected = pytorch_reference(opened, reference_encoder(opened)).latents(clips)
+    expected = pytorch_reference(opened, pytorch_role(opened, "encode")).run(clips)["latents"]
     with Tokenizer.open(bundle, precision="fp32", backend="onnxruntime") as tokenizer:
         whole = compare_latents(tokenizer.latents(clips), expected)
     assert found["fp32"].rms == pytest.approx(whole.rms, rel=0.5)
@@ -117,7 +118,7 @@ def test_the_last_boundary_has_the_error_of_the_whole_graph(
 def test_stages_in_a_row_are_the_graph(bundle: Path, found: dict[str, Bisection]) -> None:
     clips = bisected_clips()
     modules = [stage.module for stage in found["fp32"].stages[1:-1]]
-    graph = StagedGraph(bundle / "encoder.fp32.onnx", "fp32", modules)
+    graph = StagedGraph(bundle / "encode.fp32.onnx", "fp32", modules)
     values: StageValues[NDArray[Any]] = StageValues(graph, clips)
     for stage in graph.stages:
         (result,) = graph.run(stage, values.take(stage))
@@ -162,12 +163,12 @@ def test_images(tmp_path: Path) -> None:
 
 def test_a_graph_of_other_modules_is_refused(bundle: Path) -> None:
     with pytest.raises(BundleError, match="aren't named after this model's modules"):
-        StagedGraph(bundle / "encoder.fp32.onnx", "fp32", ["encoder.elsewhere"])
+        StagedGraph(bundle / "encode.fp32.onnx", "fp32", ["encoder.elsewhere"])
 
 
 def test_another_wiring_is_refused(bundle: Path, found: dict[str, Bisection]) -> None:
     modules = [stage.module for stage in found["fp32"].stages[1:-1]]
-    graph = StagedGraph(bundle / "encoder.fp32.onnx", "fp32", modules)
+    graph = StagedGraph(bundle / "encode.fp32.onnx", "fp32", modules)
     values: StageValues[NDArray[Any]] = StageValues(graph, bisected_clips())
     values.take(graph.stages[0])
     with pytest.raises(BundleError, match=r"encoder\.conv_in takes what the model hasn't computed"):

@@ -20,13 +20,14 @@ from seeded_checkpoints import (
     SMALL,
     TINY,
     ema_tensors,
+    load_encoder_weights,
     model_shapes,
     raw_tensors,
     write_checkpoint,
 )
 from torch import Tensor
 
-from magvit_export.checkpoint import CheckpointError, load_weights
+from magvit_export.checkpoints.reading import CheckpointError
 
 SHAPES = model_shapes(TINY)
 RAW = raw_tensors(SHAPES)
@@ -51,7 +52,7 @@ def save(tmp_path: Path) -> Callable[[dict[str, Tensor]], Path]:
 
 def test_published_file_gives_ema_weights_and_its_digest(small_checkpoint: Path) -> None:
     shapes = model_shapes(SMALL)
-    loaded = load_weights(small_checkpoint, shapes)
+    loaded = load_encoder_weights(small_checkpoint, shapes)
     assert loaded.variant == "ema"
     assert loaded.sha256 == hashlib.sha256(small_checkpoint.read_bytes()).hexdigest()
     expected = ema_tensors(shapes)
@@ -59,7 +60,7 @@ def test_published_file_gives_ema_weights_and_its_digest(small_checkpoint: Path)
 
 
 def test_raw_weights_on_request(save: Callable[[dict[str, Tensor]], Path]) -> None:
-    loaded = load_weights(save(RAW | EMA), SHAPES, "raw")
+    loaded = load_encoder_weights(save(RAW | EMA), SHAPES, "raw")
     assert loaded.variant == "raw"
     assert same(loaded.state, RAW)
 
@@ -69,7 +70,7 @@ def test_raw_weights_with_a_warning_where_there_is_no_ema(
 ) -> None:
     path = save(RAW)
     with caplog.at_level(logging.WARNING):
-        loaded = load_weights(path, SHAPES)
+        loaded = load_encoder_weights(path, SHAPES)
     assert loaded.variant == "raw"
     assert same(loaded.state, RAW)
     assert caplog.messages == [f"{path} has no EMA weights: its raw weights are used"]
@@ -84,14 +85,14 @@ def test_keys_of_training_alone_are_passed_over(
         "loss.counter": torch.tensor(3),
         "model_ema.lossdiscriminatormain0weight": torch.zeros(4, 3),
     }
-    assert same(load_weights(save(RAW | EMA | training), SHAPES).state, ema_by_raw_key())
+    assert same(load_encoder_weights(save(RAW | EMA | training), SHAPES).state, ema_by_raw_key())
 
 
 def test_a_training_dump_without_ema_of_the_model_falls_back_to_raw(
     save: Callable[[dict[str, Tensor]], Path],
 ) -> None:
     path = save(RAW | {"model_ema.decay": torch.tensor(0.9), "model_ema.lossx": torch.zeros(1)})
-    assert load_weights(path, SHAPES).variant == "raw"
+    assert load_encoder_weights(path, SHAPES).variant == "raw"
 
 
 @pytest.mark.parametrize("variant", ["raw", "ema"])
@@ -104,7 +105,7 @@ def test_the_decoders_last_conv_may_be_spelled_without_its_inner_level(
 
     tensors = {respelled(key): value for key, value in (RAW | EMA).items()}
     assert not any(key.startswith(LAST_CONV) for key in tensors)
-    loaded = load_weights(save(tensors), SHAPES, variant)
+    loaded = load_encoder_weights(save(tensors), SHAPES, variant)
     assert same(loaded.state, RAW if variant == "raw" else ema_by_raw_key())
 
 
@@ -141,12 +142,12 @@ def safetensors(path: Path) -> Path:
 def test_every_kind_of_file_gives_the_same_tensors(
     tmp_path: Path, write: Callable[[Path], Path]
 ) -> None:
-    assert same(load_weights(write(tmp_path / "model.pt"), SHAPES).state, RAW)
+    assert same(load_encoder_weights(write(tmp_path / "model.pt"), SHAPES).state, RAW)
 
 
 def test_half_precision_weights_become_float32(save: Callable[[dict[str, Tensor]], Path]) -> None:
     halves = {key: value.half() for key, value in RAW.items()}
-    state = load_weights(save(halves), SHAPES).state
+    state = load_encoder_weights(save(halves), SHAPES).state
     assert same(state, {key: value.float() for key, value in halves.items()})
 
 
@@ -154,7 +155,7 @@ def test_a_file_with_the_encoder_alone_gives_the_encoder(
     save: Callable[[dict[str, Tensor]], Path],
 ) -> None:
     encoder = {key: value for key, value in RAW.items() if key.startswith("encoder.")}
-    assert same(load_weights(save(encoder), SHAPES).state, encoder)
+    assert same(load_encoder_weights(save(encoder), SHAPES).state, encoder)
 
 
 def test_a_file_with_the_decoder_alone_is_refused(
@@ -162,13 +163,13 @@ def test_a_file_with_the_decoder_alone_is_refused(
 ) -> None:
     path = save({key: value for key, value in RAW.items() if key.startswith("decoder.")})
     with pytest.raises(CheckpointError, match=r"lacks \d+ raw keys.*encoder\.conv_in"):
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
 
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.ckpt"
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert str(error.value) == f"checkpoint {path} is no file"
 
 
@@ -180,7 +181,7 @@ def test_a_truncated_file_is_called_truncated(
     path = write(tmp_path / "model.ckpt")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert str(error.value).startswith(f"{path} can't be read: it is truncated or no checkpoint")
     assert str(error.value).endswith("To mend it: download it again")
 
@@ -204,7 +205,7 @@ def test_a_file_of_something_else_is_called_no_checkpoint(
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="it is truncated or no checkpoint") as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert "weights_only" not in str(error.value)  # Torch's advice to run what is in the file.
 
 
@@ -221,7 +222,7 @@ def test_damaged_bytes_never_end_in_another_error(
             damaged[place] = random.integers(256)
         path.write_bytes(damaged)
         try:
-            state = load_weights(path, {"encoder.w": (100,)}).state
+            state = load_encoder_weights(path, {"encoder.w": (100,)}).state
         except CheckpointError:
             continue
         assert state["encoder.w"].shape == (100,)
@@ -245,7 +246,7 @@ def test_a_pickle_of_something_else(tmp_path: Path, content: object, message: st
     path = tmp_path / "model.ckpt"
     torch.save(content, path)
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert message in str(error.value)
     assert str(path) in str(error.value)
 
@@ -270,7 +271,7 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path, new_format: boo
         _use_new_zipfile_serialization=new_format,
     )
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     message = str(error.value)
     assert "is a pickle with more than tensors in it, and its code is never run" in message
     assert "found posix.system" in message
@@ -287,14 +288,14 @@ def test_code_in_a_plain_pickle_is_never_run(tmp_path: Path, protocol: int) -> N
     path = tmp_path / "model.ckpt"
     path.write_bytes(pickle.dumps({"state_dict": Attack(proof)}, protocol))
     with pytest.raises(CheckpointError):
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert not proof.exists()
 
 
 def test_an_unknown_key_is_named(save: Callable[[dict[str, Tensor]], Path]) -> None:
     path = save(RAW | {"encoder.quant_conv.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert str(error.value) == (
         f"{path} holds keys that this model doesn't have: found encoder.quant_conv.weight. "
         "To mend it: name the model (or --config) that the checkpoint was trained with"
@@ -304,7 +305,7 @@ def test_an_unknown_key_is_named(save: Callable[[dict[str, Tensor]], Path]) -> N
 def test_of_many_unknown_keys_three_are_named(save: Callable[[dict[str, Tensor]], Path]) -> None:
     path = save(RAW | {f"extra.{i}": torch.zeros(1) for i in range(9)})
     with pytest.raises(CheckpointError, match=r"found extra\.0, extra\.1, extra\.2 and 6 more"):
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
 
 
 @pytest.mark.parametrize("variant", ["raw", "ema"])
@@ -315,7 +316,7 @@ def test_a_missing_key_is_named(save: Callable[[dict[str, Tensor]], Path], varia
     del tensors[name]
     path = save(tensors)
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES, variant)
+        load_encoder_weights(path, SHAPES, variant)
     count = len(SHAPES)
     assert str(error.value) == (
         f"{path} lacks 1 {variant} keys: found {count - 1} of {count}, expected {name}"
@@ -324,13 +325,13 @@ def test_a_missing_key_is_named(save: Callable[[dict[str, Tensor]], Path], varia
 
 def test_ema_asked_for_of_a_file_without_any(save: Callable[[dict[str, Tensor]], Path]) -> None:
     with pytest.raises(CheckpointError, match="To mend it: use --variant raw"):
-        load_weights(save(RAW), SHAPES, "ema")
+        load_encoder_weights(save(RAW), SHAPES, "ema")
 
 
 def test_a_wrong_shape_is_named(save: Callable[[dict[str, Tensor]], Path]) -> None:
     path = save(RAW | {"encoder.norm_out.weight": torch.zeros(32)})
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert str(error.value).startswith(
         f"{path}: tensor encoder.norm_out.weight has a wrong shape: found [32], expected [64]"
     )
@@ -339,7 +340,7 @@ def test_a_wrong_shape_is_named(save: Callable[[dict[str, Tensor]], Path]) -> No
 def test_an_integer_tensor_is_named(save: Callable[[dict[str, Tensor]], Path]) -> None:
     path = save(RAW | {"encoder.norm_out.weight": torch.zeros(64, dtype=torch.int64)})
     with pytest.raises(CheckpointError) as error:
-        load_weights(path, SHAPES)
+        load_encoder_weights(path, SHAPES)
     assert str(error.value) == (
         f"{path}: tensor encoder.norm_out.weight is not of a float type: found torch.int64"
     )
@@ -348,11 +349,12 @@ def test_an_integer_tensor_is_named(save: Callable[[dict[str, Tensor]], Path]) -
 MEASURE = """
 import json, resource, sys
 from pathlib import Path
-from magvit_export.checkpoint import load_weights
+from magvit_export.checkpoints.reading import load_weights
+from magvit_export.families.magvit.family import FAMILY
 def peak(): return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 shapes = {key: tuple(shape) for key, shape in json.loads(sys.argv[2]).items()}
 before = peak()
-state = load_weights(Path(sys.argv[1]), shapes).state
+state = load_weights(Path(sys.argv[1]), shapes, ("encoder.",), FAMILY.spellings).state
 total = sum(float(value.sum()) for value in state.values())
 print(json.dumps({"bytes": peak() - before, "total": total}))
 """

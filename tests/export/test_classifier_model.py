@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from magvit_export.models.classifier import ExportedClassifier, TrajectoryClassifier
+from magvit_export.training.classifier import (
+    ExportedClassifier,
+    TrajectoryClassifier,
+)
 
 GRID = (2, 3, 4)
 EMBEDDINGS = ("bits", "factorized", "table")

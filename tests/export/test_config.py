@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from seeded_checkpoints import model_shapes
 
-from magvit_export.config import TokenizerConfig, read_config
+from magvit_export.families.family import read_config
+from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -30,7 +31,7 @@ def write(path: Path, content: object) -> Path:
 
 
 def test_a_ddconfig_is_read(tmp_path: Path) -> None:
-    config = read_config(write(tmp_path / "config.json", DDCONFIG))
+    config = read_config(write(tmp_path / "config.json", DDCONFIG), TokenizerConfig)
     assert config == TokenizerConfig(
         ch=64, ch_mult=(1, 1, 2), num_res_blocks=2, z_channels=14, resolution=256
     )
@@ -38,7 +39,7 @@ def test_a_ddconfig_is_read(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_left_out_are_the_released_models(tmp_path: Path) -> None:
-    assert read_config(write(tmp_path / "config.json", {})) == TokenizerConfig()
+    assert read_config(write(tmp_path / "config.json", {}), TokenizerConfig) == TokenizerConfig()
 
 
 @pytest.mark.parametrize(
@@ -78,23 +79,23 @@ def test_strides_follow_from_the_multipliers(
 def test_a_bad_value_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
     path = write(tmp_path / "config.json", DDCONFIG | change)
     with pytest.raises(InputError) as error:
-        read_config(path)
+        read_config(path, TokenizerConfig)
     message = str(error.value)
-    assert message.startswith(f"config {path} is no tokenizer config: found ")
+    assert message.startswith(f"config {path} isn't one of this family: found ")
     assert words in message
     assert "expected JSON with keys of ch, ch_mult, num_res_blocks, z_channels" in message
 
 
 @pytest.mark.parametrize("text", ["", "[]", "ch: 128", '{"ch": 128'])
 def test_a_file_that_is_no_json_object(tmp_path: Path, text: str) -> None:
-    with pytest.raises(InputError, match="is no tokenizer config"):
-        read_config(write(tmp_path / "config.json", text))
+    with pytest.raises(InputError, match="isn't one of this family"):
+        read_config(write(tmp_path / "config.json", text), TokenizerConfig)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
     with pytest.raises(InputError) as error:
-        read_config(path)
+        read_config(path, TokenizerConfig)
     assert str(error.value) == f"can't read config {path}: found No such file or directory"
 
 

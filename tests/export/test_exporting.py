@@ -1,4 +1,4 @@
-"""Bundles as `export_tokenizer` leaves them: their manifest, and what stands in its way."""
+"""Bundles as `export_model` leaves them: their manifest, and what stands in its way."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import torch
 from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
 from magvit_export.catalog import find_model
-from magvit_export.checkpoint import CheckpointError
-from magvit_export.config import TokenizerConfig
-from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.models import empty_tokenizer
+from magvit_export.checkpoints.reading import CheckpointError
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.tokenizer import empty_tokenizer
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.errors import InputError
 
@@ -42,28 +43,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_manifest_says_what_was_exported(tiny_bundle: Path) -> None:
     manifest = json.loads((tiny_bundle / "bundle.json").read_text())
-    assert manifest["schema_version"] == 1
+    assert manifest["schema_version"] == 2
     assert manifest["model"] == "trajectory-small"
-    assert manifest["task"] == "video-tokenization"
-    assert manifest["weights"] == {"source": "seeded", "name": "seeded"}
-    assert manifest["config"]["ch_mult"] == [1, 2]
-    assert manifest["preprocessing"] == {
+    (component,) = manifest["components"].values()
+    assert component["family"] == "magvit"
+    assert component["weights"] == {"source": "seeded", "name": "seeded"}
+    assert component["config"]["ch_mult"] == [1, 2]
+    (graph,) = manifest["graphs"]["encode"].values()
+    assert graph["preprocessing"] == {
         "layout": "NTHWC",
         "color": "RGB",
         "formula": "x / 127.5 - 1",
     }
     assert manifest["tokens"] == {
-        "bits": 18,
-        "bit_order": "lsb-first",
+        "quantizer": {"kind": "lfq", "bits": 18, "bit_order": "lsb-first"},
         "temporal_stride": 1,
         "spatial_stride": 2,
     }
-    (graph,) = manifest["encoder"].values()
     (frames,) = graph["inputs"]
     assert frames == {
         "name": "frames",
         "dtype": "uint8",
         "shape": ["batch", "frames", "height", "width", 3],
+        "kind": "pixels",
         "meaning": "RGB frames",
         "minimum": 0,
         "maximum": 255,
@@ -72,6 +74,7 @@ def test_the_manifest_says_what_was_exported(tiny_bundle: Path) -> None:
     assert (ids["dtype"], ids["minimum"], ids["maximum"]) == ("int32", 0, 2**18 - 1)
     assert ids["shape"] == ["batch", "ceil(frames/1)", "ceil(height/2)", "ceil(width/2)"]
     assert latents["shape"][:2] == ["batch", 18]
+    assert (ids["kind"], latents["kind"]) == ("ids", "latents")
     assert manifest["made_by"]["torch"] == torch.__version__
     age = datetime.now(UTC) - datetime.fromisoformat(manifest["created"])
     assert timedelta() <= age + timedelta(seconds=1) < timedelta(days=1)
@@ -91,17 +94,17 @@ def test_every_file_is_recorded_with_its_digest(tiny_bundle: Path) -> None:
 def test_the_manifest_reads_back_as_it_was_written(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
     assert bundle.is_seeded
-    precision, graph = bundle.encoder()
+    precision, graph = bundle.graph("encode")
     assert precision == "fp32"
-    assert bundle.verified_graph(graph) == tiny_bundle / "encoder.fp32.onnx"
+    assert bundle.verified_graph(graph) == tiny_bundle / "encode.fp32.onnx"
 
 
 def test_a_variant_of_the_family_from_a_checkpoint_of_its_shape(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "bundle"
-    bundle = export_tokenizer(PRESET, output, weights=str(checkpoint), variant="raw", config=TINY)
-    weights = bundle.manifest.weights
+    bundle = export_model(PRESET, output, weights=str(checkpoint), variant="raw", config=TINY)
+    weights = bundle.manifest.component.weights
     assert (weights.source, weights.name, weights.variant) == ("file", "tiny.ckpt", "raw")
     assert weights.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert not bundle.is_seeded
@@ -119,15 +122,15 @@ def test_a_checkpoint_of_another_shape_is_refused_before_anything_is_written(
     output = tmp_path / "bundle"
     wider = TokenizerConfig(ch=64, ch_mult=(1, 2), num_res_blocks=1)
     with pytest.raises(CheckpointError, match=r"has a wrong shape: found .*, expected "):
-        export_tokenizer(PRESET, output, weights=str(checkpoint), config=wider)
+        export_model(PRESET, output, weights=str(checkpoint), config=wider)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_family_that_cant_be_exported_yet(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
-        export_tokenizer(find_model("videomae-base"), tmp_path / "bundle", weights="hub")
+        export_model(find_model("videomae-base"), tmp_path / "bundle", weights="hub")
     assert str(error.value) == (
-        "models of the family 'videomae' can't be exported yet: found videomae-base. "
+        "models of the family 'videomae' can't be exported yet: expected magvit. "
         "To mend it: `magvit models` lists those that can"
     )
 
@@ -135,17 +138,17 @@ def test_a_family_that_cant_be_exported_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["seeded:x", "seeded:-1", "nothing.ckpt"])
 def test_weights_that_are_nowhere(tmp_path: Path, source: str) -> None:
     with pytest.raises(CheckpointError, match=f"checkpoint {source} is no file"):
-        export_tokenizer(PRESET, tmp_path / "bundle", weights=source)
+        export_model(PRESET, tmp_path / "bundle", weights=source)
 
 
 def test_seeded_weights_have_no_variants(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seeded weights have no EMA"):
-        export_tokenizer(PRESET, tmp_path / "bundle", weights="seeded", variant="ema")
+        export_model(PRESET, tmp_path / "bundle", weights="seeded", variant="ema")
 
 
 def test_a_preset_has_nothing_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trajectory-small has no published checkpoint"):
-        export_tokenizer(PRESET, tmp_path / "bundle", weights="hub")
+        export_model(PRESET, tmp_path / "bundle", weights="hub")
 
 
 @pytest.mark.parametrize("name", ["batch", "frames", "height", "width"])
@@ -160,7 +163,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     output.mkdir()
     (output / "cat.jpg").write_bytes(b"cat")
     with pytest.raises(InputError) as error:
-        export_tokenizer(PRESET, output, weights="seeded", config=TINY)
+        export_model(PRESET, output, weights="seeded", config=TINY)
     assert str(error.value) == (f"{output} exists and is no bundle. To mend it: choose another -o")
     assert [path.name for path in output.iterdir()] == ["cat.jpg"]
 
@@ -169,7 +172,7 @@ def test_a_file_in_the_place_of_the_bundle(tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     output.write_text("mine")
     with pytest.raises(InputError, match="exists and is no bundle"):
-        export_tokenizer(PRESET, output, weights="seeded", config=TINY)
+        export_model(PRESET, output, weights="seeded", config=TINY)
     assert output.read_text() == "mine"
 
 
@@ -177,7 +180,7 @@ def test_a_file_in_the_place_of_the_bundles_folder(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("mine")
     output = tmp_path / "models" / "bundle"
     with pytest.raises(InputError) as error:
-        export_tokenizer(PRESET, output, weights="seeded", config=TINY)
+        export_model(PRESET, output, weights="seeded", config=TINY)
     assert str(error.value) == f"can't write {output}: found File exists"
 
 
@@ -195,7 +198,7 @@ def test_a_bundle_of_something_else_is_left_alone(
 ) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(InputError) as error:
-        export_tokenizer(find_model(model), bundle, weights=weights, config=config)
+        export_model(find_model(model), bundle, weights=weights, config=config)
     assert str(error.value) == (
         f"{bundle} holds a bundle of another model or other weights: "
         f"found trajectory-small, seeded, expected {model}, {weights}. "
@@ -206,10 +209,8 @@ def test_a_bundle_of_something_else_is_left_alone(
 
 def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
     """A size is fixed in the second export; nothing of the first is left."""
-    again = export_tokenizer(
-        PRESET, bundle, weights="seeded", config=TINY, sizes=ClipSizes(frames=3)
-    )
-    _, graph = again.encoder()
+    again = export_model(PRESET, bundle, weights="seeded", config=TINY, sizes=ClipSizes(frames=3))
+    _, graph = again.graph("encode")
     assert graph.inputs[0].shape == ("batch", 3, "height", "width", 3)
     again.verified_graph(graph)
     with Tokenizer.open(bundle) as tokenizer:
@@ -218,8 +219,8 @@ def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
 
 
 def test_exporting_again_mends_a_damaged_bundle(bundle: Path) -> None:
-    (bundle / "encoder.fp32.onnx.data").write_bytes(b"damage")
-    export_tokenizer(PRESET, bundle, weights="seeded", config=TINY)
+    (bundle / "encode.fp32.data").write_bytes(b"damage")
+    export_model(PRESET, bundle, weights="seeded", config=TINY)
     Tokenizer.open(bundle).close()
 
 

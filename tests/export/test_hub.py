@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from magvit_export.catalog import CatalogEntry
-from magvit_export.hub import fetch_checkpoint
+from magvit_export.checkpoints.hub import fetch_checkpoint
 from magvit_runtime.errors import InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -24,7 +24,7 @@ FETCH = """
 import time
 time.sleep = lambda seconds: None  # The client waits between its attempts.
 from magvit_export.catalog import find_model
-from magvit_export.hub import HubError, fetch_checkpoint
+from magvit_export.checkpoints.hub import HubError, fetch_checkpoint
 try:
     print(fetch_checkpoint(find_model("open-magvit2-video-128")))
 except HubError as error:

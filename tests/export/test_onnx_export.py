@@ -18,15 +18,16 @@ from onnx import TensorProto, helper
 from seeded_checkpoints import TINY, golden, model_shapes
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.onnx_functions import FUNCTIONS, OPSET
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
+from magvit_export.onnx.functions import FUNCTIONS, OPSET
 
 PLUGIN_ATTRIBUTES = {"plugin_namespace": b"magvit", "plugin_version": b"1"}
 
 
 @pytest.fixture(scope="module")
 def graph_path(tiny_bundle: Path) -> Path:
-    return tiny_bundle / "encoder.fp32.onnx"
+    return tiny_bundle / "encode.fp32.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_weights_lie_beside_the_graph_under_their_checkpoint_names(
     for name, shape in shapes.items():
         if np.prod(shape) > 1024:
             location = {item.key: item.value for item in weights[name].external_data}["location"]
-            assert location == "encoder.fp32.onnx.data"
+            assert location == "encode.fp32.data"
     assert graph_path.stat().st_size < 100_000
 
 
@@ -137,8 +138,8 @@ import sys
 from pathlib import Path
 from seeded_checkpoints import TINY
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
-export_tokenizer(
+from magvit_export.exporting import export_model
+export_model(
     find_model("trajectory-small"), Path(sys.argv[1]), weights="seeded", config=TINY
 )
 """
@@ -149,12 +150,12 @@ def test_equal_weights_give_equal_bytes_in_every_process(tiny_bundle: Path, tmp_
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", EXPORT, str(tmp_path / seed)],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         for seed in ("1", "2")
     ]
     assert [process.wait() for process in processes] == [0, 0]
-    for name in ("encoder.fp32.onnx", "encoder.fp32.onnx.data"):
+    for name in ("encode.fp32.onnx", "encode.fp32.data"):
         first, second = ((tmp_path / seed / name).read_bytes() for seed in ("1", "2"))
         assert first == second == (tiny_bundle / name).read_bytes()
 
@@ -162,7 +163,7 @@ def test_equal_weights_give_equal_bytes_in_every_process(tiny_bundle: Path, tmp_
 @pytest.fixture(scope="module")
 def fixed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fixed") / "bundle"
-    export_tokenizer(
+    export_model(
         find_model("trajectory-small"),
         path,
         weights="seeded",
@@ -176,7 +177,7 @@ def test_sizes_are_the_callers_unless_they_were_fixed(
     model: onnx.ModelProto, fixed_bundle: Path
 ) -> None:
     assert sizes(model.graph.input[0]) == ["batch", "frames", "height", "width", 3]
-    fixed = onnx.load(fixed_bundle / "encoder.fp32.onnx", load_external_data=False)
+    fixed = onnx.load(fixed_bundle / "encode.fp32.onnx", load_external_data=False)
     assert sizes(fixed.graph.input[0]) == [1, 3, 16, 24, 3]
     assert sizes(fixed.graph.output[0]) == [1, 3, 8, 12]
     assert sizes(fixed.graph.output[1]) == [1, 18, 3, 8, 12]
@@ -185,7 +186,7 @@ def test_sizes_are_the_callers_unless_they_were_fixed(
 def test_fixed_and_free_sizes_give_the_same_ids(tiny_bundle: Path, fixed_bundle: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 24, 3), dtype=np.uint8)
     ids = [
-        onnxruntime.InferenceSession(path / "encoder.fp32.onnx").run(["ids"], {"frames": frames})
+        onnxruntime.InferenceSession(path / "encode.fp32.onnx").run(["ids"], {"frames": frames})
         for path in (tiny_bundle, fixed_bundle)
     ]
     np.testing.assert_array_equal(ids[0], ids[1])

@@ -12,10 +12,11 @@ from onnx import TensorProto
 from seeded_checkpoints import TINY, golden
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_runtime import BackendError, Tokenizer, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle.manifest import Precision
-from magvit_runtime.parity import compare_latents
 
 RESIDUAL_BLOCKS, DOWNSAMPLES, SHORTCUTS = 5, 3, 2
 
@@ -26,7 +27,7 @@ def precisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("precisions") / "bundle"
     names: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
     for name in names:
-        export_tokenizer(find_model("trajectory-small"), path, weights="seeded", precision=name)
+        export_model(find_model("trajectory-small"), path, weights="seeded", precision=name)
     return path
 
 
@@ -42,8 +43,8 @@ def casts(model: onnx.ModelProto) -> int:
     ("name", "half"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)]
 )
 def test_half_weights_around_islands_of_float32(precisions: Path, name: str, half: int) -> None:
-    model = load(precisions / f"encoder.{name}.onnx")
-    onnx.checker.check_model(str(precisions / f"encoder.{name}.onnx"), full_check=True)
+    model = load(precisions / f"encode.{name}.onnx")
+    onnx.checker.check_model(str(precisions / f"encode.{name}.onnx"), full_check=True)
     for tensor in model.graph.initializer:
         if not tensor.name.startswith("encoder."):
             continue
@@ -56,11 +57,11 @@ def test_half_weights_around_islands_of_float32(precisions: Path, name: str, hal
 
 def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
-    export_tokenizer(
+    export_model(
         find_model("trajectory-small"), path, weights="seeded", precision="fp16", residual="fp32"
     )
-    assert open_bundle(path).manifest.encoder["fp16"].residual == "fp32"
-    model = load(path / "encoder.fp16.onnx")
+    assert open_bundle(path).graphs("encode")["fp16"].residual == "fp32"
+    model = load(path / "encode.fp16.onnx")
     around_convs = 2 * (RESIDUAL_BLOCKS + DOWNSAMPLES + SHORTCUTS)
     # And: uint8 to float32; to half before, and back behind, the first conv.
     assert casts(model) == around_convs + 3
@@ -69,16 +70,16 @@ def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None
 def test_tf32_is_the_float32_graph(precisions: Path) -> None:
     with Tokenizer.open(precisions, precision="tf32") as tokenizer:
         assert tokenizer.capabilities.precision == "tf32"
-    graphs = tokenizer.bundle.manifest.encoder
+    graphs = tokenizer.bundle.graphs("encode")
     assert graphs["tf32"] == graphs["fp32"]
 
 
 def test_precisions_of_one_file_keep_describing_it(tmp_path: Path) -> None:
     entry, path = find_model("trajectory-small"), tmp_path / "bundle"
-    export_tokenizer(entry, path, weights="seeded", config=TINY)
+    export_model(entry, path, weights="seeded", config=TINY)
     fixed = ClipSizes(frames=5, height=32, width=32)
-    export_tokenizer(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
-    graphs = open_bundle(path).manifest.encoder
+    export_model(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
+    graphs = open_bundle(path).graphs("encode")
     assert graphs["fp32"] == graphs["tf32"]
     assert graphs["fp32"].inputs[0].shape == ("batch", 5, 32, 32, 3)
 

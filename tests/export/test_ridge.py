@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from magvit_export.ridge import STRENGTHS, fit_linear
+from magvit_export.training.ridge import STRENGTHS, fit_linear
 
 
 def problem(clips: int, features: int, classes: int) -> tuple[Tensor, Tensor]:

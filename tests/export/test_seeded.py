@@ -11,8 +11,8 @@ import pytest
 import torch
 from seeded_checkpoints import golden
 
-from magvit_export.checkpoint_keys import ema_name
-from magvit_export.seeded import seeded_array, seeded_state
+from magvit_export.checkpoints.keys import ema_name
+from magvit_export.checkpoints.seeded import seeded_array, seeded_state
 
 # Name, raw key, shape and the first three elements.
 CHECK_VALUES = [

@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from magvit_export.training import TrainingOptions, split_by_class, train_classifier
+from magvit_export.training.classifier_training import (
+    TrainingOptions,
+    split_by_class,
+    train_classifier,
+)
 from magvit_runtime import Classifier, Tokenizer, open_bundle
+from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.quantizers.specs import LfqSpec
 from magvit_runtime.results.token_files import TokenFileInfo, TokenTable
 
 GRID = (2, 3, 4)
-INFO = TokenFileInfo("trajectory-small", "seeded", None, 18, GRID)
+LFQ = LfqSpec(bits=18, bit_order="lsb-first")
+INFO = TokenFileInfo("trajectory-small", "seeded", None, LFQ, GRID)
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def test_the_exported_classifier_equals_the_trained_one(
 ) -> None:
     import torch
 
-    import magvit_export.training as training
+    import magvit_export.training.classifier_training as training
 
     trained = []
 
@@ -84,15 +91,18 @@ def test_the_bundle_gains_a_classifier_and_keeps_its_encoder(bundle: Path) -> No
     before = open_bundle(bundle).manifest
     train_classifier(bundle, separable_table(), TrainingOptions())
     after = open_bundle(bundle).manifest
-    assert after.encoder == before.encoder
+    assert after.graphs["encode"] == before.graphs["encode"]
     assert {name: after.files[name] for name in before.files} == before.files
-    record = after.classifier
-    assert record is not None
+    record = after.heads["classifier"]
     assert record.labels == ("circle", "line", "zigzag")
     assert record.embedding == "bits"
     assert (record.training["clips"], record.training["held_out_clips"]) == (36, 12)
     assert record.training["held_out_accuracy"] == 1
-    assert record.graph.inputs[0].shape == ("batch", *GRID)
+    assert record.graph == "classify"
+    assert after.graphs["classify"]["fp32"].inputs[0].shape == ("batch", *GRID)
+    assert record.trained_on == {
+        "fp32": graph_sha256(open_bundle(bundle), after.graphs["encode"]["fp32"])
+    }
     with Tokenizer.open(bundle) as tokenizer:
         assert tokenizer(np.zeros((1, 1, 8, 8, 3), np.uint8)).shape == (1, 1, 4, 4)
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
@@ -102,7 +112,7 @@ def test_training_again_gives_the_same_bytes(bundle: Path) -> None:
     contents = []
     for _ in range(2):
         train_classifier(bundle, separable_table(), TrainingOptions(epochs=1, seed=3))
-        contents.append({p.name: p.read_bytes() for p in bundle.glob("classifier*")})
+        contents.append({p.name: p.read_bytes() for p in bundle.glob("classify*")})
     assert len(contents[0]) == 2
     assert contents[0] == contents[1]
 
@@ -123,8 +133,7 @@ def test_clips_without_a_label_take_no_part(bundle: Path) -> None:
     assert result.train.tolist() == [i for i in range(48) if i % 4]
     assert len(result.held_out) == 0
     assert result.held_out_accuracy is None
-    record = open_bundle(bundle).manifest.classifier
-    assert record is not None
+    record = open_bundle(bundle).manifest.heads["classifier"]
     assert "held_out_accuracy" not in record.training
 
 
@@ -151,8 +160,8 @@ def test_one_clip_of_each_class_is_always_trained_on() -> None:
 @pytest.mark.parametrize(
     ("info", "found"),
     [
-        (TokenFileInfo("open-magvit2-video-128", "seeded", None, 18, GRID), "open-magvit2"),
-        (TokenFileInfo("trajectory-small", "file a.ckpt", "0" * 64, 18, GRID), "file a.ckpt"),
+        (TokenFileInfo("open-magvit2-video-128", "seeded", None, LFQ, GRID), "open-magvit2"),
+        (TokenFileInfo("trajectory-small", "file a.ckpt", "0" * 64, LFQ, GRID), "file a.ckpt"),
     ],
     ids=["other model", "other weights"],
 )
@@ -178,7 +187,7 @@ def test_labels_of_two_classes_are_needed(bundle: Path, labels: str | None) -> N
     table = TokenTable(INFO, table.ids, (labels,) * 48, table.tokens)
     with pytest.raises(InputError, match="training needs labels of two classes at least"):
         train_classifier(bundle, table, TrainingOptions())
-    assert open_bundle(bundle).manifest.classifier is None
+    assert open_bundle(bundle).manifest.heads == {}
 
 
 def test_no_bundle(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from seeded_checkpoints import TINY
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.verify_clips import MOVEMENTS
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
+from magvit_export.verification.clips import MOVEMENTS
 from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
 from magvit_runtime.backends import candidates
 from magvit_runtime.backends.onnx_runtime.backend import BACKEND as ONNX_RUNTIME
@@ -27,7 +28,7 @@ from magvit_runtime.bundle.manifest import Manifest, Precision
 from magvit_runtime.clips.samples import CLIP_NAMES
 
 MAGVIT = [sys.executable, "-c", "from magvit_runtime.cli.main import main; main()"]
-HALF = "encoder.fp16.onnx.data"
+HALF = "encode.fp16.data"
 OUR_CLIPS = len(CLIP_NAMES) + MOVEMENTS
 
 
@@ -36,7 +37,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("verify") / "bundle"
     precisions: tuple[Precision, ...] = ("fp32", "fp16")
     for precision in precisions:
-        export_tokenizer(
+        export_model(
             find_model("trajectory-small"),
             path,
             weights="seeded",
@@ -90,7 +91,7 @@ def test_a_sound_bundle_gets_its_stamps(bundle: Path) -> None:
     assert rows["native fp32"]["rms"] < 5e-5
     assert rows["onnxruntime fp32"]["rms"] < 5e-5 < rows["onnxruntime fp16"]["rms"] < 8e-3
     assert set(facts["stamped"]) == set(rows)
-    stamp = manifest_of(bundle).parity["onnxruntime fp16"]
+    stamp = manifest_of(bundle).stamps["encode onnxruntime fp16"]
     assert stamp.metrics.rms == rows["onnxruntime fp16"]["rms"]
     assert stamp.batch_sizes == (1, 2)
     # Every clip was run at each of the batch sizes; this model keeps all frames.
@@ -108,7 +109,7 @@ def test_without_weights_the_fp32_graph_is_the_reference(bundle: Path) -> None:
         "onnxruntime",
         True,
     )
-    assert set(manifest_of(bundle).parity) == set(rows)
+    assert set(manifest_of(bundle).stamps) == {f"encode {subject}" for subject in rows}
 
 
 @pytest.mark.parametrize("missing", ["torch", "weights"])
@@ -116,7 +117,7 @@ def test_the_default_is_what_can_be_had(
     bundle: Path, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if missing == "torch":
-        monkeypatch.setattr("magvit_export.verify_references.find_spec", {}.get)
+        monkeypatch.setattr("magvit_export.verification.references.find_spec", {}.get)
     else:
         claim_a_file(bundle)
     assert verify(bundle).facts["reference"] == "its own fp32 graph in ONNX Runtime"
@@ -125,14 +126,14 @@ def test_the_default_is_what_can_be_had(
 def test_wrong_weights_disagree_and_lose_their_stamp(bundle: Path) -> None:
     """A digest says that a file is as it was written; only tokens say that it is right."""
     assert verify(bundle, against="fp32").passed
-    before = manifest_of(bundle).parity
+    before = manifest_of(bundle).stamps
     spoil(bundle)
     code, facts = run(bundle, "--against", "fp32")
     assert code == 1
     assert facts["passed"] is False
     assert facts["stamped"] == []
-    assert set(before) == {"native fp32", "onnxruntime fp16"}
-    assert set(manifest_of(bundle).parity) == {"native fp32"}
+    assert set(before) == {"encode native fp32", "encode onnxruntime fp16"}
+    assert set(manifest_of(bundle).stamps) == {"encode native fp32"}
 
 
 def test_one_that_fails_leaves_the_others_without_a_new_stamp(bundle: Path) -> None:
@@ -140,7 +141,7 @@ def test_one_that_fails_leaves_the_others_without_a_new_stamp(bundle: Path) -> N
     outcome = verify(bundle, against="pytorch", batch_sizes="1")
     assert [row["passed"] for row in outcome.facts["encoders"]] == [True, True, False]
     assert "DISAGREES" in outcome.text
-    assert manifest_of(bundle).parity == {}
+    assert manifest_of(bundle).stamps == {}
 
 
 def test_a_changed_file_is_named(bundle: Path) -> None:
@@ -153,8 +154,8 @@ def test_a_changed_file_is_named(bundle: Path) -> None:
 
 def test_nothing_compared_is_no_proof(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "installed_backends", lambda: (ONNX_RUNTIME,))
-    encoders = json.loads((bundle / "bundle.json").read_text())["encoder"]
-    edit_manifest(bundle, encoder={"fp32": encoders["fp32"]})
+    encoders = json.loads((bundle / "bundle.json").read_text())["graphs"]["encode"]
+    edit_manifest(bundle, graphs={"encode": {"fp32": encoders["fp32"]}})
     outcome = verify(bundle, against="fp32")
     assert not outcome.passed
     assert "nothing could be compared here" in outcome.text
@@ -170,7 +171,7 @@ def test_another_bundle_is_a_reference(bundle: Path, exported: Path) -> None:
 def test_a_bundle_of_other_tokens_is_none(bundle: Path, exported: Path, tmp_path: Path) -> None:
     other = shutil.copytree(exported, tmp_path / "other")
     tokens = json.loads((other / "bundle.json").read_text())["tokens"]
-    edit_manifest(other, tokens=tokens | {"bits": 14})
+    edit_manifest(other, tokens=tokens | {"quantizer": tokens["quantizer"] | {"bits": 14}})
     with pytest.raises(InputError, match=r"the tokens of .*other are others than those of"):
         verify(bundle, against=str(other))
 
@@ -201,7 +202,7 @@ def test_stored_latents_are_a_reference(small_bundle: Path, tmp_path: Path) -> N
         assert row["tokens"] == 64 + 128 + 225 + 640
         assert row["changed_tokens"] == 0
         assert row["max_latent_error"] <= 3e-4
-    stamp = manifest_of(bundle).parity["onnxruntime fp32"]
+    stamp = manifest_of(bundle).stamps["encode onnxruntime fp32"]
     assert stamp.reference.startswith("latents of raw weights in video_small.npz, sha256 ")
 
 
@@ -226,7 +227,8 @@ def test_stored_latents_are_of_their_own_clips(bundle: Path, tmp_path: Path) -> 
 
 def claim_a_file(bundle: Path) -> None:
     weights = {"source": "file", "name": "a.ckpt", "variant": "ema", "sha256": "0" * 64}
-    edit_manifest(bundle, weights=weights)
+    components = json.loads((bundle / "bundle.json").read_text())["components"]
+    edit_manifest(bundle, components={"magvit": components["magvit"] | {"weights": weights}})
 
 
 def test_pytorch_asks_for_the_weights_of_a_file(bundle: Path) -> None:
@@ -288,10 +290,10 @@ def test_a_fixed_batch_and_free_frames(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     sizes = ClipSizes(batch=4, height=16, width=16)
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, path, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, path, weights="seeded", config=TINY, sizes=sizes)
     outcome = verify(path, batch_sizes="1,2")
     assert outcome.passed
-    stamp = manifest_of(path).parity["onnxruntime fp32"]
+    stamp = manifest_of(path).stamps["encode onnxruntime fp32"]
     assert stamp.batch_sizes == (4,)
     assert stamp.metrics.tokens == (OUR_CLIPS * 17 + len(CLIP_NAMES) * 7) * 8 * 8
 
@@ -338,10 +340,10 @@ def test_a_stamp_is_of_the_bytes_that_passed(bundle: Path) -> None:
 
 def test_an_export_keeps_the_stamps_of_other_graphs(bundle: Path) -> None:
     verify(bundle, against="fp32")
-    before = manifest_of(bundle).parity
+    before = manifest_of(bundle).stamps
     entry, sizes = find_model("trajectory-small"), ClipSizes(frames=5, height=16, width=16)
-    export_tokenizer(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
-    assert manifest_of(bundle).parity == before
+    export_model(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
+    assert manifest_of(bundle).stamps == before
 
 
 def test_a_report_says_what_the_outcome_says(bundle: Path, tmp_path: Path) -> None:
@@ -365,4 +367,4 @@ def test_a_report_that_cant_be_written_is_refused_before_the_work(
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="can't write"):
         verify(bundle, against="fp32", report=tmp_path / "file" / "report.html")
-    assert manifest_of(bundle).parity == {}
+    assert manifest_of(bundle).stamps == {}

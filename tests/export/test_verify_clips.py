@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from magvit_export.verify_clips import MOVEMENTS, movement_clips
+from magvit_export.verification.clips import MOVEMENTS, movement_clips
 
 
 @pytest.mark.parametrize("shape", [(17, 128, 128, 3), (5, 16, 16, 3), (64, 48, 3), (3, 4, 4, 3)])

@@ -76,7 +76,7 @@ def test_a_dry_run_names_every_step_and_adds_up_the_budgets(
     assert int(sums[-1]) <= 540
     assert "    cudnn: in a wheel" in lines
     assert "    torch: installed" in lines
-    assert f"    {output}/bundle/encoder.fp16.onnx: made by the step bundle" in lines
+    assert f"    {output}/bundle/encode.fp16.onnx: made by the step bundle" in lines
     assert f"    {output}/packages: made by the step wheels" in lines
     assert not output.exists()
 
@@ -102,9 +102,9 @@ def test_a_dry_run_fails_where_something_is_missing(tmp_path: Path) -> None:
     assert result.returncode == 1
     lines = result.stdout.splitlines()
     assert "    nvcc: MISSING" in lines
-    assert f"    {nothing}/encoder.fp16.onnx: MISSING" in lines
+    assert f"    {nothing}/encode.fp16.onnx: MISSING" in lines
     missing = lines[-1].removeprefix("missing here: ").split(", ")
-    assert {"cmake", "nvcc", f"{nothing}/encoder.fp16.onnx"} <= set(missing)
+    assert {"cmake", "nvcc", f"{nothing}/encode.fp16.onnx"} <= set(missing)
     assert "numpy" not in missing
 
 

@@ -47,7 +47,7 @@ def run_measure(
 def reference(tiny_bundle: Path, tmp_path: Path) -> Path:
     """Three clips and ONNX Runtime's latents of them."""
     clips = np.random.default_rng(0).integers(0, 256, (3, 5, 16, 24, 3), np.uint8)
-    graph = tiny_bundle / "encoder.fp32.onnx"
+    graph = tiny_bundle / "encode.fp32.onnx"
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (latents,) = session.run(["latents"], {session.get_inputs()[0].name: clips})
     np.savez(tmp_path / "reference.npz", clips=clips, latents=latents)

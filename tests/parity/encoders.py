@@ -15,12 +15,13 @@ from parity.suite import Model, Variant, Way
 from seeded_checkpoints import model_shapes, published_tensors, write_checkpoint
 
 from magvit_export.catalog import find_model
-from magvit_export.checkpoint import load_weights
+from magvit_export.checkpoints.reading import load_weights
+from magvit_export.checkpoints.seeded import seeded_state
 from magvit_export.engines import BuildOptions, build_engine, plan_build
-from magvit_export.exporting import export_tokenizer
-from magvit_export.models import MagvitTokenizer, empty_tokenizer
-from magvit_export.models.lfq import quantize
-from magvit_export.seeded import seeded_state
+from magvit_export.exporting import export_model
+from magvit_export.families.magvit.family import FAMILY
+from magvit_export.families.magvit.tokenizer import MagvitTokenizer, empty_tokenizer
+from magvit_export.layers.lfq import quantize
 from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.hardware.machine import Machine
@@ -59,7 +60,9 @@ class Encoders:
         if variant == "raw":
             state = seeded_state(shapes)
         else:
-            state = load_weights(self.checkpoint(model), shapes, "ema").state
+            state = load_weights(
+                self.checkpoint(model), shapes, ("encoder.", "decoder."), FAMILY.spellings, "ema"
+            ).state
         tokenizer = empty_tokenizer(model.config)
         state = {key: value.to(dtype) for key, value in state.items()}
         tokenizer.load_state_dict(state, assign=True)
@@ -72,7 +75,7 @@ class Encoders:
 
     def _bundle(self, model: Model, variant: Variant, precision: Precision) -> Path:
         path = self.folder / f"{model.name}.{variant}.{precision}"
-        export_tokenizer(
+        export_model(
             find_model(model.entry),
             path,
             weights="seeded" if variant == "raw" else str(self.checkpoint(model)),

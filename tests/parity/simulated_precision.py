@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from magvit_export.models.encoder import Encoder
-from magvit_export.models.layers import CausalConv3d, GroupNormSiLU, ResidualBlock, SameConv2d
+from magvit_export.families.magvit.blocks import ResidualBlock
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.layers.convs import CausalConv3d, SameConv2d
+from magvit_export.layers.group_norm import GroupNormSiLU
 
 Rounding = Callable[[Tensor], Tensor]
 TF32_DROPPED_BITS = 13
@@ -110,7 +112,7 @@ def simulate_tf32(encoder: Encoder) -> None:
 
 
 def simulate_half(encoder: Encoder, compute: Rounding, residual: Rounding) -> None:
-    """Rounds, in place, where `magvit_export.models.precision.set_precision` sets half types.
+    """Rounds, in place, where `set_precision` of the family sets half types.
 
     Args:
         encoder: A float32 encoder.

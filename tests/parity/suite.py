@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from seeded_checkpoints import golden
 
-from magvit_export.config import TokenizerConfig
+from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.backends.native.backend import why_no_cuda
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.hardware.flavours import INSTALL, installed_flavours

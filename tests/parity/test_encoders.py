@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from parity.encoders import Encoders
 from parity.suite import MODELS, WAYS, Model, Variant, Way, why_not_here
 
-from magvit_runtime.parity import compare_latents
+from magvit_runtime.agreement.signs import compare_latents
 
 VARIANTS: tuple[Variant, ...] = ("raw", "ema")
 LATENT_TOLERANCE = 3e-4

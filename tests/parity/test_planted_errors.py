@@ -19,25 +19,26 @@ import pytest
 from onnx import numpy_helper
 from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
-from magvit_export.bisection import bisect_bundle
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
-from magvit_export.checkpoint import Variant
+from magvit_export.checkpoints.reading import Variant
 from magvit_export.cli.verify import verify
-from magvit_export.exporting import ClipSizes, export_tokenizer
-from magvit_export.float32_islands import largest_own_errors, measure_islands
-from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
-from magvit_export.stage_graphs import StagedGraph
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
+from magvit_export.onnx.stages import StagedGraph
+from magvit_export.verification.bisection import bisect_bundle
+from magvit_export.verification.islands import largest_own_errors, measure_islands
+from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 from magvit_runtime import open_bundle
 from magvit_runtime.clips.samples import verification_clips
 
 SIZES = ClipSizes(frames=5, height=16, width=16)
-GRAPH = "encoder.fp32.onnx"
+GRAPH, DATA = "encode.fp32.onnx", "encode.fp32.data"
 
 
 def export(path: Path, weights: str, variant: Variant | None = None) -> Path:
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, path, weights=weights, variant=variant, config=TINY, sizes=SIZES)
+    export_model(entry, path, weights=weights, variant=variant, config=TINY, sizes=SIZES)
     return path
 
 
@@ -54,7 +55,7 @@ def bundle(exported: Path, tmp_path: Path) -> Path:
 def record_digests(bundle: Path) -> None:
     """What an export that makes the same error would have recorded."""
     manifest = json.loads((bundle / "bundle.json").read_text())
-    for name, record in file_records([bundle / GRAPH, bundle / f"{GRAPH}.data"]).items():
+    for name, record in file_records([bundle / GRAPH, bundle / DATA]).items():
         manifest["files"][name] = {"size": record.size, "sha256": record.sha256}
     (bundle / "bundle.json").write_text(json.dumps(manifest))
 
@@ -62,8 +63,8 @@ def record_digests(bundle: Path) -> None:
 def plant(bundle: Path, edit: Callable[[onnx.ModelProto], int]) -> None:
     model = onnx.load(bundle / GRAPH)
     assert edit(model) > 0
-    (bundle / f"{GRAPH}.data").unlink()
-    onnx.save(model, bundle / GRAPH, save_as_external_data=True, location=f"{GRAPH}.data")
+    (bundle / DATA).unlink()
+    onnx.save(model, bundle / GRAPH, save_as_external_data=True, location=DATA)
     record_digests(bundle)
 
 
@@ -119,7 +120,7 @@ def judged(bundle: Path, **options: Any) -> dict[str, dict[str, Any]]:
     facts = {facts["backend"]: facts for facts in outcome.facts["encoders"]}
     assert facts.keys() == {"native", "onnxruntime"}
     assert outcome.passed is all(each["passed"] for each in facts.values())
-    assert bool(open_bundle(bundle).manifest.parity) is outcome.passed
+    assert bool(open_bundle(bundle).manifest.stamps) is outcome.passed
     return facts
 
 
@@ -189,15 +190,15 @@ def test_an_island_around_the_error_mends_it(bundle: Path) -> None:
     """Islands are measured, not guessed: the module in PyTorch takes its error away with it."""
     plant(bundle, transposed_weight)
     opened = open_bundle(bundle)
-    encoder = reference_encoder(opened)
+    encoder = pytorch_role(opened, "encode")
     (found,) = bisect_bundle(opened, encoder)
-    modules = [stage.module for stage in found.stages[1:-1]]
+    module, modules = encoder.module, [stage.module for stage in found.stages[1:-1]]
     graph = StagedGraph(bundle / GRAPH, "fp32", modules)
     clips = verification_clips((5, 16, 16, 3))
-    expected = pytorch_reference(opened, encoder).latents(clips)
+    expected = pytorch_reference(opened, encoder).run(clips)["latents"]
     tried = ["encoder.mid_block.0", "encoder.down.0.block.0"]
-    assert largest_own_errors({s.module: s.own for s in found.stages}, encoder)[0] == tried[1]
-    best, other = measure_islands(graph, encoder, tried, [clips], expected)
+    assert largest_own_errors({s.module: s.own for s in found.stages}, module)[0] == tried[1]
+    best, other = measure_islands(graph, module, tried, [clips], expected)
     assert best.module == tried[1]
     assert best.rms < 5e-5 < 0.1 < other.rms
 
@@ -232,7 +233,7 @@ def test_raw_instead_of_ema_weights_are_seen(tmp_path: Path) -> None:
     ema = export(tmp_path / "ema", checkpoint)
     assert all(facts["passed"] for facts in judged(ema, weights=checkpoint).values())
     raw = export(tmp_path / "raw", checkpoint, "raw")
-    for name in (GRAPH, f"{GRAPH}.data"):
+    for name in (GRAPH, DATA):
         shutil.copy(raw / name, ema / name)
     record_digests(ema)
     for facts in judged(ema, weights=checkpoint).values():

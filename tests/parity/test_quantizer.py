@@ -7,7 +7,7 @@ import pytest
 import torch
 from parity.suite import arrays
 
-from magvit_export.models.lfq import dequantize, quantize
+from magvit_export.layers.lfq import dequantize, quantize
 
 
 @pytest.mark.parametrize("bits", [18, 14])

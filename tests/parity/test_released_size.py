@@ -13,7 +13,7 @@ import pytest
 from parity.encoders import Encoders
 from parity.suite import MODELS
 
-from magvit_export.checkpoint import read_tensors
+from magvit_export.checkpoints.reading import read_tensors
 from magvit_runtime import open_bundle
 
 (RELEASED,) = (model for model in MODELS if model.fixture == "video_full")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from measure_scripts import load_script
 from numpy.typing import NDArray
-from parity.precision_ladder import climb, latents_of, seeded_encoder
 from parity.simulated_precision import (
     RUNGS,
     Rounding,
@@ -30,15 +30,20 @@ from parity.simulated_precision import (
 from seeded_checkpoints import TINY
 from torch import Tensor, nn
 
-from magvit_export.bisection import cut_modules
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
-from magvit_export.models import Encoder
-from magvit_export.models.layers import CausalConv3d, GroupNormSiLU, group_norm
-from magvit_export.models.precision import set_precision
-from magvit_export.stage_graphs import StagedGraph
+from magvit_export.exporting import export_model
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.families.magvit.family import FAMILY
+from magvit_export.families.magvit.precision import set_precision
+from magvit_export.families.magvit.tokenizer import ExportedEncoder
+from magvit_export.layers.convs import CausalConv3d
+from magvit_export.layers.group_norm import GroupNormSiLU, group_norm
+from magvit_export.onnx.stages import StagedGraph
 from magvit_runtime import Tokenizer
 from magvit_runtime.clips.samples import verification_clips
+
+ladder = load_script("precision_ladder")
+climb, latents_of, seeded_encoder = ladder.climb, ladder.latents_of, ladder.seeded_encoder
 
 INFINITY = float("inf")
 LAYERS = 17
@@ -171,7 +176,7 @@ def test_half_is_what_half_weights_compute(
 
 
 def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
-    export_tokenizer(
+    export_model(
         find_model("trajectory-small"),
         tmp_path / "bundle",
         weights="seeded",
@@ -180,8 +185,10 @@ def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
     )
     simulated = tiny_encoder()
     simulate_half(simulated, to_fp16, to_fp16)
-    modules = [f"encoder.{name}" for name, _ in cut_modules(simulated)]
-    graph = StagedGraph(tmp_path / "bundle" / "encoder.fp16.onnx", "fp16", modules)
+    cuts = FAMILY.roles["encode"].cuts
+    assert cuts is not None
+    modules = [path for path, _ in cuts(ExportedEncoder(simulated))]
+    graph = StagedGraph(tmp_path / "bundle" / "encode.fp16.onnx", "fp16", modules)
     stages = {stage.module.removeprefix("encoder."): stage for stage in graph.stages}
     for name, (x, ours) in layers_of(simulated).items():
         stage = stages[name]

@@ -117,8 +117,8 @@ def engines_by_doctor(path: Path) -> dict[str, str] | list[str]:
     if not printed[0].startswith("{"):
         return [*printed, code]
     return {
-        Path(engine["plan"]).name: engine["problem"] or "runs here"
-        for engine in json.loads(printed[0])["engines"]
+        Path(engine["subject"]).name: engine["problem"] or "runs here"
+        for engine in json.loads(printed[0])["ways"]
     }
 
 

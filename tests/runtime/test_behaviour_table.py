@@ -4,12 +4,7 @@ The table is there to be read: where a change alters it on purpose, write it ane
 
     MAGVIT_WRITE_TABLE=1 python -m pytest tests/runtime/test_behaviour_table.py
 
-and review the difference. Today's faults stand in it too, until they are mended:
-- a sidecar that can't be read blocks every opening, and `magvit doctor`;
-- a damaged plan blocks "auto", though other engines and graphs would run;
-- where engines fit, the reasons of graphs begin with ", and";
-- the driver's tool is run several times, also for bundles without engines;
-- ONNX Runtime is an option where it isn't installed.
+and review the difference.
 
 The machines are stand-ins (`stand_in_machine`), the bundles are tiny
 and seeded, and what differs from one real machine to another (digests, versions, instruction
@@ -34,8 +29,10 @@ from runtime.stand_in_machine import StandInGpu, StandInMachine, environment
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import ClipSizes, export_tokenizer
+from magvit_export.exporting import export_model
+from magvit_export.families.family import ClipSizes
 from magvit_runtime import bits_to_ids, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle.engine_records import (
     ENGINE_SCHEMA_VERSION,
     BatchProfile,
@@ -46,7 +43,6 @@ from magvit_runtime.bundle.manifest import FileRecord, Precision
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.native_libraries.lookup import operators_library
-from magvit_runtime.parity import compare_latents
 
 TABLE = Path(__file__).with_name("behaviour_table.json")
 CHILD = Path(__file__).with_name("behaviour_of_machine.py")
@@ -118,7 +114,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, machines: Path) -> Path:
 
 def export(path: Path, precision: Precision, sizes: ClipSizes) -> None:
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, path, weights="seeded", config=TINY, precision=precision, sizes=sizes)
+    export_model(entry, path, weights="seeded", config=TINY, precision=precision, sizes=sizes)
 
 
 def library_digest(folder: Path) -> str:
@@ -139,7 +135,7 @@ def write_engines(path: Path, plugins: str) -> None:
         gpu="NVIDIA L4",
         precision="fp16",
         profile=BatchProfile(1, 2, 4, CLIP),
-        onnx_sha256=graph_sha256(bundle, bundle.manifest.encoder["fp16"]),
+        onnx_sha256=graph_sha256(bundle, bundle.graphs("encode")["fp16"]),
         plugin_sha256=plugins,
         options={},
     )

@@ -86,7 +86,10 @@ def test_train_exports_a_classifier_and_says_how_good_it_is(chain) -> None:
     assert facts["weights"] == SEEDED
     assert facts["train_accuracy"] == 1
     assert 0 <= facts["held_out_accuracy"] <= 1
-    assert open_bundle(chain["folder"] / "bundle").manifest.classifier is not None
+    assert open_bundle(chain["folder"] / "bundle").manifest.heads["classifier"].labels == (
+        "horizontal",
+        "vertical",
+    )
 
 
 def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
@@ -114,9 +117,9 @@ def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     facts = done_json("export", *arguments, "--frames", 3)
     assert facts["weights"] == "seeded:7 weights (generated, never trained)"
     assert (facts["bundle"], facts["model"]) == (str(output), "trajectory-small")
-    assert facts["files"].keys() == {"encoder.fp32.onnx", "encoder.fp32.onnx.data"}
+    assert facts["files"].keys() == {"encode.fp32.onnx", "encode.fp32.data"}
     bundle = open_bundle(output)
-    assert bundle.manifest.encoder["fp32"].inputs[0].shape[1] == 3
+    assert bundle.graphs("encode")["fp32"].inputs[0].shape[1] == 3
 
 
 def test_render_writes_frames_and_a_table(tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_input_that_cant_be_used_is_code_2(
         ),
         (
             "tokenize BUNDLE gestures.csv -o out.npz --precision bf16",
-            "BUNDLE has no encoder of this precision: found fp32, expected bf16. "
+            "BUNDLE has no encode graph of this precision: found fp32, expected bf16. "
             "To mend it: magvit export trajectory-small --precision bf16",
         ),
         (

@@ -1,4 +1,4 @@
-"""Agreement of latents, in units of their spread, and of tokens."""
+"""SignAgreement of latents, in units of their spread, and of tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from magvit_runtime import InputError, bits_to_ids
-from magvit_runtime.parity import ParityAccumulator, compare_latents
+from magvit_runtime.agreement.signs import SignAccumulator, compare_latents
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_by_hand() -> None:
 
 
 def test_batches_add_up_to_the_whole(reference: np.ndarray, latents: np.ndarray) -> None:
-    accumulator = ParityAccumulator()
+    accumulator = SignAccumulator()
     for i in (0, 1):
         accumulator.add(latents[i : i + 1], reference[i : i + 1])
     accumulator.add(latents[2:], reference[2:])
@@ -81,7 +81,7 @@ def test_batches_add_up_to_the_whole(reference: np.ndarray, latents: np.ndarray)
 
 
 def test_clips_of_several_sizes_have_tables_of_their_own(reference: np.ndarray) -> None:
-    accumulator = ParityAccumulator()
+    accumulator = SignAccumulator()
     accumulator.add(reference, reference)
     accumulator.add(reference[:, :, :2, :3, :4], reference[:, :, :2, :3, :4])
     assert set(accumulator.result().positions) == {(5, 16, 16), (2, 3, 4)}
@@ -147,7 +147,7 @@ def test_intervals_cover_the_figures_and_are_the_same_every_time(
 
 
 def test_results_of_one_name_are_one_clip(reference: np.ndarray, latents: np.ndarray) -> None:
-    accumulator = ParityAccumulator()
+    accumulator = SignAccumulator()
     for _ in range(2):
         accumulator.add(latents[:1], reference[:1], names=["drawn"])
     assert accumulator.result().intervals is None
@@ -157,6 +157,6 @@ def test_what_cant_be_compared_is_refused(reference: np.ndarray) -> None:
     with pytest.raises(InputError, match="latents can't be compared"):
         compare_latents(reference[:, :, :1], reference)
     with pytest.raises(InputError, match="nothing to compare"):
-        ParityAccumulator().result()
+        SignAccumulator().result()
     with pytest.raises(InputError, match="no spread"):
         compare_latents(np.ones((1, 2, 2)), np.ones((1, 2, 2)))

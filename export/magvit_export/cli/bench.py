@@ -7,9 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from magvit_export.peers import TORCH_PEERS, open_peers
+from magvit_export.peers.peers import TORCH_PEERS, open_peers
 from magvit_runtime.backends.candidates import list_candidates
-from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
@@ -31,7 +30,7 @@ def bench(
     bundle: Path | None = None,
     *,
     compare: tuple[Path, Path] | None = None,
-    backend: list[BackendName] | None = None,
+    backend: list[str] | None = None,
     precision: Precision | None = None,
     batch_sizes: str = "1",
     threads: int | None = None,
@@ -83,7 +82,7 @@ def bench(
     batches = positive_numbers("--batch-sizes", batch_sizes)
     settings = Settings(
         threads=_at_least("threads", threads or usable_cpus(), 1),
-        clip_shape=usual_shape(opened.encoder(precision)[1].inputs[0].shape[1:]),
+        clip_shape=usual_shape(opened.graph("encode", precision)[1].inputs[0].shape[1:]),
         clips=clips,
         inputs=_at_least("inputs", inputs, 1),
         repetitions=_at_least("repetitions", repetitions, 1),
@@ -95,7 +94,7 @@ def bench(
     options = [option for option in found.fit if backend is None or option.backend in backend]
     if not options:
         raise BackendError(f"none of these backends runs {bundle} here", found=backend)
-    others = open_peers(opened, opened.encoder(precision)[0], settings.threads, weights)
+    others = open_peers(opened, opened.graph("encode", precision)[0], settings.threads, weights)
     total = steps(len(options) + peers * (2 + len(TORCH_PEERS)), len(batches), settings)
     with ExitStack() as stack:
         # Files are opened before the work, so that none is spent on what can't be written.

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from magvit_runtime.agreement import RMS_LIMITS
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.parity import RMS_LIMITS
 
 if TYPE_CHECKING:
-    from magvit_export.bisection import Bisection
-    from magvit_export.models import Encoder
+    from magvit_export.verification.bisection import Bisection
+    from magvit_export.verification.pytorch_reference import TorchRole
     from magvit_runtime.reports.verification_report import StageErrors
 
 
-def run_bisection(bundle: Bundle, encoder: Encoder) -> tuple[Bisection, ...]:
+def run_bisection(bundle: Bundle, encoder: TorchRole) -> tuple[Bisection, ...]:
     """Bisects every graph of a bundle; see `bisect_bundle`."""
-    from magvit_export.bisection import bisect_bundle
+    from magvit_export.verification.bisection import bisect_bundle
 
     with progress_bar("modules") as advance:
         return tuple(bisect_bundle(bundle, encoder, advance))

@@ -43,15 +43,16 @@ def export(
         width: Fixes the width in pixels; any by default.
     """
     from magvit_export.catalog import find_model
-    from magvit_export.config import read_config
-    from magvit_export.exporting import ClipSizes, export_tokenizer
+    from magvit_export.exporting import export_model
+    from magvit_export.families.family import ClipSizes, find_family, read_config
 
-    bundle = export_tokenizer(
-        find_model(model),
+    entry = find_model(model)
+    bundle = export_model(
+        entry,
         output,
         weights=weights,
         variant=variant,
-        config=read_config(config) if config else None,
+        config=read_config(config, find_family(entry.family).config) if config else None,
         precision=precision,
         residual=residual,
         sizes=ClipSizes(batch, frames, height, width),

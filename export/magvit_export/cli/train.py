@@ -37,7 +37,7 @@ def classifier(
         learning_rate: Of that gradient descent.
         seed: Chooses the split.
     """
-    from magvit_export.training import TrainingOptions, train_classifier
+    from magvit_export.training.classifier_training import TrainingOptions, train_classifier
     from magvit_runtime.bundle.reading import open_bundle
     from magvit_runtime.results.token_files import read_tokens
 

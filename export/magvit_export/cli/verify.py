@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ from magvit_export.cli.bisection import (
     run_bisection,
     stage_errors,
 )
-from magvit_export.verify_clips import file_clips, movement_clips
-from magvit_export.verify_references import find_reference
-from magvit_runtime.bundle.manifest import ParityMetrics
+from magvit_export.verification.clips import file_clips, movement_clips
+from magvit_export.verification.references import find_reference
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
@@ -25,7 +23,6 @@ from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
-from magvit_runtime.parity import Agreement
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.verification.references import Clips
 from magvit_runtime.verification.verifying import Verdict, verify_bundle
@@ -71,9 +68,9 @@ def verify(
             mend="leave --against out",
         )
     if bisect:
-        from magvit_export.pytorch_reference import pytorch_reference, reference_encoder
+        from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
-        encoder = reference_encoder(opened, weights)
+        encoder = pytorch_role(opened, "encode", weights)
         reference = pytorch_reference(opened, encoder)
     else:
         reference = find_reference(opened, against, weights)
@@ -140,13 +137,7 @@ def _line(verdict: Verdict) -> str:
     agreement = verdict.agreement
     if agreement is None:
         return f"{name}: FAILED: {verdict.why}"
-    text = (
-        f"{name}: {'agrees' if verdict.passed else 'DISAGREES'}; rms error "
-        f"{agreement.rms:.1e} σ, max|dz| {agreement.max_latent_error:.1e}, "
-        f"{agreement.changed_tokens} of {agreement.tokens} tokens changed, "
-        f"{agreement.outside_margin} bits outside the margin"
-    )
-    return text + (f", {agreement.wrong_ids} wrong ids" if agreement.wrong_ids else "")
+    return f"{name}: {'agrees' if verdict.passed else 'DISAGREES'}; {agreement.summary}"
 
 
 def _facts(verdict: Verdict) -> dict[str, Any]:
@@ -162,21 +153,5 @@ def _facts(verdict: Verdict) -> dict[str, Any]:
     if verdict.record is not None:
         facts["batch_sizes"] = verdict.record.batch_sizes
     if verdict.agreement is not None:
-        facts |= _measured(verdict.agreement)
+        facts |= verdict.agreement.facts
     return facts
-
-
-def _measured(agreement: Agreement) -> dict[str, Any]:
-    facts = {name: getattr(agreement, name) for name in ParityMetrics.__struct_fields__}
-    intervals = agreement.intervals
-    return facts | {
-        "max_latent_error": agreement.max_latent_error,
-        "bit_flip_rate": agreement.bit_flip_rate,
-        "token_change_rate": agreement.token_change_rate,
-        "worst_clip_rms": agreement.worst_clip_rms,
-        "clip_rms": agreement.clip_rms,
-        "flips_by_margin": agreement.flips_by_margin,
-        "intervals": None if intervals is None else asdict(intervals),
-        "channel_rms": agreement.channels.rms.tolist(),
-        "channel_flip_rate": agreement.channels.flip_rate.tolist(),
-    }

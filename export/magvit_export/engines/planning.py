@@ -57,7 +57,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
             mend="use --precision fp16",
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
-    precision, graph = bundle.encoder(options.precision)
+    precision, graph = bundle.graph("encode", options.precision)
     if machine.plugin_sha256 is None:
         raise BackendError(
             "libmagvit_plugins.so is missing, so the engine would not have our kernels",
@@ -73,7 +73,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         sms=sms,
         gpu=gpu_name,
         precision=precision,
-        profile=options.batch_profile(video=bundle.manifest.task == "video-tokenization"),
+        profile=options.batch_profile(video=len(graph.inputs[0].shape) == 5),
         onnx_sha256=graph_sha256(bundle, graph),
         plugin_sha256=machine.plugin_sha256,
         options={

@@ -37,10 +37,18 @@ class Candidates:
         return "the bundle has no engine for it"
 
     @property
+    def graphs(self) -> list[Candidate | Unfit]:
+        """All but the engines, those that can't be taken last."""
+        return [one for one in self._every if not one.is_engine]
+
+    @property
     def engines(self) -> list[Candidate | Unfit]:
         """All engines by name, those that can't be taken too."""
-        every: list[Candidate | Unfit] = [*self.fit, *self.unfit]
-        return sorted((one for one in every if one.is_engine), key=lambda one: one.subject)
+        return sorted((one for one in self._every if one.is_engine), key=lambda one: one.subject)
+
+    @property
+    def _every(self) -> list[Candidate | Unfit]:
+        return [*self.fit, *self.unfit]
 
     def of(self, backend: str) -> Candidates:
         """Those of one backend."""

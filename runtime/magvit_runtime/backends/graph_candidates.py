@@ -26,6 +26,7 @@ def graph_candidates(
     rank: int,
     reason: str,
     why_not: Callable[[Precision], str],
+    fix: str = "",
     open_graph: OpenGraph,
 ) -> Iterator[Candidate | Unfit]:
     """One candidate for each precision of a role.
@@ -38,12 +39,13 @@ def graph_candidates(
         rank: As of a `Candidate`.
         reason: Why this backend would be the one to take.
         why_not: Why it doesn't run a precision here; "" where it may.
+        fix: The command that mends that, if one does.
         open_graph: Opens a graph.
     """
     for precision, graph in bundle.graphs(role).items():
         subject = graph_subject(backend, precision)
         if why := why_not(precision):
-            yield Unfit(subject, role, backend, precision, why)
+            yield Unfit(subject, role, backend, precision, why, fix)
             continue
         batch, *shape = graph.inputs[0].shape
 

@@ -17,7 +17,7 @@ from magvit_runtime.backends.candidates import (
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import check_stamp
-from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.errors import BackendError, BundleError, InputError
 
 # Ours, for editors and commands; other packages' are taken by their names too.
 BackendName = Literal["auto", "native", "native-cuda", "onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -62,14 +62,16 @@ def open_role(
     chosen, _ = bundle.graph(role, precision)
     found = list_candidates(bundle, role).for_precision(chosen, any_engine=precision is None)
     opening = Opening("asked for", threads, workers)
+    if not found.fit:
+        raise _cannot_run(bundle, chosen, found)
     if backend == "auto":
         candidates = fastest_first(bundle, _with_reasons(found))
         return _open_first(bundle, candidates, opening, require_parity)
     asked_for = next(iter(found.of(backend).fit), None)
     if asked_for is None:
-        raise _cannot(bundle, backend, chosen, found.of(backend))
+        raise _backend_cannot_run(bundle, backend, chosen, found.of(backend))
     if require_parity:
-        check_stamp(bundle, asked_for.subject, asked_for.sha256)
+        check_stamp(bundle, role, asked_for.subject, asked_for.sha256)
     return asked_for.graph, asked_for.open(opening)
 
 
@@ -91,13 +93,13 @@ def check_options(backend: str, threads: int | None, workers: int | None = None)
 
 def _with_reasons(found: Candidates) -> tuple[Candidate, ...]:
     """Candidates that also say why no engine was taken, where none could be."""
-    why, first = found.why_no_engine, next(iter(found.fit), None)
+    why, (first, *others) = found.why_no_engine, found.fit
     if not why:
         return found.fit
-    return tuple(
-        replace(one, reason=f"{why}, and {one.reason}" if one is first and one.reason else why)
-        for one in found.fit
-    )
+    # What is last resort is chosen because of what the others can't.
+    others_cannot = next((one.why for one in found.unfit if not one.is_engine), "")
+    reasons = ", and ".join(filter(None, [why, first.reason or others_cannot]))
+    return (replace(first, reason=reasons), *(replace(one, reason=why) for one in others))
 
 
 def _open_first(
@@ -107,28 +109,42 @@ def _open_first(
     failures: list[str] = []
     for candidate in candidates:
         if require_parity:
-            check_stamp(bundle, candidate.subject, candidate.sha256)
+            check_stamp(bundle, candidate.role, candidate.subject, candidate.sha256)
         reason = "; ".join([*failures, candidate.reason])
         try:
             return candidate.graph, candidate.open(replace(opening, reason=reason))
-        except BackendError as error:
-            if candidate is candidates[-1]:
+        except (BackendError, BundleError) as error:
+            # A damaged plan is one engine less; a damaged graph is a damaged bundle.
+            is_damaged_graph = isinstance(error, BundleError) and not candidate.is_engine
+            if is_damaged_graph or candidate is candidates[-1]:
                 raise
             failures.append(f"{candidate.subject} can't be opened: {error}")
             logger.warning("%s; another backend is used instead", failures[-1])
-    raise BackendError(f"no installed backend runs {bundle.path}", mend="magvit doctor")
+    raise AssertionError("there is one candidate at least")
 
 
-def _cannot(bundle: Bundle, backend: str, precision: Precision, found: Candidates) -> BackendError:
-    unfit = next(iter(found.unfit), None)
+def _cannot_run(bundle: Bundle, precision: Precision, found: Candidates) -> BackendError:
+    """Nothing runs a graph here; what an installation would mend is told first."""
+    why = sorted(found.unfit, key=lambda one: not one.fix)
+    return BackendError(
+        f"no backend can run the {precision} graph of {bundle.path} here",
+        found="; ".join(dict.fromkeys(one.why for one in why)) or "none is installed",
+        mend=(why[0].fix if why else "") or "magvit doctor",
+    )
+
+
+def _backend_cannot_run(
+    bundle: Bundle, backend: str, precision: Precision, found: Candidates
+) -> BackendError:
     if backend in ("tensorrt", "tensorrt-rtx"):
         return BackendError(
             f"{bundle.path} has no engine that {backend} can run here",
             found=found.why_no_engine,
             mend=f"magvit build {bundle.path} --flavour {backend}",
         )
+    unfit = next(iter(found.unfit), None)
     return BackendError(
         f"{backend} can't run the {precision} graph of {bundle.path} here",
         found=unfit.why if unfit else "it doesn't run such graphs",
-        mend="use another precision or backend",
+        mend=(unfit.fix if unfit else "") or "use another precision or backend",
     )

@@ -64,7 +64,7 @@ def run_benchmark(
     with ExitStack() as stack:
         encoders = _open(bundle, options, peers, max(batches), settings.threads, not_run, stack)
         classifier = None
-        if bundle.manifest.classifier is not None:
+        if bundle.manifest.heads.get("classifier") is not None:
             classifier = stack.enter_context(Classifier.open(bundle.path, threads=settings.threads))
         for batch in batches:
             inputs = input_sets(settings.clips, settings.clip_shape, settings.inputs, batch)
@@ -158,7 +158,7 @@ def _open(
 
 
 def _reference_name(bundle: Bundle) -> str:
-    return graph_subject("onnxruntime", bundle.encoder()[0])
+    return graph_subject("onnxruntime", bundle.graph("encode")[0])
 
 
 def _reference(
@@ -168,7 +168,7 @@ def _reference(
     inputs: Sequence[InputSet],
 ) -> list[Ids] | None:
     """Ids of the most precise graph in ONNX Runtime: those of the run where it took part."""
-    precision = bundle.encoder()[0]
+    precision = bundle.graph("encode")[0]
     for record in (encoder.record for encoder in encoders):
         if record.name in (_reference_name(bundle), YARDSTICK) and record.precision == precision:
             return ids[record.name]
@@ -185,7 +185,7 @@ def _reference(
 
 def _work(bundle: Bundle, clip_shape: tuple[int, ...]) -> Work | None:
     """None where the graph isn't made of convs that the native backend can read."""
-    graph = bundle.encoder()[1]
+    graph = bundle.graph("encode")[1]
     try:
         return encoder_work(lower(read_graph(bundle.verified_graph(graph))), clip_shape)
     except (BackendError, BundleError):

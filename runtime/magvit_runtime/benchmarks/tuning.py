@@ -11,15 +11,16 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.agreement import Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.benchmarks.statistics import Estimate, median_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
+from magvit_runtime.bundle.manifest import GraphRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, write_tuning
 from magvit_runtime.errors import BackendError
-from magvit_runtime.parity import compare_latents
 
 WARM_UP = 1
 
@@ -76,7 +77,7 @@ def tune(
     check_array("the clips", inputs[0], frames)
     with ExitStack() as stack:
         sessions, refused = _open_all(options, threads, stack)
-        wrong = _disagreeing(sessions, inputs, frames.name)
+        wrong = _disagreeing(sessions, inputs, options[-1].graph)
         calls = {
             option.subject: _call(session, frames.name)
             for option, session in sessions
@@ -133,29 +134,34 @@ def _open_all(
 
 
 def _disagreeing(
-    sessions: Sequence[tuple[Candidate, Session]], inputs: Sequence[NDArray[np.uint8]], name: str
+    sessions: Sequence[tuple[Candidate, Session]],
+    inputs: Sequence[NDArray[np.uint8]],
+    graph: GraphRecord,
 ) -> dict[str, str]:
-    """Options whose latents break the rule of their precision, and by how much."""
+    """Options that break the rule of their precision, and by how much."""
     reference = next((s for option, s in sessions if option.backend == "onnxruntime"), None)
     if reference is None:
         return {}
     wrong = {}
-    expected = [reference.run({name: frames}, ["latents"])[0] for frames in inputs]
+    expected = [_outputs(reference, graph, frames) for frames in inputs]
     for option, session in sessions:
         if session is reference:
             continue
-        found = [session.run({name: frames}, ["ids", "latents"]) for frames in inputs]
-        agreement = compare_latents(
-            np.concatenate([latents for _, latents in found]),
-            np.concatenate(expected),
-            np.concatenate([ids for ids, _ in found]),
-        )
+        comparison = new_comparison(graph)
+        for frames, outputs in zip(inputs, expected, strict=True):
+            names = [f"clip {i}" for i in range(len(frames))]
+            comparison.add(_outputs(session, graph, frames), outputs, names)
+        agreement = comparison.result()
         if not agreement.passes(option.precision):
-            wrong[option.subject] = (
-                f"it disagrees with ONNX Runtime: rms error {agreement.rms:.1e} σ, "
-                f"{agreement.changed_tokens} of {agreement.tokens} tokens changed"
-            )
+            wrong[option.subject] = f"it disagrees with ONNX Runtime: {agreement.summary}"
     return wrong
+
+
+def _outputs(session: Session, graph: GraphRecord, frames: NDArray[np.uint8]) -> Outputs:
+    kinds = new_comparison(graph).kinds
+    wanted = [output for output in graph.outputs if output.kind in kinds]
+    results = session.run({graph.inputs[0].name: frames}, [output.name for output in wanted])
+    return {output.kind: result for output, result in zip(wanted, results, strict=True)}
 
 
 def _call(session: Session, name: str) -> Callable[[NDArray[np.uint8]], object]:

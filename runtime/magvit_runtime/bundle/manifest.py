@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from magvit_runtime.quantizers.specs import QuantizerSpec
 from magvit_runtime.types import Precision as Precision
 
-SCHEMA_VERSION = 1
-
-Role = Literal["encode"]
+SCHEMA_VERSION = 2
 
 DType = Literal["uint8", "int32", "int64", "float16", "float32"]
+# What a graph does. One bundle may hold several.
+Role = Literal[
+    "encode",
+    "decode",
+    "features",
+    "classify",
+    "classify-clips",
+    "context",
+    "subtokens",
+]
+# What the values of a tensor are. Checks, verification and reports follow from it.
+Kind = Literal[
+    "pixels",
+    "ids",
+    "latents",
+    "margins",
+    "features",
+    "logits",
+    "probabilities",
+    "uniforms",
+    "state",
+]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -28,53 +49,22 @@ class TensorSpec(_Record, frozen=True):
         name: Its name in the graph.
         dtype: NumPy name of its element type.
         shape: Sizes; a string names a size that the caller chooses, or that follows from one.
-        meaning: What the values are, with units.
+        kind: What the values are, for the code that handles them.
+        meaning: What the values are, with units, for people to read.
         minimum, maximum: Range of the values, inclusive; None where there is no bound.
     """
 
     name: str
     dtype: DType
     shape: tuple[Size | str, ...]
+    kind: Kind
     meaning: str
     minimum: float | None = None
     maximum: float | None = None
 
 
-class GraphRecord(_Record, frozen=True):
-    """One ONNX graph of the bundle.
-
-    Attributes:
-        file: The ONNX file, a key of `Manifest.files`.
-        data: Files with its weights beside it, keys of `Manifest.files`.
-        inputs, outputs: In the graph's order.
-        residual: "fp32" where a half-precision graph keeps its residual stream in float32.
-    """
-
-    file: str
-    data: tuple[str, ...]
-    inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
-    outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
-    residual: Literal["fp32"] | None = None
-
-
-class TokenSpec(_Record, frozen=True):
-    """How latents become integers, and which part of the clip each integer covers.
-
-    Attributes:
-        bits: Bits a token; ids are in 0 .. 2^bits - 1.
-        bit_order: "lsb-first": latent channel 0 is the least significant bit.
-        temporal_stride: Frames a token covers, but for the first; 1 for images.
-        spatial_stride: Pixels of height and of width a token covers.
-    """
-
-    bits: Annotated[int, msgspec.Meta(ge=1, le=31)]
-    bit_order: Literal["lsb-first"]
-    temporal_stride: Size
-    spatial_stride: Size
-
-
 class Preprocessing(_Record, frozen=True):
-    """What the graph does to its input; callers do none of it.
+    """What a graph does to its pixels; callers do none of it.
 
     Attributes:
         layout: Order of the input's axes.
@@ -85,6 +75,45 @@ class Preprocessing(_Record, frozen=True):
     layout: Literal["NTHWC", "NHWC"]
     color: Literal["RGB"]
     formula: str
+
+
+class GraphRecord(_Record, frozen=True):
+    """One ONNX graph of the bundle.
+
+    Attributes:
+        file: The ONNX file, a key of `Manifest.files`.
+        data: Files with its weights, keys of `Manifest.files`; graphs of one model share them.
+        inputs, outputs: In the graph's order.
+        operators: How many nodes it has of each of our own operators.
+        preprocessing: What it does to pixels; None where it takes none.
+        residual: "fp32" where a half-precision graph keeps its residual stream in float32.
+    """
+
+    file: str
+    data: tuple[str, ...]
+    inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
+    operators: dict[str, int] = {}
+    preprocessing: Preprocessing | None = None
+    residual: Literal["fp32"] | None = None
+
+    def output_of(self, kind: Kind) -> TensorSpec | None:
+        """The first output of a kind, if there is one."""
+        return next((spec for spec in self.outputs if spec.kind == kind), None)
+
+
+class TokenSpec(_Record, frozen=True):
+    """How latents become integers, and which part of the clip each integer covers.
+
+    Attributes:
+        quantizer: What an id means.
+        temporal_stride: Frames a token covers, but for the first; 1 for images.
+        spatial_stride: Pixels of height and of width a token covers.
+    """
+
+    quantizer: QuantizerSpec
+    temporal_stride: Size
+    spatial_stride: Size
 
 
 class WeightsRecord(_Record, frozen=True):
@@ -103,20 +132,36 @@ class WeightsRecord(_Record, frozen=True):
     sha256: Sha256 | None = None
 
 
-class ClassifierRecord(_Record, frozen=True):
-    """The classifier over this tokenizer's ids.
+class Component(_Record, frozen=True):
+    """One model of the bundle.
 
     Attributes:
-        graph: Its graph: ids in, probabilities out.
+        family: Its architecture's name.
+        config: Its architecture, for people to read and for the exporter.
+        weights: Where its weights came from.
+    """
+
+    family: str
+    config: dict[str, Any]
+    weights: WeightsRecord
+
+
+class Head(_Record, frozen=True):
+    """What was trained on top of the bundle's graphs.
+
+    Attributes:
+        graph: Role of its graph.
         labels: Name of each class, in the order of the probabilities.
         embedding: How ids enter: "bits", "factorized" or "table".
         training: What it was trained on and how well it did, for people to read.
+        trained_on: Digest of each encoder graph that the bundle had then, by precision.
     """
 
-    graph: GraphRecord
+    graph: Role
     labels: tuple[str, ...]
     embedding: Literal["bits", "factorized", "table"]
     training: dict[str, str | int | float]
+    trained_on: dict[Precision, Sha256]
 
 
 class FileRecord(_Record, frozen=True):
@@ -126,8 +171,8 @@ class FileRecord(_Record, frozen=True):
     sha256: Sha256
 
 
-class ParityMetrics(_Record, frozen=True):
-    """What a verification measured; `magvit_runtime.parity` defines the terms.
+class SignMetrics(_Record, frozen=True, tag_field="kind", tag="signs"):
+    """How ids that are signs of latents agree; `magvit_runtime.agreement.signs` has the terms.
 
     Attributes:
         rms, max: Latent error in σ_z.
@@ -146,6 +191,25 @@ class ParityMetrics(_Record, frozen=True):
     wrong_ids: int
 
 
+class MarginMetrics(_Record, frozen=True, tag_field="kind", tag="margins"):
+    """How ids of a codebook agree; `magvit_runtime.agreement.margins` has the terms.
+
+    Attributes:
+        rms, max: Error of the margins, in standard deviations of the reference's margins.
+        tokens, changed_tokens, outside_margin: Tokens compared, changed, and changed although the
+            reference's margin was large.
+    """
+
+    rms: float
+    max: float
+    tokens: int
+    changed_tokens: int
+    outside_margin: int
+
+
+Metrics = SignMetrics | MarginMetrics
+
+
 class ParityStamp(_Record, frozen=True):
     """Proof that a graph or engine passed `magvit verify`. It holds for these very bytes alone.
 
@@ -162,7 +226,7 @@ class ParityStamp(_Record, frozen=True):
 
     sha256: Sha256
     reference: str
-    metrics: ParityMetrics
+    metrics: Metrics
     clips_sha256: Sha256
     batch_sizes: tuple[Size, ...]
     versions: dict[str, str]
@@ -176,30 +240,30 @@ class Manifest(_Record, frozen=True):
     Attributes:
         schema_version: Version of this schema.
         model: Name of the model, as in the catalog or given at export.
-        task: What the bundle is for.
-        config: The architecture that was exported, for people to read.
-        weights: Where its weights came from.
-        preprocessing: What the encoder does to its input.
-        tokens: Token specification.
-        encoder: Encoder graph of each precision.
+        components: The models that its graphs are of, by name; the first is what the bundle is
+            named after.
+        graphs: Graphs by role and precision.
         files: Every file that the bundle consists of, but for bundle.json.
         made_by: Versions of the software that wrote it.
         created: When, ISO 8601 in UTC.
-        classifier: The classifier, where one was trained.
-        parity: Stamps of what passed `magvit verify`, by its name: "onnxruntime fp16" for a graph
-            in ONNX Runtime, the plan's file name for an engine.
+        tokens: What its ids mean; None where it has none.
+        heads: What was trained on top, by name.
+        stamps: Of what passed `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
+            graph in ONNX Runtime, "encode NAME.plan" for an engine.
     """
 
     schema_version: int
     model: str
-    task: Literal["video-tokenization", "image-tokenization"]
-    config: dict[str, int | bool | list[int]]
-    weights: WeightsRecord
-    preprocessing: Preprocessing
-    tokens: TokenSpec
-    encoder: dict[Precision, GraphRecord]
+    components: Annotated[dict[str, Component], msgspec.Meta(min_length=1)]
+    graphs: dict[Role, dict[Precision, GraphRecord]]
     files: dict[str, FileRecord]
     made_by: dict[str, str]
     created: str
-    classifier: ClassifierRecord | None = None
-    parity: dict[str, ParityStamp] = {}
+    tokens: TokenSpec | None = None
+    heads: dict[str, Head] = {}
+    stamps: dict[str, ParityStamp] = {}
+
+    @property
+    def component(self) -> Component:
+        """The model that the bundle is named after."""
+        return next(iter(self.components.values()))

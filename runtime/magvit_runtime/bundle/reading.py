@@ -18,6 +18,7 @@ from magvit_runtime.bundle.manifest import (
     Manifest,
     Precision,
     Role,
+    TokenSpec,
 )
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.atomic_write import atomic_path
@@ -41,38 +42,47 @@ class Bundle:
 
     @property
     def is_seeded(self) -> bool:
-        """Whether the weights were generated rather than trained."""
-        return self.manifest.weights.source == "seeded"
+        """Whether any of the weights were generated rather than trained."""
+        components = self.manifest.components.values()
+        return any(component.weights.source == "seeded" for component in components)
 
-    def encoder(self, precision: Precision | None = None) -> tuple[Precision, GraphRecord]:
-        """The encoder graph of a precision; None takes the most precise one there is.
+    @property
+    def tokens(self) -> TokenSpec:
+        """What the bundle's ids mean.
 
         Raises:
-            BundleError: The bundle has no encoder of this precision.
+            BundleError: Its models make no ids.
         """
-        graphs = self.manifest.encoder
+        if self.manifest.tokens is None:
+            raise BundleError(
+                f"{self.path} has no tokens", found=", ".join(self.manifest.graphs) or "no graph"
+            )
+        return self.manifest.tokens
+
+    def graphs(self, role: Role) -> dict[Precision, GraphRecord]:
+        """The graphs of a role by precision; none where the bundle hasn't the role."""
+        return self.manifest.graphs.get(role, {})
+
+    def graph(
+        self, role: Role, precision: Precision | None = None
+    ) -> tuple[Precision, GraphRecord]:
+        """The graph of a role and precision; None takes the most precise one there is.
+
+        Raises:
+            BundleError: The bundle has no such graph.
+        """
+        graphs = self.graphs(role)
         order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
         wanted = (precision,) if precision else order
         for name in wanted:
             if name in graphs:
                 return name, graphs[name]
         raise BundleError(
-            f"{self.path} has no encoder of this precision",
-            found=", ".join(graphs) or "none",
-            expected=precision,
+            f"{self.path} has no {role} graph" + (" of this precision" if precision else ""),
+            found=", ".join(graphs or self.manifest.graphs) or "none",
+            expected=precision or role,
             mend=f"magvit export {self.manifest.model} --precision {precision or 'fp32'}",
         )
-
-    def graphs(self, role: Role) -> dict[Precision, GraphRecord]:
-        """The graphs of a role by precision; none where the bundle hasn't the role."""
-        return self.manifest.encoder if role == "encode" else {}
-
-    def graph(
-        self, role: Role, precision: Precision | None = None
-    ) -> tuple[Precision, GraphRecord]:
-        """The graph of a role and precision; None takes the most precise one there is."""
-        assert role == "encode"
-        return self.encoder(precision)
 
     def verified_graph(self, graph: GraphRecord) -> Path:
         """Path of a graph whose file and weights were just checked against their digests.
@@ -144,6 +154,26 @@ def open_bundle(path: str | Path) -> Bundle:
     return Bundle(directory, manifest)
 
 
+def schema_one_files(directory: Path) -> tuple[Path, ...]:
+    """The encoder's files of a bundle of schema 1, which an export into its folder replaces.
+
+    Returns:
+        Their paths; none where the folder has no bundle, or one of another schema.
+
+    Raises:
+        BundleError: bundle.json can't be read.
+    """
+    path = directory / MANIFEST_NAME
+    if not os.path.isfile(path):  # noqa: PTH113 - as in `check_file`
+        return ()
+    check_file(path, directory)
+    old = decode_json(path, read_json(path), _SchemaOneGraphs, mend=EXPORT_AGAIN)
+    if old.schema_version != 1:
+        return ()
+    names = {name for graph in old.encoder.values() for name in (graph.file, *graph.data)}
+    return tuple(directory / name for name in sorted(names) if PurePosixPath(name).name == name)
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Replaces the manifest of a bundle's directory, at once or not at all.
 
@@ -155,18 +185,50 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         partial.write_bytes(text)
 
 
+class _SchemaOneGraph(msgspec.Struct):
+    """A graph of schema 1."""
+
+    file: str
+    data: tuple[str, ...] = ()
+
+
+class _SchemaOneGraphs(msgspec.Struct):
+    """What bundle.json of schema 1 says of its encoders; of another schema, nothing."""
+
+    schema_version: int
+    encoder: dict[str, _SchemaOneGraph] = {}
+
+
+class _SchemaOneWeights(msgspec.Struct):
+    source: str
+    name: str
+
+
+class _SchemaOne(msgspec.Struct):
+    """What bundle.json of schema 1 says of how it was made."""
+
+    model: str
+    weights: _SchemaOneWeights
+
+
 def _check_version(path: Path, text: bytes) -> None:
     class Versioned(msgspec.Struct):
         schema_version: int
 
     version = decode_json(path, text, Versioned, mend=EXPORT_AGAIN).schema_version
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has another schema version",
-            found=version,
-            expected=SCHEMA_VERSION,
-            mend="install the magvit-runtime that wrote it, or " + EXPORT_AGAIN,
-        )
+    if version == SCHEMA_VERSION:
+        return
+    mend = "install the magvit-runtime that wrote it, or " + EXPORT_AGAIN
+    if version == 1:
+        old = decode_json(path, text, _SchemaOne, mend=EXPORT_AGAIN)
+        weights = "hub" if old.weights.source == "hub" else old.weights.name
+        mend = f"magvit export {old.model} --weights {weights} -o {path.parent}"
+    raise BundleError(
+        f"{path} has another schema version",
+        found=version,
+        expected=SCHEMA_VERSION,
+        mend=mend,
+    )
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
@@ -181,6 +243,5 @@ def _check_names(path: Path, manifest: Manifest) -> None:
 
 
 def _graphs(manifest: Manifest) -> Iterable[GraphRecord]:
-    yield from manifest.encoder.values()
-    if manifest.classifier is not None:
-        yield manifest.classifier.graph
+    for graphs in manifest.graphs.values():
+        yield from graphs.values()

@@ -6,28 +6,29 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from magvit_runtime.bundle.manifest import ParityStamp, Precision
+from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role
 from magvit_runtime.bundle.reading import Bundle, open_bundle, write_manifest
 from magvit_runtime.errors import BundleError
 
 
 def graph_subject(backend: str, precision: Precision) -> str:
-    """Name under which the stamp of a graph in a backend is kept; an engine's is its file's."""
+    """What a graph in a backend is called; an engine is called by its plan's file name."""
     return f"{backend} {precision}"
 
 
-def check_stamp(bundle: Bundle, subject: str, sha256: str) -> None:
+def check_stamp(bundle: Bundle, role: Role, subject: str, sha256: str) -> None:
     """Refuses what has not passed `magvit verify` as it is now.
 
     Args:
         bundle: The bundle.
-        subject: Name of the graph or engine.
+        role: What the graph or engine does.
+        subject: Its name.
         sha256: Its digest.
 
     Raises:
         BundleError: It has no stamp, or the stamp is of other bytes.
     """
-    stamp = bundle.manifest.parity.get(subject)
+    stamp = bundle.manifest.stamps.get(_stamp_name(role, subject))
     mend = f"magvit verify {bundle.path}"
     if stamp is None:
         raise BundleError(f"{subject} of {bundle.path} has no parity stamp", mend=mend)
@@ -41,12 +42,13 @@ def check_stamp(bundle: Bundle, subject: str, sha256: str) -> None:
 
 
 def write_stamps(
-    bundle: Bundle, stamps: Mapping[str, ParityStamp], revoked: Collection[str]
+    bundle: Bundle, role: Role, stamps: Mapping[str, ParityStamp], revoked: Collection[str]
 ) -> None:
     """Adds stamps to bundle.json and takes others out, at once or not at all.
 
     Args:
         bundle: The bundle; its manifest is read anew, so that what was added meanwhile stays.
+        role: What the subjects do.
         stamps: New stamps by subject.
         revoked: Subjects that failed, and lose the stamp they have.
 
@@ -55,7 +57,15 @@ def write_stamps(
         InputError: The directory can't be written to.
     """
     manifest = open_bundle(bundle.path).manifest
-    kept = {name: stamp for name, stamp in manifest.parity.items() if name not in revoked}
-    parity = {**kept, **stamps}
-    if parity != manifest.parity:
-        write_manifest(bundle.path, msgspec.structs.replace(manifest, parity=parity))
+    all_stamps = {
+        **manifest.stamps,
+        **{_stamp_name(role, subject): stamp for subject, stamp in stamps.items()},
+    }
+    for subject in revoked:
+        all_stamps.pop(_stamp_name(role, subject), None)
+    if all_stamps != manifest.stamps:
+        write_manifest(bundle.path, msgspec.structs.replace(manifest, stamps=all_stamps))
+
+
+def _stamp_name(role: Role, subject: str) -> str:
+    return f"{role} {subject}"

@@ -7,7 +7,7 @@ from magvit_runtime.bundle.reading import Bundle
 
 def weights_label(bundle: Bundle) -> str:
     """Where a bundle's weights came from; generated ones are called so."""
-    weights = bundle.manifest.weights
+    weights = bundle.manifest.component.weights
     if bundle.is_seeded:
         return f"{weights.name} weights (generated, never trained)"
     return f"{weights.variant} weights of {weights.name}"

@@ -9,7 +9,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.cli.outcome import Outcome
@@ -28,7 +27,7 @@ def classify(
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
-    backend: BackendName = "auto",
+    backend: str = "auto",
     threads: int | None = None,
     batch_size: int = 1,
 ) -> Outcome:

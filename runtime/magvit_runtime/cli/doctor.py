@@ -9,7 +9,7 @@ import msgspec
 
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.doctor.diagnosis import EngineHealth, Health, examine, examine_engines
+from magvit_runtime.doctor.diagnosis import Health, WayHealth, examine, examine_bundle
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import installed_versions
 
@@ -20,19 +20,20 @@ def doctor(bundle: Path | None = None) -> Outcome:
     """Says what is installed here, what it can run, and what mends the rest.
 
     Args:
-        bundle: A bundle whose engines are to be examined too.
+        bundle: A bundle whose graphs and engines are to be examined too.
     """
     machine = Machine()
     health = examine(machine)
-    engines = [] if bundle is None else examine_engines(open_bundle(bundle), machine)
+    ways = [] if bundle is None else examine_bundle(open_bundle(bundle), machine)
     facts = msgspec.to_builtins(health) | {
         "packages": installed_versions(PACKAGES),
         "python": sys.version.split()[0],
     }
     if bundle is not None:
-        facts["engines"] = msgspec.to_builtins(engines)
-    text = "\n".join([*_machine_lines(health), *_engine_lines(engines)])
-    return Outcome(facts, text, passed=all(engine.runs for engine in engines))
+        facts["ways"] = msgspec.to_builtins(ways)
+    text = "\n".join([*_machine_lines(health), *_way_lines(ways)])
+    # A graph that one backend can't run is no fault; an engine was built to be run.
+    return Outcome(facts, text, passed=all(way.runs for way in ways if way.is_engine))
 
 
 def _machine_lines(health: Health) -> list[str]:
@@ -67,12 +68,12 @@ def _machine_lines(health: Health) -> list[str]:
     return lines
 
 
-def _engine_lines(engines: list[EngineHealth]) -> list[str]:
+def _way_lines(ways: list[WayHealth]) -> list[str]:
     lines = []
-    for engine in engines:
-        lines += ["", engine.plan, f"  {'runs here' if engine.runs else 'does not run here'}"]
-        if engine.problem:
-            lines.append(f"  {engine.problem}")
-        if not engine.runs:
-            lines.append(f"  to mend it: {engine.mend}")
+    for way in ways:
+        lines += ["", way.subject, f"  {'runs here' if way.runs else 'does not run here'}"]
+        if way.problem:
+            lines.append(f"  {way.problem}")
+        if way.mend:
+            lines.append(f"  to mend it: {way.mend}")
     return lines

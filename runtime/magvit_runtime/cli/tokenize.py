@@ -8,7 +8,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
@@ -25,7 +24,7 @@ def tokenize(
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
-    backend: BackendName = "auto",
+    backend: str = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
     batch_size: int = 1,

@@ -44,7 +44,7 @@ def tune(
     if repetitions < 1:
         raise InputError("--repetitions must be positive", found=repetitions)
     opened = open_bundle(bundle)
-    _, graph = opened.encoder()
+    _, graph = opened.graph("encode")
     shape = usual_shape(graph.inputs[0].shape[1:])
     if clips is None:
         frames = verification_clips(shape)[:1]

@@ -66,17 +66,19 @@ class Health:
 
 
 @dataclass(frozen=True)
-class EngineHealth:
-    """Whether an engine runs here.
+class WayHealth:
+    """Whether one way to run a bundle's encoder can be taken here.
 
     Attributes:
-        plan: The plan file.
+        subject: The plan file of an engine; backend and precision of a graph.
+        is_engine: Whether it is an engine.
         runs: Whether nothing speaks against it.
-        problem: The first mismatch, by name; "" where there is none.
+        problem: The first that does; "" where there is nothing.
         mend: What mends that; "" where there is nothing to mend.
     """
 
-    plan: str
+    subject: str
+    is_engine: bool
     runs: bool
     problem: str
     mend: str
@@ -98,22 +100,26 @@ def examine(machine: Machine) -> Health:
     )
 
 
-def examine_engines(bundle: Bundle, machine: Machine) -> list[EngineHealth]:
-    """Examines every engine of a bundle, the bytes of those that fit the machine included."""
-    engines = list_candidates(bundle, machine=machine).engines
-    return [_examine_engine(bundle, engine) for engine in engines]
+def examine_bundle(bundle: Bundle, machine: Machine) -> list[WayHealth]:
+    """Examines every way to run a bundle's encoder: first graphs, then engines by name.
+
+    The bytes of what fits the machine are compared with their digests.
+    """
+    found = list_candidates(bundle, machine=machine)
+    return [_examine_way(bundle, way) for way in (*found.graphs, *found.engines)]
 
 
-def _examine_engine(bundle: Bundle, engine: Candidate | Unfit) -> EngineHealth:
-    plan = str(bundle.path / ENGINES_FOLDER / engine.subject)
-    if isinstance(engine, Unfit):
-        return EngineHealth(plan, runs=False, problem=engine.why, mend=engine.fix)
+def _examine_way(bundle: Bundle, way: Candidate | Unfit) -> WayHealth:
+    place = bundle.path / ENGINES_FOLDER / way.subject
+    subject = str(place) if way.is_engine else way.subject
+    if isinstance(way, Unfit):
+        return WayHealth(subject, way.is_engine, runs=False, problem=way.why, mend=way.fix)
     try:
-        engine.check()
+        way.check()
     except BundleError as error:
         problem = error.what + (f": found {error.found}" if error.found else "")
-        return EngineHealth(plan, runs=False, problem=problem, mend=error.mend or "")
-    return EngineHealth(plan, runs=True, problem="", mend="")
+        return WayHealth(subject, way.is_engine, runs=False, problem=problem, mend=error.mend or "")
+    return WayHealth(subject, way.is_engine, runs=True, problem="", mend="")
 
 
 def cuda_targets(library: Path) -> tuple[str, ...]:

@@ -34,8 +34,8 @@ class Gpu:
         name: Product name.
         sm: Compute capability, as "8.9".
         driver: Version of the driver.
-        memory_mib: Memory in MiB.
-        free_mib: Memory that nobody uses, in MiB.
+        memory_mib: Memory in MiB; 0 where the driver doesn't say.
+        free_mib: Memory that nobody uses, in MiB; likewise.
         uuid: Its UUID, as "GPU-5a3c…".
     """
 
@@ -84,7 +84,12 @@ def _listed_by_driver() -> tuple[Gpu, ...]:
 
 def _parse(line: str) -> Gpu:
     name, sm, driver, memory, free, uuid = (field.strip() for field in line.split(","))
-    return Gpu(name, sm, driver, int(memory), int(free), uuid)
+    return Gpu(name, sm, driver, _mebibytes(memory), _mebibytes(free), uuid)
+
+
+def _mebibytes(text: str) -> int:
+    """0 where the driver doesn't know: GPUs that share the CPU's memory show "[N/A]"."""
+    return int(text) if text.isdecimal() else 0
 
 
 def _in_cuda_order(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from magvit_runtime.agreement import MARGIN, RMS_LIMITS
+from magvit_runtime.agreement.margins import MarginAgreement
+from magvit_runtime.agreement.signs import SignAgreement
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
-from magvit_runtime.parity import MARGIN, RMS_LIMITS, Agreement
 from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
 from magvit_runtime.verification.verifying import Verdict, Verification
@@ -35,11 +37,11 @@ class StageErrors:
 
 @dataclass(frozen=True)
 class _Compared:
-    """A verdict that has figures."""
+    """A verdict whose ids are signs of latents, which have more to show."""
 
     verdict: Verdict
     precision: Precision
-    agreement: Agreement
+    agreement: SignAgreement
 
 
 def verification_report(
@@ -56,7 +58,7 @@ def verification_report(
     compared = [
         _Compared(verdict, verdict.precision, verdict.agreement)
         for verdict in result.verdicts
-        if verdict.agreement is not None and verdict.precision is not None
+        if isinstance(verdict.agreement, SignAgreement) and verdict.precision is not None
     ]
     sections = [_summary(result.verdicts)]
     if compared:
@@ -118,18 +120,24 @@ def _row(verdict: Verdict, columns: int) -> list[Cell]:
     else:
         row.append(Cell(f"failed: {verdict.why}" if verdict.why else "disagrees", "bad"))
     agreement, record = verdict.agreement, verdict.record
-    if agreement is None or record is None or verdict.precision is None:
-        return row + [Cell("", number=True)] * (columns - len(row))
+    empty = Cell("", number=True)
+    if (
+        not isinstance(agreement, SignAgreement | MarginAgreement)
+        or record is None
+        or verdict.precision is None
+    ):
+        return row + [empty] * (columns - len(row))
     limit = RMS_LIMITS[verdict.precision]
+    signs = agreement if isinstance(agreement, SignAgreement) else None
     return [
         *row,
         Cell(f"{agreement.rms:.1e}", "plain" if agreement.rms <= limit else "bad", number=True),
         Cell(f"{limit:.0e}", "quiet", number=True),
-        Cell(f"{agreement.max_latent_error:.1e}", number=True),
-        Cell(f"{agreement.flipped_bits:,} of {agreement.bits:,}", number=True),
+        Cell(f"{signs.max_latent_error:.1e}", number=True) if signs else empty,
+        Cell(f"{signs.flipped_bits:,} of {signs.bits:,}", number=True) if signs else empty,
         _count(agreement.outside_margin),
         Cell(f"{agreement.changed_tokens:,} of {agreement.tokens:,}", number=True),
-        _count(agreement.wrong_ids),
+        _count(signs.wrong_ids) if signs else empty,
         Cell(", ".join(map(str, record.batch_sizes)), number=True),
     ]
 

@@ -19,6 +19,7 @@ from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.hardware.packages import missing_package
+from magvit_runtime.quantizers.specs import QuantizerSpec
 
 METADATA_KEY = b"magvit"
 # What the readers of either format raise where a file is damaged, or is something else.
@@ -41,14 +42,14 @@ class TokenFileInfo(msgspec.Struct, frozen=True):
         model: Model that made them.
         weights: Source and name of its weights. "seeded…": generated, never trained.
         weights_sha256: Digest of the checkpoint; None for seeded weights.
-        bits: Bits a token.
+        quantizer: What an id means.
         grid: Tokens a clip: [t, h, w], or [h, w] for images.
     """
 
     model: str
     weights: str
     weights_sha256: str | None
-    bits: int
+    quantizer: QuantizerSpec
     grid: tuple[int, ...]
 
 
@@ -84,9 +85,9 @@ class TokenWriter(Protocol):
 def token_file_info(bundle: Bundle, grid: tuple[int, ...]) -> TokenFileInfo:
     """Describes tokens that a bundle's encoder made."""
     manifest = bundle.manifest
-    weights = manifest.weights
+    weights = manifest.component.weights
     name = weights.name if bundle.is_seeded else f"{weights.source} {weights.name}"
-    return TokenFileInfo(manifest.model, name, weights.sha256, manifest.tokens.bits, grid)
+    return TokenFileInfo(manifest.model, name, weights.sha256, bundle.tokens.quantizer, grid)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.agreement import Outputs, new_comparison
 from magvit_runtime.backends.opening import open_role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.verification.running import run_clips
@@ -21,7 +22,7 @@ class Reference:
 
     Attributes:
         name: What it is, for people and for the stamp.
-        latents: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]) -> float latents [N, bits, t, h, w].
+        run: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]) -> the encoder's outputs by kind.
         versions: Versions of the software behind it.
         subject: Name of the bundle's own graph that it is; None where it is none of them.
         clips: The only clips that it knows, in parts of one shape each, with the clips' names;
@@ -29,7 +30,7 @@ class Reference:
     """
 
     name: str
-    latents: Callable[[NDArray[np.uint8]], NDArray[np.floating]]
+    run: Callable[[NDArray[np.uint8]], Outputs]
     versions: Mapping[str, str]
     subject: str | None = None
     clips: tuple[Clips, ...] | None = None
@@ -47,15 +48,15 @@ def graph_reference(bundle: Bundle, name: str, *, subject: str | None = None) ->
         BackendError: ONNX Runtime isn't installed, or can't load the graph.
         BundleError: A file was changed.
     """
-    graph, session = open_role(
-        bundle, "encode", backend="onnxruntime", precision=bundle.encoder()[0]
-    )
+    precision, _ = bundle.graph("encode")
+    graph, session = open_role(bundle, "encode", backend="onnxruntime", precision=precision)
+    kinds = new_comparison(graph).reference_kinds
     batch = graph.inputs[0].shape[0]
 
-    def latents(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
+    def run(frames: NDArray[np.uint8]) -> Outputs:
         size = batch if isinstance(batch, int) else 1
-        parts = [part[1] for part in run_clips(session, graph, frames, size)]
-        return np.concatenate(parts)
+        parts = list(run_clips(session, graph, kinds, frames, size))
+        return {kind: np.concatenate([part[kind] for part in parts]) for kind in kinds}
 
     ours = session.capabilities
-    return Reference(name, latents, {ours.backend: ours.version}, subject)
+    return Reference(name, run, {ours.backend: ours.version}, subject)

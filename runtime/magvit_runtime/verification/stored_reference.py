@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.agreement import Outputs
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.quantizers import sign_bits
 from magvit_runtime.verification.references import Clips, Reference
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -36,10 +38,18 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
         path: The npz file; it is loaded whole, and never unpickled.
 
     Raises:
-        InputError: The file can't be read, is of other weights, or has no case of this bundle.
+        InputError: The file can't be read, is of other weights, or has no case of this bundle; or
+            the bundle's ids aren't signs of latents.
     """
+    quantizer = bundle.tokens.quantizer
+    bits = sign_bits(quantizer)
+    if bits is None:
+        raise InputError(
+            "a file of latents is a reference for lookup-free quantizers only",
+            found=type(quantizer).__struct_config__.tag,
+        )
     arrays = _load(path)
-    weights = bundle.manifest.weights
+    weights = bundle.manifest.component.weights
     variant = "ema" if weights.variant == "ema" else "raw"
     stated = str(arrays["weights"]) if "weights" in arrays else weights.sha256
     if stated != weights.sha256:
@@ -53,7 +63,7 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
     for case in _cases(path, arrays, f".z_{variant}", bundle):
         frames = arrays.get(f"{case}.x", arrays.get("x"))
         latents = arrays[f"{case}.z_{variant}"]
-        if frames is None or not _belong_together(frames, latents, bundle.manifest.tokens.bits):
+        if frames is None or not _belong_together(frames, latents, bits):
             raise InputError(
                 f"{path}: {case} has no clips with latents",
                 found=[f"{a.dtype} {list(a.shape)}" for a in (frames, latents) if a is not None],
@@ -62,8 +72,8 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
         clips.append((tuple(f"{case} {i}" for i in range(len(frames))), frames))
         known |= {_digest(clip): of_clip for clip, of_clip in zip(frames, latents, strict=True)}
 
-    def stored(frames: NDArray[np.uint8]) -> NDArray[np.floating]:
-        return np.stack([known[_digest(clip)] for clip in frames])
+    def stored(frames: NDArray[np.uint8]) -> Outputs:
+        return {"latents": np.stack([known[_digest(clip)] for clip in frames])}
 
     name = f"latents of {variant} weights in {path.name}, sha256 {file_sha256(path)}"
     return Reference(name, stored, {}, clips=tuple(clips))
@@ -92,7 +102,7 @@ def _cases(path: Path, arrays: Arrays, ending: str, bundle: Bundle) -> list[str]
         config = dict(meta.get("config", {}))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: `meta` is no JSON with a config", found=error) from error
-    ours = bundle.manifest.config
+    ours = bundle.manifest.component.config
     cases = []
     for name in arrays:
         case = name.removesuffix(ending)

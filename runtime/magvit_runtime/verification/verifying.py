@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
-from numpy.typing import NDArray
 
+from magvit_runtime.agreement import Agreement, Comparison, Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.candidates import list_candidates
-from magvit_runtime.bundle.manifest import ParityMetrics, ParityStamp, Precision
+from magvit_runtime.bundle.manifest import ParityStamp, Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import write_stamps
 from magvit_runtime.clips.samples import (
@@ -24,7 +24,6 @@ from magvit_runtime.clips.samples import (
     verification_clips,
 )
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.parity import Agreement, ParityAccumulator
 from magvit_runtime.verification.references import Clips, Reference
 from magvit_runtime.verification.running import run_clips
 
@@ -91,7 +90,7 @@ class _Comparison:
     extra: ClipSource | None
     batch_sizes: Sequence[int] | None
     advance: Callable[[int], None] | None
-    known: dict[_ClipSet, tuple[list[NDArray[np.floating]], str]] = field(default_factory=dict)
+    known: dict[_ClipSet, tuple[list[Outputs], str]] = field(default_factory=dict)
 
 
 def verify_bundle(
@@ -137,7 +136,9 @@ def verify_bundle(
     stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
     problem = ""
     try:
-        write_stamps(bundle, stamps, [verdict.subject for verdict in ran if not verdict.passed])
+        write_stamps(
+            bundle, "encode", stamps, [verdict.subject for verdict in ran if not verdict.passed]
+        )
     except InputError as error:  # A read-only bundle can be verified all the same.
         stamps, problem = {}, str(error)
     return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
@@ -165,7 +166,7 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     except BackendError as error:
         return Verdict(*facts, runs=False, passed=False, why=str(error))
     sizes = _batch_sizes(comparison, candidate)
-    accumulator = ParityAccumulator()
+    measured = new_comparison(candidate.graph)
     digest = hashlib.sha256()
     ours = session.capabilities
     try:
@@ -174,16 +175,16 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
             _, clips_sha256 = _known(comparison, clips)
             digest.update(clips_sha256.encode())
             try:
-                _compare(comparison, candidate, session, clips, sizes, accumulator)
+                _compare(comparison, candidate, session, clips, sizes, measured)
             except BackendError as error:
                 return Verdict(*facts, runs=True, passed=False, why=str(error))
     finally:
         session.close()
-    agreement = accumulator.result()
+    agreement = measured.result()
     record = ParityStamp(
         sha256=candidate.sha256,
         reference=comparison.reference.name,
-        metrics=_metrics(agreement),
+        metrics=agreement.metrics,
         clips_sha256=digest.hexdigest(),
         batch_sizes=sizes,
         versions={
@@ -240,20 +241,21 @@ def _advance(comparison: _Comparison, clips: int) -> None:
         comparison.advance(clips)
 
 
-def _known(comparison: _Comparison, clips: _ClipSet) -> tuple[list[NDArray[np.floating]], str]:
-    """The reference's latents of clips, and the clips' digest."""
+def _known(comparison: _Comparison, clips: _ClipSet) -> tuple[list[Outputs], str]:
+    """What the reference gives for clips, and the clips' digest."""
     if clips not in comparison.known:
         digest = hashlib.sha256()
-        latents = []
+        outputs: list[Outputs] = []
         for _, frames in _clips(comparison, clips):
             digest.update(f"{list(frames.shape)}".encode())
             digest.update(frames.tobytes())
             parts = []
             for i in range(len(frames)):
-                parts.append(comparison.reference.latents(frames[i : i + 1]))
+                parts.append(comparison.reference.run(frames[i : i + 1]))
                 _advance(comparison, 1)
-            latents.append(np.concatenate(parts))
-        comparison.known[clips] = latents, digest.hexdigest()
+            kinds = parts[0].keys()
+            outputs.append({kind: np.concatenate([p[kind] for p in parts]) for kind in kinds})
+        comparison.known[clips] = outputs, digest.hexdigest()
     return comparison.known[clips]
 
 
@@ -263,22 +265,17 @@ def _compare(
     session: Session,
     clips: _ClipSet,
     sizes: Sequence[int],
-    accumulator: ParityAccumulator,
+    measured: Comparison,
 ) -> None:
     expected, _ = _known(comparison, clips)
-    for (names, frames), latents in zip(_clips(comparison, clips), expected, strict=True):
+    for (names, frames), reference in zip(_clips(comparison, clips), expected, strict=True):
         size_label = "×".join(map(str, frames.shape[1:-1]))
         labels = [f"{name} {size_label}" for name in names]
         for size in sizes:
             first = 0
-            for ids, ours in run_clips(session, candidate.graph, frames, size):
-                part = slice(first, first + len(ours))
-                accumulator.add(ours, latents[part], ids, labels[part])
-                _advance(comparison, len(ours))
+            for ours in run_clips(session, candidate.graph, measured.kinds, frames, size):
+                part = slice(first, first + len(ours["ids"]))
+                expected_part = {kind: values[part] for kind, values in reference.items()}
+                measured.add(ours, expected_part, labels[part])
+                _advance(comparison, len(ours["ids"]))
                 first = part.stop
-
-
-def _metrics(agreement: Agreement) -> ParityMetrics:
-    return ParityMetrics(
-        **{name: getattr(agreement, name) for name in ParityMetrics.__struct_fields__}
-    )

@@ -9,7 +9,7 @@ import pytest
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engines") / "bundle"
     for precision in ("fp32", "fp16"):
         entry = find_model("trajectory-small")
-        export_tokenizer(entry, path, weights="seeded", config=TINY, precision=precision)
+        export_model(entry, path, weights="seeded", config=TINY, precision=precision)
     return path
 
 

@@ -153,7 +153,7 @@ def test_a_malformed_sidecar_is_named(engine_bundle: Path) -> None:
 
 
 def test_a_changed_graph_is_refused_before_it_is_parsed(engine_bundle: Path) -> None:
-    graph = engine_bundle / "encoder.fp16.onnx.data"
+    graph = engine_bundle / "encode.fp16.data"
     content = bytearray(graph.read_bytes())
     content[100] ^= 1
     graph.write_bytes(content)
@@ -206,7 +206,7 @@ def test_a_graph_whose_nodes_became_no_plugins_is_refused(
     engine_bundle: Path, tmp_path: Path
 ) -> None:
     """Nodes that ask for a plugin version we don't have: the parser takes their functions."""
-    graph = engine_bundle / "encoder.fp16.onnx"
+    graph = engine_bundle / "encode.fp16.onnx"
     model = onnx.load(graph, load_external_data=False)
     for node in model.graph.node:
         for attribute in node.attribute:

@@ -18,7 +18,7 @@ from magvit_runtime.hardware.machine import Machine
 
 @pytest.fixture
 def graph(tiny_bundle: Path) -> Path:
-    return tiny_bundle / "encoder.fp32.onnx"
+    return tiny_bundle / "encode.fp32.onnx"
 
 
 def test_the_choice_is_recorded_with_its_reason(tiny_bundle: Path) -> None:

@@ -42,7 +42,7 @@ def clips(tmp_path: Path) -> Path:
 
 def write(bundle: Path, seconds: Mapping[str, float], sha256: str = "") -> None:
     opened = open_bundle(bundle)
-    digest = sha256 or graph_sha256(opened, opened.encoder()[1])
+    digest = sha256 or graph_sha256(opened, opened.graph("encode")[1])
     options = tuple(
         TunedOption(subject=subject, sha256=digest, seconds=value)
         for subject, value in seconds.items()

@@ -48,7 +48,7 @@ def test_clips_without_room_are_refused() -> None:
 def test_work_of_the_small_preset_is_what_its_architecture_says(small_bundle: Path) -> None:
     """Counted by hand from the config, ch 32 and multipliers 1, 2, 2, 4, one block a level."""
     bundle = open_bundle(small_bundle)
-    graph = bundle.verified_graph(bundle.encoder()[1])
+    graph = bundle.verified_graph(bundle.graph("encode")[1])
     work = encoder_work(lower(read_graph(graph)), (17, 128, 128, 3))
     full, half, quarter, eighth = 17 * 128**2, 17 * 64**2, 9 * 32**2, 5 * 16**2
     cubic = 27 * (

@@ -14,7 +14,7 @@ import pytest
 from magvit_runtime import BundleError, Classifier, Tokenizer, open_bundle
 from magvit_runtime.bundle.files import JSON_LIMIT
 
-DATA = "encoder.fp32.onnx.data"
+DATA = "encode.fp32.data"
 MEND = "To mend it: export it again with `magvit export`"
 
 
@@ -28,6 +28,11 @@ def edit(bundle: Path, change: Callable[[Any], object]) -> None:
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
+
+
+def encoder(manifest: Any) -> Any:
+    """The float32 encoder's entry in bundle.json."""
+    return manifest["graphs"]["encode"]["fp32"]
 
 
 def message_of_opening(path: Path) -> str:
@@ -65,13 +70,13 @@ def test_a_manifest_of_gigabytes_is_not_read(bundle: Path) -> None:
     assert "bundle.json is too large" in message_of_opening(bundle)
 
 
-@pytest.mark.parametrize("version", [0, 2, 99])
+@pytest.mark.parametrize("version", [0, 3, 99])
 def test_another_schema_version_is_said_even_where_all_else_differs(
     bundle: Path, version: int
 ) -> None:
     (bundle / "bundle.json").write_text(json.dumps({"schema_version": version, "new": True}))
     assert message_of_opening(bundle) == (
-        f"{bundle / 'bundle.json'} has another schema version: found {version}, expected 1. "
+        f"{bundle / 'bundle.json'} has another schema version: found {version}, expected 2. "
         "To mend it: install the magvit-runtime that wrote it, "
         "or export it again with `magvit export`"
     )
@@ -82,17 +87,27 @@ def test_another_schema_version_is_said_even_where_all_else_differs(
     [
         (lambda m: m.update(extra=1), "unknown field `extra`"),
         (lambda m: m["tokens"].update(codebook=1), "unknown field `codebook` - at `$.tokens`"),
-        (lambda m: m.pop("tokens"), "missing required field `tokens`"),
-        (lambda m: m["tokens"].update(bits=32), "Expected `int` <= 31 - at `$.tokens.bits`"),
-        (lambda m: m["tokens"].update(bit_order="msb-first"), "Invalid enum value 'msb-first'"),
-        (lambda m: m["weights"].update(source="friend"), "Invalid enum value 'friend'"),
+        (lambda m: m.pop("components"), "missing required field `components`"),
+        (lambda m: m.update(components={}), "Expected `object` of length >= 1"),
+        (
+            lambda m: m["tokens"]["quantizer"].update(bits=32),
+            "Expected `int` <= 31 - at `$.tokens.quantizer.bits`",
+        ),
+        (
+            lambda m: m["tokens"]["quantizer"].update(bit_order="msb-first"),
+            "Invalid enum value 'msb-first'",
+        ),
+        (lambda m: m["tokens"]["quantizer"].update(kind="dice"), "Invalid value 'dice'"),
+        (
+            lambda m: m["components"]["magvit"]["weights"].update(source="friend"),
+            "Invalid enum value 'friend'",
+        ),
         (lambda m: m["files"][DATA].update(sha256="0"), "matching regex"),
         (lambda m: m["files"][DATA].update(size=-1), "Expected `int` >= 0"),
-        (lambda m: m["encoder"].update(int4=m["encoder"]["fp32"]), "Invalid enum value 'int4'"),
-        (
-            lambda m: m["encoder"]["fp32"]["inputs"][0].update(dtype="float8"),
-            "Invalid enum value 'float8'",
-        ),
+        (lambda m: m["graphs"]["encode"].update(int4=encoder(m)), "Invalid enum value 'int4'"),
+        (lambda m: m["graphs"].update(guess=m["graphs"]["encode"]), "Invalid enum value 'guess'"),
+        (lambda m: encoder(m)["inputs"][0].update(dtype="float8"), "Invalid enum value 'float8'"),
+        (lambda m: encoder(m)["inputs"][0].update(kind="moods"), "Invalid enum value 'moods'"),
     ],
 )
 def test_a_wrong_field_is_named(bundle: Path, change: Callable[[Any], object], words: str) -> None:
@@ -109,7 +124,7 @@ def test_a_wrong_field_is_named(bundle: Path, change: Callable[[Any], object], w
 def test_a_file_name_that_leads_outside(bundle: Path, name: str) -> None:
     def rename(manifest: Any) -> None:
         manifest["files"][name] = manifest["files"].pop(DATA)
-        manifest["encoder"]["fp32"]["data"] = [name]
+        encoder(manifest)["data"] = [name]
 
     edit(bundle, rename)
     with pytest.raises(BundleError) as error:
@@ -122,7 +137,7 @@ def test_a_file_name_that_leads_outside(bundle: Path, name: str) -> None:
 @pytest.mark.parametrize("field", ["file", "data"])
 def test_a_graph_file_without_a_digest(bundle: Path, field: str) -> None:
     value = "other.onnx" if field == "file" else ["other.onnx"]
-    edit(bundle, lambda manifest: manifest["encoder"]["fp32"].update({field: value}))
+    edit(bundle, lambda manifest: encoder(manifest).update({field: value}))
     assert message_of_opening(bundle) == (
         f"{bundle / 'bundle.json'} names a graph file without its digest: found 'other.onnx'"
     )
@@ -163,7 +178,7 @@ def test_a_truncated_file(bundle: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", [DATA, "encoder.fp32.onnx"])
+@pytest.mark.parametrize("name", [DATA, "encode.fp32.onnx"])
 def test_one_changed_bit(bundle: Path, name: str) -> None:
     content = bytearray((bundle / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -177,14 +192,14 @@ def test_a_precision_that_it_doesnt_have(tiny_bundle: Path) -> None:
     with pytest.raises(BundleError) as error:
         Tokenizer.open(tiny_bundle, precision="bf16")
     assert str(error.value) == (
-        f"{tiny_bundle} has no encoder of this precision: found fp32, expected bf16. "
+        f"{tiny_bundle} has no encode graph of this precision: found fp32, expected bf16. "
         "To mend it: magvit export trajectory-small --precision bf16"
     )
 
 
 def test_a_bundle_without_any_encoder(bundle: Path) -> None:
-    edit(bundle, lambda manifest: manifest.update(encoder={}))
-    assert "has no encoder of this precision: found none" in message_of_opening(bundle)
+    edit(bundle, lambda manifest: manifest.update(graphs={}))
+    assert "has no encode graph: found none, expected encode" in message_of_opening(bundle)
 
 
 def test_a_bundle_without_a_classifier(tiny_bundle: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from runtime.reports.html_reading import Element, outward_references, read_html
 
 from magvit_runtime import bits_to_ids, open_bundle
-from magvit_runtime.bundle.manifest import ParityMetrics, ParityStamp, Precision
+from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
+from magvit_runtime.bundle.manifest import ParityStamp, Precision, SignMetrics
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.parity import Agreement, ParityAccumulator
 from magvit_runtime.reports.verification_report import StageErrors, verification_report
 from magvit_runtime.verification.verifying import Verdict, Verification
 
@@ -28,10 +28,10 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return open_bundle(tiny_bundle)
 
 
-def agreement_of(error: float, *, mistakes: int = 0) -> Agreement:
+def agreement_of(error: float, *, mistakes: int = 0) -> SignAgreement:
     """Four clips with normal latents, off by normal errors; the first ids are mistaken."""
     random = np.random.default_rng(0)
-    accumulator = ParityAccumulator()
+    accumulator = SignAccumulator()
     for name in ("drawn", "noise", "grey", "black"):
         reference = random.standard_normal((1, 18, 5, 16, 16))
         latents = reference + error * random.standard_normal(reference.shape)
@@ -41,9 +41,9 @@ def agreement_of(error: float, *, mistakes: int = 0) -> Agreement:
     return accumulator.result()
 
 
-def verdict(subject: str, precision: Precision, agreement: Agreement) -> Verdict:
-    metrics = ParityMetrics(
-        **{name: getattr(agreement, name) for name in ParityMetrics.__struct_fields__}
+def verdict(subject: str, precision: Precision, agreement: SignAgreement) -> Verdict:
+    metrics = SignMetrics(
+        **{name: getattr(agreement, name) for name in SignMetrics.__struct_fields__}
     )
     record = ParityStamp(
         sha256="0" * 64,
@@ -155,7 +155,7 @@ def test_error_by_stage_is_there_where_it_was_measured(bundle: Bundle) -> None:
 
 def test_of_many_clips_the_worst_are_shown(bundle: Bundle) -> None:
     random = np.random.default_rng(0)
-    accumulator = ParityAccumulator()
+    accumulator = SignAccumulator()
     for i in range(60):
         reference = random.standard_normal((1, 18, 1, 4, 4))
         latents = reference + i * 1e-7 * random.standard_normal(reference.shape)

@@ -28,7 +28,8 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 def of_file(bundle: Bundle, variant: Any) -> Bundle:
     weights = WeightsRecord("file", "a.ckpt", variant, SHA256)
-    return Bundle(bundle.path, replace(bundle.manifest, weights=weights))
+    component = replace(bundle.manifest.component, weights=weights)
+    return Bundle(bundle.path, replace(bundle.manifest, components={"magvit": component}))
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_each_clip_has_its_own_latents(bundle: Bundle, save: Callable[..., Path]
     ((names, frames),) = reference.clips
     assert names == ("a 0", "a 1")
     np.testing.assert_array_equal(frames, X)
-    np.testing.assert_array_equal(reference.latents(X[::-1]), Z[::-1])
+    np.testing.assert_array_equal(reference.run(X[::-1])["latents"], Z[::-1])
     assert reference.name.startswith("latents of raw weights in file.npz, sha256 ")
 
 
@@ -56,7 +57,7 @@ def test_the_bundles_variant_is_taken(
 ) -> None:
     path = save(**{"x": X, "a.z_raw": Z, "a.z_ema": Z + 1, "weights": SHA256})
     reference = stored_reference(of_file(bundle, variant), path)
-    np.testing.assert_array_equal(reference.latents(X), expected)
+    np.testing.assert_array_equal(reference.run(X)["latents"], expected)
 
 
 def test_cases_of_another_architecture_are_passed_over(
@@ -66,7 +67,7 @@ def test_cases_of_another_architecture_are_passed_over(
     arrays = {"x": X, "a.z_raw": Z[:, :14], "b.z_raw": Z}
     config = {"a": ours | {"z_channels": 14}, "b": ours}
     path = save(**arrays, meta=json.dumps({"config": config}))
-    np.testing.assert_array_equal(stored_reference(bundle, path).latents(X), Z)
+    np.testing.assert_array_equal(stored_reference(bundle, path).run(X)["latents"], Z)
     path = save(**arrays, meta=json.dumps({"config": {"ch": 128}}))
     with pytest.raises(InputError, match=r"has no case of the architecture and weights of"):
         stored_reference(bundle, path)

@@ -106,7 +106,12 @@ def show(
         monkeypatch.setattr(f"magvit_runtime.{module}.list_candidates", listed)
 
 
-REFERENCE = Reference("a stand-in", stand_in_latents, {"stand-in": "1"}, "onnxruntime fp32")
+REFERENCE = Reference(
+    "a stand-in",
+    lambda frames: {"latents": stand_in_latents(frames)},
+    {"stand-in": "1"},
+    "onnxruntime fp32",
+)
 
 
 def test_an_engine_is_run_at_the_batches_of_its_profile(
@@ -115,7 +120,7 @@ def test_an_engine_is_run_at_the_batches_of_its_profile(
     result = verify_bundle(bundle, REFERENCE, batch_sizes=(1, 2, 4, 8))
     assert result.passed
     assert session.batches == [2] * 3 + [4] * 2
-    stamp = open_bundle(bundle.path).manifest.parity[SUBJECT]
+    stamp = open_bundle(bundle.path).manifest.stamps[f"encode {SUBJECT}"]
     assert stamp.batch_sizes == (2, 4)
     assert stamp.sha256 == hashlib.sha256(b"plan").hexdigest()
     assert stamp.versions["stand-in"] == stamp.versions["tensorrt"] == "1"
@@ -127,7 +132,7 @@ def test_by_default_those_are_the_smallest_best_and_largest(
 ) -> None:
     assert verify_bundle(bundle, REFERENCE).passed
     assert session.batches == [2] * 3 + [4] * 2
-    assert open_bundle(bundle.path).manifest.parity[SUBJECT].batch_sizes == (2, 4)
+    assert open_bundle(bundle.path).manifest.stamps[f"encode {SUBJECT}"].batch_sizes == (2, 4)
 
 
 def test_one_that_takes_no_such_batch_runs_its_smallest(
@@ -144,7 +149,7 @@ def test_an_engine_that_fails_in_a_run_fails(bundle: Bundle, session: StandInSes
     (verdict,) = (verdict for verdict in result.verdicts if verdict.subject == SUBJECT)
     assert (verdict.runs, verdict.passed, verdict.why) == (True, False, "out of memory")
     assert not result.passed
-    assert open_bundle(bundle.path).manifest.parity == {}
+    assert open_bundle(bundle.path).manifest.stamps == {}
 
 
 def test_an_engine_of_another_machine_is_no_failure_and_no_proof(
@@ -157,7 +162,7 @@ def test_an_engine_of_another_machine_is_no_failure_and_no_proof(
     (verdict,) = (verdict for verdict in result.verdicts if verdict.subject == SUBJECT)
     assert (verdict.runs, verdict.why) == (False, "GPU: built for NVIDIA L4, here none")
     assert not result.passed
-    assert open_bundle(bundle.path).manifest.parity == {}
+    assert open_bundle(bundle.path).manifest.stamps == {}
 
 
 def test_parity_required_of_an_engine_is_that_of_its_plan(

@@ -28,6 +28,8 @@ class NativeBackend:
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterator[Candidate | Unfit]:
         """See `Backend.candidates`."""
+        if role != "encode":
+            return
         yield from graph_candidates(
             bundle,
             role,

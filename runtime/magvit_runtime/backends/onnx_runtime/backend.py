@@ -24,7 +24,9 @@ class OnnxRuntimeBackend:
     def candidates(
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterable[Candidate | Unfit]:
-        """See `Backend.candidates`. Where it isn't installed, opening says how to install it."""
+        """See `Backend.candidates`."""
+        missing = missing_package("onnxruntime", "this graph")
+        why = "" if is_installed("onnxruntime") else missing.what
         on_gpu = _is_built_for_gpus() and bool(machine.gpus)
         return graph_candidates(
             bundle,
@@ -33,8 +35,9 @@ class OnnxRuntimeBackend:
             device="cuda" if on_gpu else "cpu",
             rank=_RANK_ON_GPU if on_gpu else _RANK,
             reason="ONNX Runtime can use the GPU" if on_gpu else "",
-            # It says for itself what it can't run, when it opens a graph.
-            why_not=lambda _: "",
+            # Once installed, it says for itself what it can't run, when it opens a graph.
+            why_not=lambda _: why,
+            fix=missing.mend or "",
             open_graph=_open,
         )
 

@@ -31,6 +31,8 @@ class TensorRtBackend:
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterator[Candidate | Unfit]:
         """See `Backend.candidates`."""
+        if role != "encode":
+            return
         for engine in find_engines(bundle):
             if isinstance(engine, UnreadableEngine):
                 flavour = engine.flavour

@@ -112,7 +112,7 @@ def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch
     The plan's own bytes are not read; `check_plan` does that.
     """
     key = engine.record.key
-    graph = bundle.manifest.encoder.get(key.precision)
+    graph = bundle.graphs("encode").get(key.precision)
     onnx = None if graph is None else graph_sha256(bundle, graph)
     if onnx != key.onnx_sha256:
         return Mismatch("the bundle's ONNX graph", key.onnx_sha256[:12], (onnx or "none")[:12])

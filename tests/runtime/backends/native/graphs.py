@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from magvit_export.onnx_functions import FUNCTIONS, OPSET
+from magvit_export.onnx.functions import FUNCTIONS, OPSET
 
 FRAMES = "frames"
 

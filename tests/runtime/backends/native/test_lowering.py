@@ -64,7 +64,7 @@ def test_pads_of_each_side_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_bundles_graph_has_its_modules_names(tiny_bundle: Path) -> None:
-    program = lower(read_graph(tiny_bundle / "encoder.fp32.onnx"))
+    program = lower(read_graph(tiny_bundle / "encode.fp32.onnx"))
     assert program.convs[0].name == "encoder.conv_in.conv_1/Conv"
     assert [source.name for source in program.inputs] == ["frames"]
     assert [output.name for output in program.outputs] == ["ids", "latents"]

@@ -17,7 +17,7 @@ from runtime.backends.native.graphs import FRAMES, plain_encoder
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_runtime import BackendError, Tokenizer
 from magvit_runtime.backends.native.cpu.session import CpuSession
 
@@ -184,7 +184,7 @@ def test_a_forked_process_is_refused_instead_of_waiting_for_ever(session: CpuSes
 
 def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
     entry = find_model("trajectory-small")
-    export_tokenizer(entry, tmp_path, weights="seeded", config=TINY, precision="fp16")
+    export_model(entry, tmp_path, weights="seeded", config=TINY, precision="fp16")
     with pytest.raises(BackendError) as error:
         Tokenizer.open(tmp_path, backend="native")
     assert str(error.value) == (

@@ -19,7 +19,7 @@ def test_nodes_and_tensors_are_those_of_onnx(
     tiny_bundle: Path, tmp_path: Path, precision: str
 ) -> None:
     """A bundle's graph has its weights in another file; one that is made by hand, in the graph."""
-    path = tiny_bundle / "encoder.fp32.onnx"
+    path = tiny_bundle / "encode.fp32.onnx"
     if precision == "fp16":
         path = onnx_copy_in_half(path, tmp_path / "half.onnx")
     check_graph(path)
@@ -31,7 +31,7 @@ def test_tensors_within_the_file(tmp_path: Path) -> None:
 
 
 def test_released_weights_are_read_anew(tiny_bundle: Path) -> None:
-    graph = read_graph(tiny_bundle / "encoder.fp32.onnx")
+    graph = read_graph(tiny_bundle / "encode.fp32.onnx")
     kept = {name: graph.tensors[name] for name in graph.tensors}
     before = {name: array.copy() for name, array in kept.items()}
     graph.tensors.release()
@@ -49,11 +49,11 @@ def test_a_file_that_was_cut_off_is_no_model(tmp_path: Path, length: int) -> Non
 
 
 def test_weights_beyond_the_end_of_their_file(tiny_bundle: Path, tmp_path: Path) -> None:
-    model = onnx.load(tiny_bundle / "encoder.fp32.onnx", load_external_data=False)
+    model = onnx.load(tiny_bundle / "encode.fp32.onnx", load_external_data=False)
     name = [t.name for t in model.graph.initializer if t.external_data][-1]
     path = tmp_path / "encoder.onnx"
     onnx.save(model, path)
-    data = next(tiny_bundle.glob("*.fp32.onnx.data"))
+    data = next(tiny_bundle.glob("*.fp32.data"))
     (tmp_path / data.name).write_bytes(data.read_bytes()[:100])
     with pytest.raises(BundleError, match="can't be read"):
         read_graph(path).tensors[name]

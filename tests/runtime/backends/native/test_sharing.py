@@ -26,7 +26,7 @@ RED, GREEN = (200, 30, 30), (30, 180, 60)
 
 @pytest.fixture(scope="module")
 def program(small_bundle: Path) -> Program:
-    return lower(read_graph(small_bundle / "encoder.fp32.onnx"))
+    return lower(read_graph(small_bundle / "encode.fp32.onnx"))
 
 
 @pytest.fixture(scope="module")

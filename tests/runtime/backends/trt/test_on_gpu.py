@@ -13,11 +13,11 @@ import pytest
 
 from magvit_export.engines import BuildOptions, build_engine, plan_build
 from magvit_runtime import BackendError, InputError, Tokenizer, ids_to_bits, open_bundle
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.backends.trt.session import TensorRtSession
 from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.hardware.machine import Machine
-from magvit_runtime.parity import compare_latents
 
 
 @pytest.fixture(scope="module")

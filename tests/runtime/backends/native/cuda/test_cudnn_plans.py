@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from magvit_export.catalog import find_model
-from magvit_export.config import TokenizerConfig
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
+from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan
 from magvit_runtime.backends.native.cuda.schedule import plan_schedule
 from magvit_runtime.backends.native.lowering import lower
@@ -55,8 +55,8 @@ def released_convs(folder: Path) -> list[ConvGeometry]:
     released = find_model("open-magvit2-video-128").config
     assert (config.ch, config.ch_mult) == (released.ch, released.ch_mult) == (128, (1, 2, 2, 4))
     model = find_model("open-magvit2-video-128")
-    export_tokenizer(model, folder, weights="seeded", config=config, precision="fp16")
-    program = lower(read_graph(folder / "encoder.fp16.onnx"))
+    export_model(model, folder, weights="seeded", config=config, precision="fp16")
+    program = lower(read_graph(folder / "encode.fp16.onnx"))
     shapes = program.shapes({program.inputs[0].name: (17, 128, 128, 3)})
     found: dict[ConvGeometry, None] = {}
 

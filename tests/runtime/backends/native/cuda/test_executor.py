@@ -25,7 +25,7 @@ from runtime.stand_in_gpu import Cuda
 from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import export_tokenizer
+from magvit_export.exporting import export_model
 from magvit_runtime.backends.native.arena import plan_arena
 from magvit_runtime.backends.native.cuda.conv_plans import (
     ConvGeometry,
@@ -98,7 +98,7 @@ def clips_of(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def graph_of(bundle: Path, precision: str = "fp32") -> Path:
-    return bundle / f"encoder.{precision}.onnx"
+    return bundle / f"encode.{precision}.onnx"
 
 
 def onnx_latents(graph: Path, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -112,7 +112,7 @@ def half_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("half")
     model = find_model("trajectory-small")
     for name, residual in (("half", None), ("islands", "fp32")):
-        export_tokenizer(
+        export_model(
             model,
             path / name,
             weights="seeded",
@@ -160,7 +160,7 @@ def test_half_precision_stays_within_the_parity_rule(
 
 def test_images(cuda: Cuda, tmp_path: Path) -> None:
     config = msgspec.structs.replace(TINY, dims=2)
-    export_tokenizer(
+    export_model(
         find_model("open-magvit2-image-128"), tmp_path / "bundle", weights="seeded", config=config
     )
     frames = clips_of(2, 17, 24)

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import Tokenizer
+from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.backends.native.backend import why_no_cuda
 from magvit_runtime.backends.native.cuda.session import CudaSession
 from magvit_runtime.hardware.machine import Machine
-from magvit_runtime.parity import compare_latents
 
 CLIP = (5, 32, 32, 3)
 
@@ -24,7 +24,7 @@ CLIP = (5, 32, 32, 3)
 def session(request: pytest.FixtureRequest) -> Iterator[CudaSession]:
     if reason := why_no_cuda(Machine(), "fp32"):
         pytest.skip(reason)
-    graph: Path = request.getfixturevalue("tiny_bundle") / "encoder.fp32.onnx"
+    graph: Path = request.getfixturevalue("tiny_bundle") / "encode.fp32.onnx"
     with CudaSession(graph, precision="fp32", reason="a test", workers=2) as session:
         session.warm_up((4, *CLIP))
         yield session

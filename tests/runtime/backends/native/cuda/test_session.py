@@ -53,7 +53,7 @@ def open_session(
     tiny_bundle: Path,
 ) -> Callable[..., CudaSession]:
     def open_session(workers: int = 1) -> CudaSession:
-        graph = tiny_bundle / "encoder.fp32.onnx"
+        graph = tiny_bundle / "encode.fp32.onnx"
         return CudaSession(graph, precision="fp32", reason="asked for", workers=workers)
 
     return open_session

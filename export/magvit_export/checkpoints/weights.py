@@ -1,0 +1,66 @@
+"""Where weights come from: a file, the hub, or a seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from magvit_export.catalog import CatalogEntry
+from magvit_export.checkpoints.hub import fetch_checkpoint
+from magvit_export.checkpoints.reading import Spellings, Variant, load_weights
+from magvit_export.checkpoints.seeded import seeded_state
+from magvit_runtime.bundle.manifest import WeightsRecord
+from magvit_runtime.errors import InputError
+
+_SEEDED = re.compile(r"seeded(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's tensors by raw key, and the record of where they came from."""
+
+    state: dict[str, Tensor]
+    record: WeightsRecord
+
+
+def find_weights(
+    source: str,
+    entry: CatalogEntry,
+    shapes: Mapping[str, tuple[int, ...]],
+    prefixes: tuple[str, ...],
+    spellings: Spellings,
+    variant: Variant | None = None,
+) -> Weights:
+    """Loads or generates the weights of a model.
+
+    Args:
+        source: Path of a checkpoint, "hub", "seeded" or "seeded:N".
+        entry: The model, for its place on the hub.
+        shapes: Shape of every raw key of the model.
+        prefixes: The keys that are needed begin with one of these.
+        spellings: Names under which a key may stand in a file.
+        variant: "ema" or "raw"; None takes EMA weights where there are any.
+
+    Raises:
+        InputError: The source makes no sense for this model.
+        HubError: The hub can't be reached.
+        CheckpointError: The checkpoint isn't one of this model.
+    """
+    if seeded := _SEEDED.fullmatch(source):
+        if variant is not None:
+            raise InputError("seeded weights have no EMA", mend="leave --variant out")
+        seed = None if seeded[1] is None else int(seeded[1])
+        # Weights that nobody needs would be made for nothing.
+        needed = {key: shape for key, shape in shapes.items() if key.startswith(prefixes)}
+        return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
+    if source == "hub":
+        loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant)
+        record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)
+        return Weights(loaded.state, record)
+    path = Path(source)
+    loaded = load_weights(path, shapes, prefixes, spellings, variant)
+    return Weights(loaded.state, WeightsRecord("file", path.name, loaded.variant, loaded.sha256))

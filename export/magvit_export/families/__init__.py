@@ -1,0 +1,1 @@
+"""Model families: what each is made of, and what `magvit export` can export of it."""

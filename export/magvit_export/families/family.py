@@ -1,0 +1,131 @@
+"""What a family of models is to the exporter, and where the installed families are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from magvit_runtime.bundle.manifest import Preprocessing, Role, TensorSpec, TokenSpec
+from magvit_runtime.errors import InputError
+
+ENTRY_POINTS = "magvit.families"
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """Sizes that the exported graph takes; None leaves a size to the caller.
+
+    Attributes:
+        batch: Clips at once.
+        frames: Frames a clip; images have none.
+        height, width: Pixels.
+    """
+
+    batch: int | None = None
+    frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "frames", "height", "width"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"`{name}` must be positive", found=value)
+
+
+@dataclass(frozen=True)
+class RoleExport(Generic[Config]):
+    """How a family exports one role: what becomes a graph, and what that graph takes and gives.
+
+    Attributes:
+        prefixes: The checkpoint's keys that the role needs begin with one of these.
+        wrap: The graph as a module, of the family's model. Paths of its modules name the graph's
+            nodes.
+        inputs, outputs: Tensors of the graph, for a config and sizes; a size that is left to the
+            caller is a name.
+        example: Inputs to trace with; of what a caller may choose, no two sizes are equal.
+        set_precision: Converts the wrapped module in place: the type that it computes in, and that
+            of the residual stream. None exports float32 only.
+        cuts: The modules behind which the graph can be cut, with their paths; for bisection.
+        preprocessing: What the graph does to its input.
+    """
+
+    prefixes: tuple[str, ...]
+    wrap: Callable[[Any], nn.Module]
+    inputs: Callable[[Config, ClipSizes], tuple[TensorSpec, ...]]
+    outputs: Callable[[Config, ClipSizes], tuple[TensorSpec, ...]]
+    example: Callable[[Config, ClipSizes], tuple[Tensor, ...]]
+    set_precision: Callable[[nn.Module, torch.dtype, torch.dtype], None] | None = None
+    cuts: Callable[[nn.Module], Iterator[tuple[str, nn.Module]]] | None = None
+    preprocessing: Callable[[Config], Preprocessing] | None = None
+
+
+@dataclass(frozen=True)
+class Family(Generic[Config]):
+    """One architecture in all its sizes.
+
+    Attributes:
+        name: As bundle.json and the catalog say it.
+        config: Type of its configurations.
+        build: An empty model, whose parameters have shapes but no memory yet (device "meta"), to be
+            loaded with `assign=True`.
+        roles: What can be exported of it.
+        tokens: What its ids mean; None for a family that makes none.
+        spellings: Names under which a key may stand in a checkpoint, the reference's own first.
+    """
+
+    name: str
+    config: type[Config]
+    build: Callable[[Config], nn.Module]
+    roles: Mapping[Role, RoleExport[Config]]
+    tokens: Callable[[Config], TokenSpec] | None = None
+    spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
+
+
+def read_config(path: Path, kind: type[Config]) -> Config:
+    """Reads a family's config from a JSON file.
+
+    Args:
+        path: The file.
+        kind: `Family.config`, whose fields are the keys.
+
+    Raises:
+        InputError: The file can't be read, or a key is unknown, mistyped or out of range.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise InputError(f"can't read config {path}", found=error.strerror) from error
+    except msgspec.MsgspecError as error:
+        raise InputError(
+            f"config {path} isn't one of this family",
+            found=str(error),
+            expected=f"JSON with keys of {', '.join(kind.__struct_fields__)}",
+        ) from error
+
+
+def find_family(name: str) -> Family[Any]:
+    """An installed family, ours or another package's (entry points `magvit.families`).
+
+    Raises:
+        InputError: None of this name is installed.
+    """
+    found = entry_points(group=ENTRY_POINTS)
+    for point in found:
+        if point.name == name:
+            family: Family[Any] = point.load()
+            return family
+    raise InputError(
+        f"models of the family {name!r} can't be exported yet",
+        expected=", ".join(sorted(point.name for point in found)),
+        mend="`magvit models` lists those that can",
+    )

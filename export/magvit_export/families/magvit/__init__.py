@@ -1,0 +1,1 @@
+"""Open-MAGVIT2's tokenizers: encoder, lookup-free quantizer and decoder, for video and images."""

@@ -1,0 +1,132 @@
+"""Open-MAGVIT2's tokenizers as the exporter sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from magvit_export.families.family import ClipSizes, Family, RoleExport
+from magvit_export.families.magvit.blocks import ResidualBlock
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.precision import set_precision
+from magvit_export.families.magvit.tokenizer import (
+    ExportedEncoder,
+    MagvitTokenizer,
+    empty_tokenizer,
+)
+from magvit_export.layers.convs import CausalConv3d, SameConv2d
+from magvit_export.layers.group_norm import GroupNormSiLU
+from magvit_runtime.bundle.manifest import Preprocessing, TensorSpec, TokenSpec
+from magvit_runtime.quantizers.specs import LfqSpec
+
+# Traced sizes only stand in for "any size"; they differ so that none is taken for another.
+_TRACED = {"batch": 2, "frames": 5, "height": 32, "width": 48}
+
+
+def _wrap_encoder(model: MagvitTokenizer) -> nn.Module:
+    return ExportedEncoder(model.encoder)
+
+
+def _sizes(config: TokenizerConfig, sizes: ClipSizes) -> dict[str, int | None]:
+    names = ("batch", *(("frames",) if config.dims == 3 else ()), "height", "width")
+    return {name: getattr(sizes, name) for name in names}
+
+
+def _encoder_inputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    shape = tuple(size or name for name, size in _sizes(config, sizes).items())
+    return (
+        TensorSpec("frames", "uint8", (*shape, config.in_channels), "pixels", "RGB frames", 0, 255),
+    )
+
+
+def _encoder_outputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    chosen = _sizes(config, sizes)
+    grid = _grid(config, chosen)
+    batch = chosen["batch"] or "batch"
+    last_id = 2**config.z_channels - 1
+    return (
+        TensorSpec("ids", "int32", (batch, *grid), "ids", "token ids", 0, last_id),
+        TensorSpec(
+            "latents",
+            "float32",
+            (batch, config.z_channels, *grid),
+            "latents",
+            "latents before quantization, without unit",
+        ),
+    )
+
+
+def _grid(config: TokenizerConfig, chosen: Mapping[str, int | None]) -> tuple[int | str, ...]:
+    strides = {"frames": config.temporal_stride}
+    strides |= dict.fromkeys(("height", "width"), config.spatial_stride)
+    return tuple(
+        -(-size // strides[name]) if size else f"ceil({name}/{strides[name]})"
+        for name, size in chosen.items()
+        if name != "batch"
+    )
+
+
+def _example(config: TokenizerConfig, sizes: ClipSizes) -> tuple[Tensor, ...]:
+    shape = [size or _TRACED[name] for name, size in _sizes(config, sizes).items()]
+    return (torch.zeros(*shape, config.in_channels, dtype=torch.uint8),)
+
+
+def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtype) -> None:
+    assert isinstance(module, ExportedEncoder)
+    set_precision(module.encoder, compute, residual)
+
+
+def _cuts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    kinds = (CausalConv3d, SameConv2d, GroupNormSiLU, ResidualBlock)
+    for path, part in module.named_modules():
+        if isinstance(part, kinds):
+            yield path, part
+
+
+def _preprocessing(config: TokenizerConfig) -> Preprocessing:
+    return Preprocessing(
+        layout="NTHWC" if config.dims == 3 else "NHWC",
+        color="RGB",
+        formula="x / 127.5 - 1",
+    )
+
+
+def _tokens(config: TokenizerConfig) -> TokenSpec:
+    return TokenSpec(
+        quantizer=LfqSpec(bits=config.z_channels, bit_order="lsb-first"),
+        temporal_stride=config.temporal_stride,
+        spatial_stride=config.spatial_stride,
+    )
+
+
+def spellings(key: str) -> tuple[str, ...]:
+    """Names under which a raw key may stand in a file, the reference's own first.
+
+    Some published notes write the decoder's last conv without its inner level.
+    """
+    if key.startswith("decoder.conv_out.conv_1."):
+        return (key, key.replace("conv_1.", "conv."))
+    return (key,)
+
+
+FAMILY = Family(
+    name="magvit",
+    config=TokenizerConfig,
+    build=empty_tokenizer,
+    roles={
+        "encode": RoleExport(
+            prefixes=("encoder.",),
+            wrap=_wrap_encoder,
+            inputs=_encoder_inputs,
+            outputs=_encoder_outputs,
+            example=_example,
+            set_precision=_set_precision,
+            cuts=_cuts,
+            preprocessing=_preprocessing,
+        )
+    },
+    tokens=_tokens,
+    spellings=spellings,
+)

@@ -1,0 +1,69 @@
+"""The whole tokenizer, and its encoder side as the exported graph sees it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.magvit.decoder import Decoder
+from magvit_export.families.magvit.encoder import Encoder
+from magvit_export.layers import lfq
+
+PIXEL_SCALE = 127.5
+
+
+class MagvitTokenizer(nn.Module):
+    """Encoder, lookup-free quantizer and decoder of one configuration.
+
+    Args:
+        config: Its architecture.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def latents(self, frames: Tensor) -> Tensor:
+        """uint8 frames [N, T, H, W, 3] (or [N, H, W, 3]), RGB 0..255 -> [N, z, t, h, w]."""
+        return encode_frames(self.encoder, frames)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """uint8 frames [N, T, H, W, 3] (or [N, H, W, 3]), RGB 0..255 -> int32 ids [N, t, h, w]."""
+        return lfq.quantize(self.latents(frames))
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """Ids [N, t, h, w] -> float frames [N, 3, T, H, W], roughly in -1..1, unclamped."""
+        dtype = next(self.decoder.parameters()).dtype
+        out: Tensor = self.decoder(lfq.dequantize(ids, self.config.z_channels, dtype))
+        return out
+
+
+class ExportedEncoder(nn.Module):
+    """What the encoder's ONNX graph computes: uint8 frames in, ids and latents out."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 frames [N, T, H, W, 3] -> (int32 ids [N, t, h, w], latents [N, z, t, h, w])."""
+        latents = encode_frames(self.encoder, frames)
+        return lfq.quantize(latents), latents
+
+
+def encode_frames(encoder: Encoder, frames: Tensor) -> Tensor:
+    """Channel-last uint8 frames through normalisation (x / 127.5 - 1) and the encoder."""
+    dtype = encoder.norm_out.weight.dtype  # float32 in half-precision models too
+    # Cast first: TensorRT casts uint8 and does nothing else with it.
+    normalized = frames.to(dtype) / PIXEL_SCALE - 1
+    latents: Tensor = encoder(normalized.movedim(-1, 1))
+    return latents
+
+
+def empty_tokenizer(config: TokenizerConfig) -> MagvitTokenizer:
+    """A tokenizer whose parameters have shapes but no memory yet: to be loaded with assign=True."""
+    with torch.device("meta"):
+        return MagvitTokenizer(config).eval()

@@ -1,0 +1,132 @@
+"""A PyTorch module becomes one ONNX file that every runtime can run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from magvit_export.onnx.functions import FUNCTIONS, OPSET
+from magvit_export.onnx.operator_nodes import DOMAIN
+
+Dynamic = Mapping[int, str]
+
+
+def export_onnx(
+    module: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic: Sequence[Dynamic],
+    opset: int = OPSET,
+) -> tuple[Path, ...]:
+    """Exports a module to an ONNX file with its weights beside it.
+
+    Equal weights give equal bytes: no time, path or host name enters the file.
+
+    Args:
+        module: The module, in eval mode.
+        example: Inputs to trace with.
+        path: The `.onnx` file to write; its weights go to a file with the suffix `.data`.
+        input_names: Names of the graph's inputs.
+        output_names: Names of its outputs.
+        dynamic: For each input, its axes whose size the caller may choose, and their names.
+        opset: ONNX opset, 21 or later: from then on the exporter folds pads into the convs.
+
+    Returns:
+        The files written.
+    """
+    dims = {name: torch.export.Dim(name, min=1) for axes in dynamic for name in axes.values()}
+    with _quiet_exporter(), torch.inference_mode():
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            opset_version=opset,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_shapes=tuple(
+                {axis: dims[name] for axis, name in axes.items()} for axes in dynamic
+            ),
+            verbose=False,
+        )
+    assert program is not None  # Without a file name the exporter always returns its program.
+    model = program.model
+    _define_custom_operators(model)
+    _name_by_module_path(model)
+    _forget_the_exporter(model)
+    data = path.with_suffix(".data").name
+    ir.save(model, path, external_data=data)
+    onnx.checker.check_model(path, full_check=True)
+    return (path, path.with_name(data))
+
+
+def _define_custom_operators(model: ir.Model) -> None:
+    used = {node.op_type for node in model.graph if node.domain == DOMAIN}
+    for name in sorted(used):
+        function = ir.serde.deserialize_function(FUNCTIONS[name]())
+        model.functions[function.identifier()] = function
+
+
+def _name_by_module_path(model: ir.Model) -> None:
+    """Names nodes and values by the torch module that they came from, as Netron shows them."""
+    outputs = {value.name for value in model.graph.outputs}
+    taken: dict[str, int] = {}
+    for node in model.graph:
+        scopes = _module_scopes(node)
+        label = f"{scopes[-1]}/{node.op_type}" if scopes else node.op_type
+        taken[label] = taken.get(label, 0) + 1
+        node.name = label if taken[label] == 1 else f"{label}_{taken[label]}"
+        for value in node.outputs:
+            if value.name not in outputs:
+                value.name = node.name
+        for i, operand in enumerate(node.inputs):
+            if operand is not None and operand.is_initializer() and "." not in str(operand.name):
+                operand.name = f"{node.name}/constant_{i}"
+
+
+def _module_scopes(node: ir.Node) -> list[str]:
+    """Paths of the torch modules around a node, outermost first; the root's is left out."""
+    text = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
+    scopes = text.strip("[]").replace("'", "").split(", ")
+    return [scope for scope in scopes[:-1] if scope]
+
+
+def _forget_the_exporter(model: ir.Model) -> None:
+    """Drops what the exporter notes of itself: stack traces and file paths among it."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.producer_name = "magvit-runtime"
+    model.producer_version = version("magvit-runtime")
+    model.graph.name = "magvit"
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silences the exporter's remarks about itself; its errors still come through."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,124 @@
+"""What our custom operators compute, as model-local ONNX functions.
+
+A file that holds these runs in every ONNX runtime with no operator library; a TensorRT plugin of
+the same name is only the fast way to do the same.
+
+GroupNorm's statistics are staged means, over width, then height, then the rest: a naive float32
+sum over a clip's million positions is wrong by up to one per cent on flat backgrounds.
+"""
+
+from __future__ import annotations
+
+from onnx import FunctionProto, parser
+
+from magvit_export.onnx.operator_nodes import DOMAIN
+
+OPSET = 21
+MAX_BITS = 31
+_POWERS = ", ".join(str(2**i) for i in range(MAX_BITS))
+
+_LFQ = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+LFQ <plugin_namespace, plugin_version> (z) => (ids)
+{{
+    shape = Shape (z)
+    batch = Shape <start = 0, end = 1> (z)
+    sizes = Shape <start = 2> (z)
+    channels = Shape <start = 1, end = 2> (z)
+
+    flat_shape = Constant <value_ints = [0, 0, -1]> ()
+    flat = Reshape (z, flat_shape)
+    flat_float = Cast <to = 1> (flat)
+    threshold = Constant <value_float = 0.0> ()
+    bits = Greater (flat_float, threshold)
+
+    all_weights = Constant <value = int32[{MAX_BITS}] {{{_POWERS}}}> ()
+    first = Constant <value_ints = [0]> ()
+    axis_1 = Constant <value_ints = [1]> ()
+    weights_row = Slice (all_weights, first, channels)
+    weights = Unsqueeze (weights_row, axis_1)
+    no_weight = Constant <value = int32 {{0}}> ()
+    weighted = Where (bits, weights, no_weight)
+    flat_ids = ReduceSum <keepdims = 0> (weighted, axis_1)
+    ids_shape = Concat <axis = 0> (batch, sizes)
+    ids = Reshape (flat_ids, ids_shape)
+}}
+"""
+
+# `weight` and `bias` are [C], or [N, C] where each clip has its own. The image and video forms
+# differ only in `rest`: what lies between the channels and the height.
+_GROUP_NORM = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+NAME <num_groups, epsilon, plugin_namespace, plugin_version> (x, weight, bias) => (y)
+{{
+    shape = Shape (x)
+    channels = Shape <start = 1, end = 2> (x)
+    height_and_width = Shape <start = -2> (x)
+    groups_scalar = Constant <value_int: int = @num_groups> ()
+    one = Constant <value_ints = [1]> ()
+    groups = Reshape (groups_scalar, one)
+    channels_a_group = Div (channels, groups)
+    keep = Constant <value_ints = [0]> ()
+    infer = Constant <value_ints = [-1]> ()
+
+    x_float = Cast <to = 1> (x)
+    grouped_shape = Concat <axis = 0> (keep, groups, infer, height_and_width)
+    grouped = Reshape (x_float, grouped_shape)
+    width_axis = Constant <value_ints = [4]> ()
+    height_axis = Constant <value_ints = [3]> ()
+    rest_axis = Constant <value_ints = [2]> ()
+    mean_of_rows = ReduceMean (grouped, width_axis)
+    mean_of_planes = ReduceMean (mean_of_rows, height_axis)
+    mean = ReduceMean (mean_of_planes, rest_axis)
+    centered = Sub (grouped, mean)
+    squares = Mul (centered, centered)
+    variance_of_rows = ReduceMean (squares, width_axis)
+    variance_of_planes = ReduceMean (variance_of_rows, height_axis)
+    variance = ReduceMean (variance_of_planes, rest_axis)
+    epsilon_scalar = Constant <value_float: float = @epsilon> ()
+    variance_kept_off_zero = Add (variance, epsilon_scalar)
+    deviation = Sqrt (variance_kept_off_zero)
+
+    deviation_shape = Concat <axis = 0> (keep, groups, one)
+    deviation_of_groups = Reshape (deviation, deviation_shape)
+    affine_shape = Concat <axis = 0> (infer, groups, channels_a_group)
+    weight_of_groups = Reshape (weight, affine_shape)
+    scale_of_groups = Div (weight_of_groups, deviation_of_groups)
+    channel_shape = Concat <axis = 0> (infer, channels, one)
+    scale = Reshape (scale_of_groups, channel_shape)
+    shift = Reshape (bias, channel_shape)
+    flat_shape = Concat <axis = 0> (keep, channels, infer)
+    flat = Reshape (centered, flat_shape)
+    scaled = Mul (flat, scale)
+    normalized = Add (scaled, shift)
+    ACTIVATION
+    y_float = Reshape (activated, shape)
+    y = CastLike (y_float, x)
+}}
+"""
+
+_SILU = "gate = Sigmoid (normalized)\n    activated = Mul (normalized, gate)"
+
+
+def lfq_function() -> FunctionProto:
+    """`magvit::LFQ`: z [N, C, ...] -> int32 ids [N, ...]; bit i is z[:, i] > 0, 0 the lowest."""
+    return parser.parse_function(_LFQ)
+
+
+def group_norm_function() -> FunctionProto:
+    """`magvit::GroupNorm`: x [N, C, (T,) H, W], weight and bias [C] or [N, C] -> the shape of x."""
+    text = _GROUP_NORM.replace("NAME", "GroupNorm").replace("ACTIVATION\n", "")
+    return parser.parse_function(text.replace("activated", "normalized"))
+
+
+def group_norm_silu_function() -> FunctionProto:
+    """`magvit::GroupNormSiLU`: as `magvit::GroupNorm`, then y = v·sigmoid(v)."""
+    text = _GROUP_NORM.replace("NAME", "GroupNormSiLU").replace("ACTIVATION", _SILU)
+    return parser.parse_function(text)
+
+
+FUNCTIONS = {
+    "LFQ": lfq_function,
+    "GroupNorm": group_norm_function,
+    "GroupNormSiLU": group_norm_silu_function,
+}

@@ -1,0 +1,1 @@
+"""Other ways to run a bundle's encoder, for `magvit bench --peers`."""

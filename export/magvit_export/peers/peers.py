@@ -1,0 +1,147 @@
+"""Other ways to run a bundle's encoder with the same weights, for `magvit bench --peers`.
+
+docs/benchmarking.md says how each is set up, and why that is fair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from magvit_runtime.benchmarks.comparison import YARDSTICK
+from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids, NotRun
+from magvit_runtime.benchmarks.results import EncoderRecord
+from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.errors import first_line
+
+_CPU = "CPUExecutionProvider"
+
+TORCH_PEERS = {
+    "PyTorch eager": "torch",
+    "torch.compile": "torch",
+    "Torch-TensorRT": "torch_tensorrt",
+}
+
+Opener = Callable[[Bundle, Precision, int], Encoder]
+
+
+def open_peers(
+    bundle: Bundle, precision: Precision, threads: int, weights: str | None
+) -> Iterator[Encoder | NotRun]:
+    """Opens each peer that is installed here, and says of the others why they don't run.
+
+    Args:
+        bundle: The bundle.
+        precision: Which of its encoders.
+        threads: CPU threads of one run.
+        weights: What the bundle was made of, for PyTorch; seeded bundles need none.
+    """
+    openers: dict[str, tuple[str, Opener]] = {
+        YARDSTICK: ("onnxruntime", _onnxruntime),
+        "OpenVINO": ("openvino", _openvino),
+        **{
+            name: (package, partial(_torch, name=name, weights=weights))
+            for name, package in TORCH_PEERS.items()
+        },
+    }
+    for name, (package, opener) in openers.items():
+        if find_spec(package) is None:
+            yield NotRun(name, f"{package} isn't installed")
+            continue
+        try:
+            yield opener(bundle, precision, threads)
+        # Whatever a library of others raises, the rest is still worth timing.
+        except Exception as error:
+            yield NotRun(name, first_line(error))
+
+
+def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
+    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
+    session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    frames = bundle.graphs("encode")[precision].inputs[0].name
+
+    def encode(clips: Frames) -> Ids:
+        (ids,) = session.run(["ids"], {frames: clips})
+        return np.asarray(ids)
+
+    record = EncoderRecord(
+        name=YARDSTICK,
+        kind="peer",
+        version=onnxruntime.__version__,
+        device=session.get_providers()[0].removesuffix("ExecutionProvider"),
+        precision=precision,
+        settings=f"the bundle's graph, {threads} threads, all else default",
+    )
+    return Encoder(record, encode, close=lambda: None)
+
+
+def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
+    import openvino
+
+    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
+    core = openvino.Core()
+    # Left alone, it computes in bfloat16 where the CPU has that.
+    hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")
+    compiled = core.compile_model(
+        core.read_model(_inlined(graph)),
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        },
+    )
+    request = compiled.create_infer_request()
+    ids = compiled.output("ids")
+
+    def encode(clips: Frames) -> Ids:
+        return np.array(request.infer([clips], share_inputs=True)[ids])
+
+    record = EncoderRecord(
+        name="OpenVINO",
+        kind="peer",
+        version=version("openvino"),
+        device="CPU",
+        precision=precision,
+        settings=f"the bundle's graph, {threads} threads, {hint}, latency hint",
+    )
+    return Encoder(record, encode, close=lambda: None)
+
+
+def _inlined(graph: Path) -> bytes:
+    """The model with its custom operators replaced by their definitions, and all shapes inferred.
+
+    OpenVINO needs both: it reads functions, but not what shapes come out of them.
+    """
+    import onnx
+    from onnx.inliner import inline_local_functions
+
+    model = inline_local_functions(onnx.load(graph))
+    serialized: bytes = onnx.shape_inference.infer_shapes(model).SerializeToString()
+    return serialized
+
+
+def _torch(
+    bundle: Bundle, precision: Precision, threads: int, *, name: str, weights: str | None
+) -> Encoder:
+
+    from magvit_export.peers import pytorch
+
+    open_peer = {
+        "PyTorch eager": pytorch.eager,
+        "torch.compile": pytorch.compiled,
+        "Torch-TensorRT": pytorch.tensorrt,
+    }[name]
+    return open_peer(name, bundle, precision, threads, weights)

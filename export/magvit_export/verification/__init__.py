@@ -1,0 +1,1 @@
+"""What `magvit verify` compares with: PyTorch, and the modules at which errors arise."""

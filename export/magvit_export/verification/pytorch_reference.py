@@ -1,0 +1,114 @@
+"""PyTorch in float64, with a bundle's own weights: the reference that no export has touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from magvit_export.catalog import find_model
+from magvit_export.exporting import load_model
+from magvit_export.families.family import ClipSizes, RoleExport, find_family
+from magvit_runtime.agreement import Outputs
+from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
+from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle
+from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.verification.references import Reference
+
+
+@dataclass(frozen=True)
+class TorchRole:
+    """A role of a bundle in PyTorch, in float32 on the CPU, for inference.
+
+    Attributes:
+        export: How its family exports it.
+        module: What its graph computes: uint8 clips to what the graph gives, in that order.
+        outputs: Kinds of what it gives.
+    """
+
+    export: RoleExport[Any]
+    module: nn.Module
+    outputs: tuple[Kind, ...]
+
+
+def pytorch_reference(bundle: Bundle, encoder: TorchRole) -> Reference:
+    """A bundle's encoder from `pytorch_role` as what others are compared with, in float64."""
+    module = encoder.module.double()
+
+    def run(frames: NDArray[np.uint8]) -> Outputs:
+        with torch.inference_mode():
+            results = module(torch.from_numpy(frames))
+        return {kind: r.numpy() for kind, r in zip(encoder.outputs, results, strict=True)}
+
+    name = f"PyTorch float64, {weights_label(bundle)}"
+    return Reference(name, run, {"torch": str(torch.__version__)})
+
+
+def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> TorchRole:
+    """A role of a bundle in PyTorch.
+
+    Args:
+        bundle: The bundle; its manifest says the architecture and which weights it must be.
+        role: What it does.
+        weights: Path of the checkpoint, "hub", "seeded" or "seeded:N". None generates the weights
+            of a seeded bundle.
+
+    Raises:
+        InputError: Weights are needed, or these aren't the bundle's; its family isn't installed, or
+            has no such role.
+        BundleError: The manifest's config is none of its family.
+        CheckpointError: The checkpoint can't be read.
+    """
+    component = bundle.manifest.component
+    recorded = component.weights
+    if weights is None and not bundle.is_seeded:
+        raise InputError(
+            f"PyTorch needs the weights that {bundle.path} was made of",
+            expected=f"{recorded.name}, sha256 {recorded.sha256}",
+            mend=f"magvit verify {bundle.path} --against pytorch --weights PATH",
+        )
+    family = find_family(component.family)
+    if role not in family.roles:
+        raise InputError(f"the family {family.name!r} has no role {role!r}")
+    try:
+        config = msgspec.convert(component.config, family.config)
+    except msgspec.ValidationError as error:
+        raise BundleError(
+            f"the config in {bundle.path} is none of the family {family.name!r}",
+            found=str(error),
+            mend=EXPORT_AGAIN,
+        ) from error
+    source = recorded.name if weights is None else weights
+    if not bundle.is_seeded and Path(source).is_file():  # Cheaper to compare than to load.
+        _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))
+    entry = find_model(bundle.manifest.model)
+    model = load_model(family, entry, config, [role], source, recorded.variant)
+    _check_weights(bundle, model.weights.record)
+    export = family.roles[role]
+    outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
+    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+
+
+def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:
+    recorded = bundle.manifest.component.weights
+    if bundle.is_seeded:
+        same = (found.source, found.name) == ("seeded", recorded.name)
+    else:
+        same = found.sha256 == recorded.sha256
+    if not same:
+        raise InputError(
+            f"these aren't the weights that {bundle.path} was made of",
+            found=found.name if found.sha256 is None else f"{found.name}, sha256 {found.sha256}",
+            expected=recorded.name
+            if recorded.sha256 is None
+            else f"{recorded.name}, sha256 {recorded.sha256}",
+            mend="give those to --weights, or export a bundle from these",
+        )

@@ -1,0 +1,75 @@
+"""Which reference `magvit verify --against` means."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import msgspec
+
+from magvit_runtime.bundle.reading import Bundle, open_bundle
+from magvit_runtime.bundle.stamps import graph_subject
+from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.errors import InputError
+from magvit_runtime.verification.references import Reference, graph_reference
+from magvit_runtime.verification.stored_reference import stored_reference
+
+
+def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> Reference:
+    """The reference of a name.
+
+    Args:
+        bundle: What is compared with it.
+        against: "pytorch", "fp32", a bundle's directory, or an npz file with latents. None is
+            PyTorch where it is installed and the weights are at hand, else "fp32".
+        weights: The weights for PyTorch; None generates those of a seeded bundle.
+
+    Raises:
+        InputError: There is none of this name, or it doesn't fit the bundle.
+        BundleError: There is no graph to compare with, or a file was changed.
+    """
+    if against is None:
+        at_hand = weights is not None or (bundle.is_seeded and find_spec("torch") is not None)
+        against = "pytorch" if at_hand else "fp32"
+    if against == "pytorch":
+        from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
+
+        return pytorch_reference(bundle, pytorch_role(bundle, "encode", weights))
+    if weights is not None:
+        raise InputError(
+            "only PyTorch takes weights",
+            found=f"--against {against} --weights {weights}",
+            mend="leave --weights out, or use --against pytorch",
+        )
+    if against == "fp32":
+        bundle.graph("encode", "fp32")  # Names what to export where there is none.
+        return graph_reference(
+            bundle,
+            "its own fp32 graph in ONNX Runtime",
+            subject=graph_subject("onnxruntime", "fp32"),
+        )
+    path = Path(against)
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return stored_reference(bundle, path)
+    if path.is_dir():
+        return _other_bundle(bundle, path)
+    raise InputError(
+        f"there is no reference {against!r}",
+        expected="pytorch, fp32, a bundle's directory, or an .npz file of latents",
+        mend="golden values are such files: --against tests/golden/video_small.npz"
+        if against == "golden"
+        else None,
+    )
+
+
+def _other_bundle(bundle: Bundle, path: Path) -> Reference:
+    other = open_bundle(path)
+    if other.tokens != bundle.tokens:
+        raise InputError(
+            f"the tokens of {path} are others than those of {bundle.path}",
+            found=msgspec.to_builtins(other.tokens),
+            expected=msgspec.to_builtins(bundle.tokens),
+        )
+    precision, _ = other.graph("encode")
+    name = f"{precision} graph of {other.manifest.model}, {weights_label(other)}"
+    return graph_reference(other, f"{name}, in ONNX Runtime")

@@ -1,0 +1,98 @@
+"""Chooses the kind of comparison that a graph's outputs call for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from magvit_runtime.agreement.margins import MarginAccumulator, MarginAgreement
+from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
+from magvit_runtime.bundle.manifest import GraphRecord, Kind, Metrics, Precision
+from magvit_runtime.errors import InputError
+from magvit_runtime.types import Array
+
+# What a run gave, by kind of output.
+Outputs = Mapping[Kind, Array]
+
+
+class Agreement(Protocol):
+    """How one graph or engine agrees with a reference."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What a stamp keeps."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that was measured, ready for JSON."""
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+
+    def passes(self, precision: Precision) -> bool:
+        """Whether it agrees as well as this precision must."""
+
+
+class Comparison(Protocol):
+    """Compares runs with a reference's, batch by batch."""
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The outputs that are compared."""
+
+    @property
+    def reference_kinds(self) -> tuple[Kind, ...]:
+        """Those of them that the reference must give."""
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:
+        """Adds a batch; `names` are those of its clips."""
+
+    def result(self) -> Agreement:
+        """The agreement of all batches so far."""
+
+
+class _Signs:
+    kinds: tuple[Kind, ...] = ("ids", "latents")
+    # Its ids follow from its latents.
+    reference_kinds: tuple[Kind, ...] = ("latents",)
+
+    def __init__(self) -> None:
+        self._accumulator = SignAccumulator()
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:
+        self._accumulator.add(ours["latents"], reference["latents"], ours["ids"], names)
+
+    def result(self) -> SignAgreement:
+        return self._accumulator.result()
+
+
+class _Margins:
+    kinds: tuple[Kind, ...] = ("ids", "margins")
+    reference_kinds: tuple[Kind, ...] = ("ids", "margins")
+
+    def __init__(self) -> None:
+        self._accumulator = MarginAccumulator()
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:  # noqa: ARG002
+        self._accumulator.add(ours["ids"], ours["margins"], reference["ids"], reference["margins"])
+
+    def result(self) -> MarginAgreement:
+        return self._accumulator.result()
+
+
+def new_comparison(graph: GraphRecord) -> Comparison:
+    """An empty comparison of the kind that a graph's outputs call for.
+
+    Raises:
+        InputError: Nothing is known that compares such outputs.
+    """
+    kinds = {spec.kind for spec in graph.outputs}
+    for kind in (_Margins, _Signs):
+        if kinds.issuperset(kind.kinds):
+            return kind()
+    raise InputError(
+        f"outputs of {graph.file} can't be compared",
+        found=", ".join(sorted(kinds)),
+        expected="ids with latents, or ids with margins",
+    )
