@@ -20,17 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.native.cuda.operators import (
-    Addends,
-    CudaMap,
-    CudaOperators,
-    arrivals_bytes,
-    load_cuda_operators,
-)
-from magvit_runtime.backends.native.program import FloatType
+from magvit_runtime.backends.native.cuda.maps import CudaMap, arrivals_bytes
 from magvit_runtime.cuda.device import CudaDevice, open_device
 from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
+from magvit_runtime.native_libraries.cuda_operators import (
+    Addends,
+    CudaOperators,
+    load_cuda_operators,
+)
 from magvit_runtime.native_libraries.operators import GroupNormOptions, group_norm_silu, lfq
+from magvit_runtime.types import FloatType
 
 Size = tuple[int, int, int, int]
 

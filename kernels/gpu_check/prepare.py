@@ -38,20 +38,18 @@ def export_bundle(bundle: Path) -> None:
 def write_reference(bundle: Path, path: Path) -> None:
     """Drawn, noisy and grey clips, and the latents that the native backend gives on the CPU."""
     from magvit_runtime import open_bundle
-    from magvit_runtime.backends.native.cpu.encoder import CpuEncoder
-    from magvit_runtime.backends.native.lowering import lower
-    from magvit_runtime.backends.native.onnx_file import read_graph
+    from magvit_runtime.backends.native.cpu.session import CpuSession
     from magvit_runtime.clips.samples import verification_clips
 
     opened = open_bundle(bundle)
     _, graph = opened.graph("encode", "fp32")
     clips = verification_clips(graph.inputs[0].shape[1:])[:CLIPS]
-    encoder = CpuEncoder(lower(read_graph(opened.verified_graph(graph))))
-    start = time.perf_counter()
-    _, latents = encoder.run(clips)
-    seconds = round(time.perf_counter() - start, 1)
+    path_of_graph = opened.verified_graph(graph)
+    with CpuSession(path_of_graph, precision="fp32", threads=None, reason="gpu-check") as session:
+        start = time.perf_counter()
+        (latents,) = session.run({graph.inputs[0].name: clips}, ["latents"])
+        seconds = round(time.perf_counter() - start, 1)
     print(json.dumps({"reference": "native, on the CPU", "clips": CLIPS, "seconds": seconds}))
-    encoder.close()
     np.savez(path, clips=clips, latents=latents)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.opening import BackendName, open_role
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.cuda.stage_times import STAGES, StageTimes
+from magvit_runtime.cuda.stage_times import STAGES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ def open_way(name: str, precision: Precision, bundle: Bundle, device: Device) ->
     session = _open_session(name, precision, bundle, device)
     _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
     # Of the sessions that time their stages themselves, on a GPU.
-    stages: StageTimes | None = getattr(session, "stage_times", None)
+    stages = session.stage_times
 
     def run(frames: Frames) -> Arrays:
         ids, latents = session.run({graph.inputs[0].name: frames}, ["ids", "latents"])
@@ -78,18 +79,25 @@ def _open_session(name: str, precision: Precision, bundle: Bundle, device: Devic
         return open_role(bundle, "encode", backend=ENGINE_BACKENDS[name], precision=precision)[1]
     _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
     path = bundle.verified_graph(graph)
-    facts: Any = {"precision": precision, "threads": None, "reason": "gpu-check"}
     if name == "native":
-        from magvit_runtime.backends.native.session import NativeSession
-
-        return NativeSession(path, **facts, device=device)
+        return _open_native(path, precision, device)
     from magvit_runtime.backends.onnx_runtime.session import OnnxRuntimeSession
 
-    session = OnnxRuntimeSession(path, **facts)
+    session = OnnxRuntimeSession(path, precision=precision, threads=None, reason="gpu-check")
     if session.capabilities.device.lower() != device:
         session.close()
         raise NotHereError(f"the installed onnxruntime runs on {session.capabilities.device} only")
     return session
+
+
+def _open_native(path: Path, precision: Precision, device: Device) -> Session:
+    if device == "cuda":
+        from magvit_runtime.backends.native.cuda.session import CudaSession
+
+        return CudaSession(path, precision=precision, reason="gpu-check")
+    from magvit_runtime.backends.native.cpu.session import CpuSession
+
+    return CpuSession(path, precision=precision, threads=None, reason="gpu-check")
 
 
 def _open_torch(name: str, precision: Precision, bundle: Bundle, device: Device) -> Way:

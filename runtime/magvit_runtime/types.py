@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 MAX_BITS = 31
 
 Activation = Literal["none", "silu"]
+FloatType = Literal["float16", "float32"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, Padding
-from magvit_runtime.backends.native.cuda.operators import CudaOperators, declare
+from magvit_runtime.native_libraries.cuda_operators import CudaOperators, declare
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.native.program import Program, Sizes
+from magvit_runtime.backends.native.program import Program
 from magvit_runtime.benchmarks.results import Ceilings, Work
 from magvit_runtime.hardware.cpu import usable_cpus
 
@@ -25,17 +25,18 @@ def encoder_work(program: Program, clip_shape: tuple[int, ...]) -> Work:
     Args:
         program: The encoder.
         clip_shape: [T, H, W, 3] or [H, W, 3].
+
+    Raises:
+        BackendError: The clip is too small for the encoder.
     """
-    frames, height, width = (1, *clip_shape)[-4:-1]
-    sizes: dict[str, Sizes] = {program.pixels: (frames, height, width)}
+    (frames,) = program.inputs
+    shapes = program.shapes({frames.name: frames.clip_shape((1, *clip_shape))})
     flop = weights = moved = 0.0
     for conv in program.convs:
-        out = sizes[conv.output] = conv.output_sizes(sizes[conv.input])
-        c_out, c_in = conv.weight.shape[:2]
-        flop += 2.0 * prod(out) * conv.weight.size
+        positions = prod(shapes[conv.output][:3])
+        flop += 2.0 * positions * conv.weight.size
         weights += conv.weight.nbytes
-        elements = prod(sizes[conv.input]) * c_in + prod(out) * c_out
-        elements += prod(out) * c_out if conv.residual else 0
+        elements = sum(prod(shapes[name]) for name in (*conv.reads, conv.output))
         moved += elements * conv.weight.itemsize
     return Work(flop, weights, moved)
 

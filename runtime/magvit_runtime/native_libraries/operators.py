@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 # `enum magvit_activation` of magvit/operators.h.
 ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1}
 
-_OPERATORS_ABI = 2
+ABI = 2
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 _CHANNELS_FIRST, _CHANNELS_LAST = 0, 1
 
 
-class _Shape(ctypes.Structure):
+class ShapeStructure(ctypes.Structure):
     """`struct magvit_shape` of magvit/operators.h."""
 
     _fields_ = (
@@ -173,7 +173,7 @@ def _group_norm(
     return output
 
 
-def _as_feature_map(values: NDArray[Any]) -> tuple[NDArray[Any], _Shape]:
+def _as_feature_map(values: NDArray[Any]) -> tuple[NDArray[Any], ShapeStructure]:
     """The array, contiguous in one of the two layouts, and its description."""
     if values.dtype not in _DTYPES or not 3 <= values.ndim <= 5:
         raise InputError(
@@ -187,7 +187,7 @@ def _as_feature_map(values: NDArray[Any]) -> tuple[NDArray[Any], _Shape]:
     else:
         layout = _CHANNELS_LAST
     positions = int(np.prod(values.shape[2:], dtype=np.int64))
-    return values, _Shape(values.shape[0], values.shape[1], positions, layout, 0)
+    return values, ShapeStructure(values.shape[0], values.shape[1], positions, layout, 0)
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -211,12 +211,12 @@ def load_operators() -> ctypes.CDLL:
 
 @cache
 def _load_operators(path: Path) -> ctypes.CDLL:
-    library = load_library(path, "magvit_operators_abi", _OPERATORS_ABI)
+    library = load_library(path, "magvit_operators_abi", ABI)
     pointer = ctypes.c_void_p
     library.magvit_lfq.argtypes = (
         pointer,
         ctypes.c_int,
-        _Shape,
+        ShapeStructure,
         pointer,
         pointer,
         ctypes.c_int32,
@@ -224,7 +224,7 @@ def _load_operators(path: Path) -> ctypes.CDLL:
     library.magvit_group_norm.argtypes = (
         pointer,
         ctypes.c_int,
-        _Shape,
+        ShapeStructure,
         ctypes.POINTER(GroupNormOptions),
         pointer,
         ctypes.c_int32,

@@ -38,7 +38,7 @@ def test_where_the_native_backend_cant_onnxruntime_does(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refuse = Mock(side_effect=BackendError("the library is missing"))
-    monkeypatch.setattr("magvit_runtime.backends.native.session.CpuEncoder", refuse)
+    monkeypatch.setattr("magvit_runtime.backends.native.cpu.session.CpuExecutor", refuse)
     with Tokenizer.open(tiny_bundle) as tokenizer:
         found = tokenizer.capabilities
     assert found.backend == "onnxruntime"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from magvit_runtime import BackendError, BundleError, InputError, Tokenizer, open_bundle
-from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.backends.native.cpu.session import CpuSession
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.bundle.tuning_file import (
     TUNING_FILE,
@@ -104,14 +104,14 @@ def test_times_of_another_machine_dont_count_and_stay(
 
 
 def test_the_fastest_is_right(bundle: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = NativeSession.run
+    run = CpuSession.run
 
     def wrong(
-        self: NativeSession, inputs: Mapping[str, Any], outputs: Sequence[str]
+        self: CpuSession, inputs: Mapping[str, Any], outputs: Sequence[str]
     ) -> list[np.ndarray]:
         return [-array for array in run(self, inputs, outputs)]
 
-    monkeypatch.setattr(NativeSession, "run", wrong)
+    monkeypatch.setattr(CpuSession, "run", wrong)
     outcome = tune(bundle, clips=clips, repetitions=1)
     assert "native fp32: not timed: it disagrees with ONNX Runtime: rms error" in outcome.text
     assert chosen(bundle)[0] == "onnxruntime"
@@ -121,7 +121,7 @@ def test_what_cant_be_opened_is_named(
     bundle: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse = Mock(side_effect=BackendError("the library is missing"))
-    monkeypatch.setattr("magvit_runtime.backends.native.session.CpuEncoder", refuse)
+    monkeypatch.setattr("magvit_runtime.backends.native.cpu.session.CpuExecutor", refuse)
     outcome = tune(bundle, clips=clips, repetitions=1)
     assert "native fp32: not timed: the library is missing" in outcome.text
     assert "onnxruntime fp32 is what auto takes here" in outcome.text

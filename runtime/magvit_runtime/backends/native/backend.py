@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.graph_candidates import graph_candidates
@@ -39,7 +38,7 @@ class NativeBackend:
             rank=_CPU_RANK,
             reason="on a CPU the native backend is the fastest",
             why_not=lambda precision: "" if precision == "fp32" else _NO_CPU_PRECISION,
-            open_graph=partial(_open, device="cpu"),
+            open_graph=_open_on_cpu,
         )
         yield from graph_candidates(
             bundle,
@@ -49,7 +48,7 @@ class NativeBackend:
             rank=_CUDA_RANK,
             reason="the native backend can use the GPU",
             why_not=partial(why_no_cuda, machine),
-            open_graph=partial(_open, device="cuda"),
+            open_graph=_open_on_gpu,
         )
 
 
@@ -65,21 +64,18 @@ def why_no_cuda(machine: Machine, precision: Precision) -> str:
     return "" if machine.gpus else "there is no NVIDIA GPU here"
 
 
-def _open(
-    graph: Path, precision: Precision, opening: Opening, *, device: Literal["cpu", "cuda"]
-) -> Session:
-    from magvit_runtime.backends.native.session import NativeSession
+def _open_on_cpu(graph: Path, precision: Precision, opening: Opening) -> Session:
+    from magvit_runtime.backends.native.cpu.session import CpuSession
 
-    if device == "cpu":
-        refuse_workers("native", opening)
-    return NativeSession(
-        graph,
-        precision=precision,
-        threads=opening.threads,
-        reason=opening.reason,
-        device=device,
-        workers=1 if opening.workers is None else opening.workers,
-    )
+    refuse_workers("native", opening)
+    return CpuSession(graph, precision=precision, threads=opening.threads, reason=opening.reason)
+
+
+def _open_on_gpu(graph: Path, precision: Precision, opening: Opening) -> Session:
+    from magvit_runtime.backends.native.cuda.session import CudaSession
+
+    workers = 1 if opening.workers is None else opening.workers
+    return CudaSession(graph, precision=precision, reason=opening.reason, workers=workers)
 
 
 BACKEND = NativeBackend()

@@ -5,18 +5,46 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from magvit_runtime.backends.native.onnx_file import Graph, Node
-from magvit_runtime.backends.native.program import Conv, FloatType, Normalization, Program, Sizes
+from magvit_runtime.backends.native.program import (
+    Conv,
+    Input,
+    Layout,
+    LookupFreeQuantization,
+    Normalization,
+    Output,
+    PixelNormalization,
+    Program,
+    Sizes,
+    Step,
+)
 from magvit_runtime.errors import BackendError
+from magvit_runtime.types import FloatType
 
 _FLOAT_TYPES: dict[int, FloatType] = {1: "float32", 10: "float16"}
 _PIXEL_CHANNELS = 3
 _LARGEST_CODE = 31  # Bits of an id.
-# From the layout of frames to that of feature maps, by the number of axes.
-_CHANNELS_FIRST = {4: (0, 3, 1, 2), 5: (0, 4, 1, 2, 3)}
+
+
+@dataclass(frozen=True)
+class _Layouts:
+    """How frames, feature maps and ids of a graph lie, by the number of axes of its frames."""
+
+    frames: Literal["NTHWC", "NHWC"]
+    maps: Layout
+    ids: Layout
+
+    @property
+    def channels_first(self) -> tuple[int, ...]:
+        """The axes of frames in the order of maps."""
+        return tuple(self.frames.index(axis) for axis in self.maps)
+
+
+_LAYOUTS = {4: _Layouts("NHWC", "NCHW", "NHW"), 5: _Layouts("NTHWC", "NCTHW", "NTHW")}
 
 
 @dataclass(frozen=True)
@@ -30,10 +58,18 @@ class _Pixels:
 
 @dataclass(frozen=True)
 class _Map:
-    """A feature map: what a conv wrote, or that as a normalisation leaves it."""
+    """A feature map: what a step wrote, or that as a normalisation leaves it."""
 
     value: str
+    channels: int
     normalization: Normalization | None = None
+
+
+@dataclass(frozen=True)
+class _Ids:
+    """Token ids."""
+
+    value: str
 
 
 def lower(graph: Graph) -> Program:
@@ -47,28 +83,30 @@ def lower(graph: Graph) -> Program:
         BackendError: A node is none of those, or stands where a program has no place for it; the
             message names it.
     """
-    if len(graph.inputs) != 1:
+    ranks = list(graph.inputs.values())
+    if len(ranks) != 1 or ranks[0] not in _LAYOUTS:
         raise BackendError(
-            "the native backend runs encoders of one input", found=", ".join(graph.inputs)
+            "the native backend runs graphs whose one input is frames",
+            found=", ".join(f"{name} of rank {rank}" for name, rank in graph.inputs.items()),
+            expected="an input of rank 4 or 5",
         )
     return _Lowering(graph).program()
 
 
 class _Lowering:
-    """One graph's values and convs, as far as its nodes have been read."""
+    """One graph's values and steps, as far as its nodes have been read."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        ((self._frames, self._rank),) = graph.inputs.items()
-        self._values: dict[str, _Pixels | _Map] = {self._frames: _Pixels()}
-        self._convs: list[Conv] = []
+        ((self._frames, rank),) = graph.inputs.items()
+        self._layouts = _LAYOUTS[rank]
+        self._values: dict[str, _Pixels | _Map | _Ids] = {self._frames: _Pixels()}
+        self._steps: list[Step] = []
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
         self._uses.update(graph.outputs)
         self._groups: dict[str, int] = {}
-        self._entry: tuple[str, _Pixels] | None = None
 
     def program(self) -> Program:
-        latents = ids = None
         for node in self._graph.nodes:
             match node.operator:
                 case "Conv":
@@ -78,36 +116,32 @@ class _Lowering:
                 case "Add" if all(name in self._values for name in node.inputs):
                     self._read_sum(node)
                 case "magvit.LFQ":
-                    latents, ids = node.inputs[0], node.outputs[0]
+                    self._read_lfq(node)
                 case "Cast" if isinstance(self._values.get(node.inputs[0]), _Map):
                     self._read_cast(node)
                 case "Cast" | "Add" | "Sub" | "Div" | "Mul" | "Transpose":
                     self._read_pixels(node)
                 case _:
                     raise _refusal(node)
-        if latents is None or ids is None or self._entry is None:
-            raise BackendError("the native backend runs encoders that end in LFQ")
-        expected = {latents, ids}
-        if set(self._graph.outputs) != expected:
-            raise BackendError(
-                "the native backend gives latents and ids",
-                found=", ".join(self._graph.outputs),
-                expected=", ".join(sorted(expected)),
-            )
-        pixels, entry = self._entry
-        if not self._channels(self._map(latents)) <= _LARGEST_CODE:
-            raise BackendError(f"the native backend makes ids of {_LARGEST_CODE} bits at most")
         return Program(
-            frames=self._frames,
-            is_video=self._rank == len(_CHANNELS_FIRST[5]),
-            pixel_divisor=entry.divisor,
-            pixel_offset=entry.offset,
-            pixels=pixels,
-            convs=tuple(self._convs),
-            latents=self._map(latents).value,
-            latents_output=latents,
-            ids_output=ids,
+            inputs=(Input(self._frames, "uint8", self._layouts.frames, _PIXEL_CHANNELS),),
+            steps=tuple(self._steps),
+            outputs=tuple(self._output(name) for name in self._graph.outputs),
         )
+
+    def _output(self, name: str) -> Output:
+        match self._values.get(name):
+            case _Map(value, normalization=None):
+                return Output(name, value, self._layouts.maps, "float32")
+            case _Ids(value):
+                return Output(name, value, self._layouts.ids, "int32")
+            case _:
+                raise BackendError(
+                    "the native backend can't give an output of the graph",
+                    found=name,
+                    expected="ids, or a feature map that a conv wrote",
+                    mend="use backend='onnxruntime'",
+                )
 
     def _read_pixels(self, node: Node) -> None:
         before = self._values.get(node.inputs[0])
@@ -117,7 +151,7 @@ class _Lowering:
         match node.operator:
             case "Cast":
                 after = before
-            case "Transpose" if node.attributes.get("perm") == _CHANNELS_FIRST[self._rank]:
+            case "Transpose" if node.attributes.get("perm") == self._layouts.channels_first:
                 after = replace(before, is_channels_first=True)
             case "Div" if constant is not None and before.offset == 0:
                 after = replace(before, divisor=before.divisor * constant)
@@ -155,15 +189,17 @@ class _Lowering:
         value = self._values.get(source)
         if isinstance(value, _Pixels):
             # Only the first conv sees pixels, and there is one way to it.
-            if not value.is_channels_first or self._entry is not None:
+            if not value.is_channels_first or self._steps:
                 raise _refusal(node)
-            self._entry = source, value
-            value = _Map(source)
-        if value is None or kernel.shape[1] != self._channels(value):
+            self._steps.append(
+                PixelNormalization(self._frames, source, value.divisor, value.offset)
+            )
+            value = _Map(source, _PIXEL_CHANNELS)
+        if not isinstance(value, _Map) or kernel.shape[1] != value.channels:
             raise _refusal(node)
         pads = _sizes(node, "pads", 2 * dims, default=0)
         missing = 3 - dims
-        self._convs.append(
+        self._steps.append(
             Conv(
                 name=node.name,
                 input=value.value,
@@ -178,12 +214,12 @@ class _Lowering:
                 output_type="float16" if kernel.dtype == np.float16 else "float32",
             )
         )
-        self._values[node.outputs[0]] = _Map(node.outputs[0])
+        self._values[node.outputs[0]] = _Map(node.outputs[0], kernel.shape[0])
 
     def _read_normalization(self, node: Node) -> None:
         source = self._map(node.inputs[0], node)
         tensors = self._graph.tensors
-        channels = self._channels(source)
+        channels = source.channels
         weight, bias = node.inputs[1:3]
         groups, epsilon = node.attributes.get("num_groups"), node.attributes.get("epsilon")
         if (
@@ -210,51 +246,58 @@ class _Lowering:
 
     def _read_sum(self, node: Node) -> None:
         """A sum is part of the conv that finishes last of the two that it adds."""
-        terms = [(self._map(name, node), name) for name in node.inputs]
-        if any(term.normalization is not None for term, _ in terms):
-            raise _refusal(node)
-        (_, residual), (index, name) = sorted((self._writer(term), name) for term, name in terms)
+        terms = [self._map(name, node) for name in node.inputs]
+        first, last = sorted(terms, key=lambda term: self._writer(term)[0])
+        index, conv = self._writer(last)
         if (
-            index < 0
-            or self._uses[name] != 1
-            or self._convs[index].residual is not None
-            or self._channels(terms[0][0]) != self._channels(terms[1][0])
+            any(term.normalization is not None for term in terms)
+            or first.channels != last.channels
+            or conv.residual is not None
+            or not self._is_read_once(last, node)
         ):
             raise _refusal(node)
-        self._convs[index] = replace(
-            self._convs[index], output=node.outputs[0], residual=self._map(residual).value
-        )
-        self._values[node.outputs[0]] = _Map(node.outputs[0])
+        self._steps[index] = replace(conv, output=node.outputs[0], residual=first.value)
+        self._values[node.outputs[0]] = _Map(node.outputs[0], last.channels)
 
     def _read_cast(self, node: Node) -> None:
         source = self._map(node.inputs[0], node)
         to = node.attributes.get("to")
         if not isinstance(to, int) or to not in _FLOAT_TYPES:
             raise _refusal(node)
-        index = self._writer(source)
         # What is read as another type everywhere is written as that.
-        if source.normalization is None and index >= 0 and self._uses[node.inputs[0]] == 1:
-            conv = replace(self._convs[index], output=node.outputs[0], output_type=_FLOAT_TYPES[to])
-            self._convs[index] = conv
-            source = _Map(conv.output)
+        if source.normalization is None and self._is_read_once(source, node):
+            index, conv = self._writer(source)
+            output = node.outputs[0]
+            self._steps[index] = replace(conv, output=output, output_type=_FLOAT_TYPES[to])
+            source = replace(source, value=output)
         self._values[node.outputs[0]] = source
 
-    def _writer(self, source: _Map) -> int:
-        """Index of the conv that writes a map; -1 for pixels."""
-        found = [i for i, conv in enumerate(self._convs) if conv.output == source.value]
-        return found[-1] if found else -1
-
-    def _channels(self, source: _Map) -> int:
-        index = self._writer(source)
-        return _PIXEL_CHANNELS if index < 0 else self._convs[index].weight.shape[0]
-
-    def _map(self, name: str, node: Node | None = None) -> _Map:
-        value = self._values.get(name)
-        if isinstance(value, _Map):
-            return value
-        if node is not None:
+    def _read_lfq(self, node: Node) -> None:
+        latents, ids = self._map(node.inputs[0], node), node.outputs[0]
+        if latents.normalization is not None:
             raise _refusal(node)
-        raise BackendError("the native backend finds no feature map", found=name)
+        if latents.channels > _LARGEST_CODE:
+            raise BackendError(f"the native backend makes ids of {_LARGEST_CODE} bits at most")
+        self._steps.append(LookupFreeQuantization(latents.value, ids))
+        self._values[ids] = _Ids(ids)
+
+    def _is_read_once(self, source: _Map, node: Node) -> bool:
+        """Whether nothing but a node reads what a conv wrote, by any name."""
+        return source.value in node.inputs and self._uses[source.value] == 1
+
+    def _writer(self, source: _Map) -> tuple[int, Conv]:
+        """The conv that writes a map, after its index among the steps."""
+        return next(
+            (i, step)
+            for i, step in reversed(list(enumerate(self._steps)))
+            if isinstance(step, Conv) and step.output == source.value
+        )
+
+    def _map(self, name: str, node: Node) -> _Map:
+        value = self._values.get(name)
+        if not isinstance(value, _Map):
+            raise _refusal(node)
+        return value
 
 
 def _sizes(node: Node, name: str, count: int, default: int = 1) -> tuple[int, ...]:

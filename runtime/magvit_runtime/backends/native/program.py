@@ -1,25 +1,127 @@
-"""What an encoder computes, as a sequence of fused convs; the same for every device.
+"""What a graph computes, as steps from its inputs to its outputs; the same for every device.
 
-Each conv reads its input through a normalisation, adds a residual to its result, and leaves the
-moments that the next normalisation needs:
+Each step reads values and writes one. Most are convs: a conv reads its input through a
+normalisation, adds a residual to its result, and leaves the moments that the next normalisation
+needs:
 
     y = conv(activation(normalize(x))) + bias + residual
 
-Values are feature maps of one clip batch, [N, T, H, W, C] in memory; images have T = 1.
+Values are feature maps of one clip batch, [N, T, H, W, C] in memory; images have T = 1. Bytes and
+ids are values too; ids have C = 1.
+
+A new kind of step is a dataclass here, with `output`, `reads` and `output_shape`, a case in
+`lowering`, and a case where each device walks the steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.types import Activation
+from magvit_runtime.errors import BackendError
+from magvit_runtime.types import Activation, Array, FloatType, Shape
 
 Sizes = tuple[int, int, int]
-FloatType = Literal["float16", "float32"]
+# Frames, height, width and channels of one clip's value.
+ClipShape = tuple[int, int, int, int]
+# The axes of an input or output, a letter each.
+Layout = Literal["NTHWC", "NHWC", "NCTHW", "NCHW", "NTHW", "NHW"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of the graph, and the value of that name.
+
+    Attributes:
+        name: Its name.
+        dtype: Element type.
+        layout: Its axes.
+        channels: Size of the axis C.
+    """
+
+    name: str
+    dtype: Literal["uint8"]
+    layout: Literal["NTHWC", "NHWC"]
+    channels: int
+
+    @property
+    def description(self) -> str:
+        """What it takes, for people to read."""
+        shape = ", ".join(self.layout).replace("C", str(self.channels))
+        return f"{self.name} {self.dtype} [{shape}], none of them 0"
+
+    def takes(self, dtype: np.dtype[Any], shape: Shape) -> bool:
+        """Whether it takes arrays of a type and shape."""
+        return (
+            dtype == self.dtype
+            and len(shape) == len(self.layout)
+            and shape[-1] == self.channels
+            and 0 not in shape
+        )
+
+    def clips(self, array: Array) -> Array:
+        """An array that it takes with an axis of time, [N, T, H, W, C], which images lack."""
+        return array if "T" in self.layout else array[:, None]
+
+    def clip_shape(self, shape: Shape) -> ClipShape:
+        """Shape of one clip of an array that it takes."""
+        frames, height, width, channels = (1, *shape[1:])[-4:]
+        return frames, height, width, channels
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of the graph.
+
+    Attributes:
+        name: Its name.
+        value: The value that it gives.
+        layout: Its axes.
+        dtype: Element type.
+    """
+
+    name: str
+    value: str
+    layout: Layout
+    dtype: Literal["int32", "float32"]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is a feature map, and no ids."""
+        return "C" in self.layout
+
+    def shape(self, batch: int, value: ClipShape) -> Shape:
+        """Its shape for a number of clips, of each of which the value has this shape."""
+        sizes = dict(zip("NTHWC", (batch, *value), strict=True))
+        return tuple(sizes[axis] for axis in self.layout)
+
+
+@dataclass(frozen=True)
+class PixelNormalization:
+    """Bytes to a feature map: byte / divisor + offset, in float32.
+
+    Attributes:
+        input, output: The values that it reads and writes.
+        divisor, offset: Of every channel.
+    """
+
+    input: str
+    output: str
+    divisor: float
+    offset: float
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it reads."""
+        return (self.input,)
+
+    def output_shape(self, shapes: Mapping[str, ClipShape]) -> ClipShape:
+        """The output's shape for those of the values before."""
+        return shapes[self.input]
 
 
 @dataclass(frozen=True)
@@ -70,6 +172,11 @@ class Conv:
     output_type: FloatType
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it reads."""
+        return (self.input,) if self.residual is None else (self.input, self.residual)
+
+    @property
     def kernel(self) -> Sizes:
         """Sizes of the kernel in time, height and width."""
         kt, kh, kw = self.weight.shape[2:]
@@ -81,38 +188,82 @@ class Conv:
         t, h, w = ((n + b + a - k) // s + 1 for n, k, s, b, a in axes)
         return t, h, w
 
+    def output_shape(self, shapes: Mapping[str, ClipShape]) -> ClipShape:
+        """The output's shape for those of the values before.
+
+        Raises:
+            BackendError: The input is too small, or the residual isn't of the output's shape.
+        """
+        sizes = shapes[self.input][:3]
+        written = (*self.output_sizes(sizes), self.weight.shape[0])
+        if min(written) < 1 or (self.residual is not None and shapes[self.residual] != written):
+            raise BackendError(
+                "the native backend can't run clips of this size",
+                found=f"{self.name} would make {list(written[:3])} of {list(sizes)}",
+                mend="use larger clips",
+            )
+        return written
+
+
+@dataclass(frozen=True)
+class LookupFreeQuantization:
+    """A feature map to int32 ids: bit i is 1 where channel i is above zero, channel 0 lowest.
+
+    Attributes:
+        input, output: The values that it reads, of 1 to 31 channels, and writes.
+    """
+
+    input: str
+    output: str
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it reads."""
+        return (self.input,)
+
+    def output_shape(self, shapes: Mapping[str, ClipShape]) -> ClipShape:
+        """The output's shape for those of the values before."""
+        return (*shapes[self.input][:3], 1)
+
+
+Step = PixelNormalization | Conv | LookupFreeQuantization
+
 
 @dataclass(frozen=True)
 class Program:
-    """An encoder: pixels to latents by convs, and latents to ids.
+    """A graph.
 
     Attributes:
-        frames: Name of the input, uint8 [N, T, H, W, 3] (or [N, H, W, 3] for images).
-        is_video: Whether the input has a time axis.
-        pixel_divisor, pixel_offset: A byte x enters as x / divisor + offset, in float32.
-        pixels: Value that the normalised pixels are.
-        convs: In an order in which they can run.
-        latents: Value that the latents are; its layout outside is [N, C, T, H, W].
-        latents_output, ids_output: Names of the graph's outputs.
+        inputs: What it takes.
+        steps: What it computes, in an order in which they can run.
+        outputs: What it gives.
     """
 
-    frames: str
-    is_video: bool
-    pixel_divisor: float
-    pixel_offset: float
-    pixels: str
-    convs: tuple[Conv, ...]
-    latents: str
-    latents_output: str
-    ids_output: str
+    inputs: tuple[Input, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[Output, ...]
+
+    @property
+    def convs(self) -> tuple[Conv, ...]:
+        """Those of the steps that are convs."""
+        return tuple(step for step in self.steps if isinstance(step, Conv))
 
     def readers(self, value: str) -> tuple[int, ...]:
-        """Indices of the convs that read a value, as input or as residual."""
-        return tuple(i for i, conv in enumerate(self.convs) if value in (conv.input, conv.residual))
+        """Indices of the steps that read a value."""
+        return tuple(i for i, step in enumerate(self.steps) if value in step.reads)
 
-    def normalization_of(self, value: str) -> Normalization | None:
-        """The normalisation that a value is read through, if any; its groups are the moments'."""
-        for conv in self.convs:
-            if conv.input == value and conv.normalization is not None:
-                return conv.normalization
-        return None
+    def shapes(self, inputs: Mapping[str, ClipShape]) -> dict[str, ClipShape]:
+        """Shapes of all values for those of the inputs.
+
+        Raises:
+            BackendError: A step can't take what it reads.
+        """
+        shapes = dict(inputs)
+        for step in self.steps:
+            shapes[step.output] = step.output_shape(shapes)
+        return shapes
+
+
+def channel_pitch(channels: int, multiple: int) -> int:
+    """Elements from one position of a map to the next: channels, padded to a multiple."""
+    return -(-channels // multiple) * multiple

@@ -13,7 +13,13 @@ from runtime.backends.native.graphs import Encoder, plain_encoder
 from magvit_runtime import BackendError
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
-from magvit_runtime.backends.native.program import Program
+from magvit_runtime.backends.native.program import (
+    Input,
+    LookupFreeQuantization,
+    Output,
+    PixelNormalization,
+    Program,
+)
 
 
 def program_of(encoder: Encoder, latents: str, folder: Path) -> Program:
@@ -23,24 +29,31 @@ def program_of(encoder: Encoder, latents: str, folder: Path) -> Program:
 @pytest.mark.parametrize("is_video", [True, False])
 def test_norms_and_sums_are_parts_of_convs(tmp_path: Path, is_video: bool) -> None:
     program = program_of(*plain_encoder(is_video), tmp_path)
-    assert program.is_video == is_video
-    assert (program.pixel_divisor, program.pixel_offset) == (127.5, -1)
+    pixels, *_, quantization = program.steps
+    assert isinstance(pixels, PixelNormalization)
+    assert (pixels.divisor, pixels.offset) == (127.5, -1)
     assert [conv.weight.shape[:2] for conv in program.convs] == [
         (32, 3), (32, 32), (32, 32), (32, 32), (48, 32), (48, 32), (48, 48), (18, 48),
     ]  # fmt: skip
     first, *_, shortcut, third, fourth, last = program.convs
-    assert first.input == program.pixels
+    assert pixels.reads == ("frames",)
+    assert first.input == pixels.output
     assert first.normalization is None
     # The block's input is needed twice: by its first conv, and by the sum.
-    assert program.readers(first.output) == (1, 2)
+    assert program.readers(first.output) == (2, 3)
     assert program.convs[2].residual == first.output
     assert third.normalization is not None
     assert third.normalization.groups == 8
     assert third.normalization.activation == "silu"
     assert fourth.residual == shortcut.output
-    assert last.output == program.latents
+    assert quantization == LookupFreeQuantization(last.output, "ids")
     assert last.kernel == (1, 1, 1)
-    assert program.normalization_of(third.output) is fourth.normalization
+    frames, maps, ids = ("NTHWC", "NCTHW", "NTHW") if is_video else ("NHWC", "NCHW", "NHW")
+    assert program.inputs == (Input("frames", "uint8", frames, 3),)
+    assert program.outputs == (
+        Output("ids", "ids", ids, "int32"),
+        Output(last.output, last.output, maps, "float32"),
+    )
 
 
 def test_pads_of_each_side_are_kept(tmp_path: Path) -> None:
@@ -53,11 +66,8 @@ def test_pads_of_each_side_are_kept(tmp_path: Path) -> None:
 def test_a_bundles_graph_has_its_modules_names(tiny_bundle: Path) -> None:
     program = lower(read_graph(tiny_bundle / "encode.fp32.onnx"))
     assert program.convs[0].name == "encoder.conv_in.conv_1/Conv"
-    assert (program.frames, program.latents_output, program.ids_output) == (
-        "frames",
-        "latents",
-        "ids",
-    )
+    assert [source.name for source in program.inputs] == ["frames"]
+    assert [output.name for output in program.outputs] == ["ids", "latents"]
 
 
 def other_operator(encoder: Encoder, x: str) -> str:
@@ -134,14 +144,42 @@ def test_more_bits_than_an_id_has(tmp_path: Path) -> None:
         program_of(encoder, encoder.conv(x, 32, (1, 1, 1)), tmp_path)
 
 
-def test_a_graph_without_ids(tmp_path: Path) -> None:
+def test_ids_come_from_what_a_conv_wrote(tmp_path: Path) -> None:
+    encoder, latents = plain_encoder()
+    with pytest.raises(BackendError, match=r"can't run the node ids/node \(magvit\.LFQ\)"):
+        program_of(encoder, encoder.norm(latents, 2), tmp_path)
+
+
+def test_a_map_that_others_read_too_keeps_its_name(tmp_path: Path) -> None:
+    """A conv's result is cast twice, and the second cast is read once: both are the conv's."""
+    encoder, x = plain_encoder()
+    x = encoder.conv(x, 16, (1, 1, 1))
+    for cast in ("first", "second"):
+        encoder.add("Cast", ["first" if cast == "second" else x], cast, to=TensorProto.FLOAT)
+        encoder.channels[cast] = 16
+    x = encoder.sum(encoder.conv("second", 16, (1, 1, 1)), x)
+    program = program_of(encoder, encoder.conv(x, 18, (1, 1, 1)), tmp_path)
+    written = {program.inputs[0].name, *(step.output for step in program.steps)}
+    assert {name for step in program.steps for name in step.reads} <= written
+
+
+def test_frames_of_another_rank(tmp_path: Path) -> None:
     encoder, latents = plain_encoder()
     model = encoder.model(latents)
-    del model.graph.node[-1]
-    del model.graph.output[0]
+    del model.graph.input[0].type.tensor_type.shape.dim[:2]
     path = tmp_path / "encoder.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(BackendError, match="encoders that end in LFQ"):
+    with pytest.raises(BackendError, match="found frames of rank 3, expected an input of rank 4"):
+        lower(read_graph(path))
+
+
+def test_an_output_that_no_step_writes(tmp_path: Path) -> None:
+    encoder, latents = plain_encoder()
+    model = encoder.model(latents)
+    model.graph.output[1].name = "centred"
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BackendError, match="can't give an output of the graph: found centred"):
         lower(read_graph(path))
 
 

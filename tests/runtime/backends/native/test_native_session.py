@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import psutil
 import pytest
 from runtime.backends.native.graphs import FRAMES, plain_encoder
@@ -15,7 +19,13 @@ from seeded_checkpoints import TINY
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
 from magvit_runtime import BackendError, Tokenizer
-from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.backends.native.cpu.session import CpuSession
+
+
+@pytest.fixture(scope="module")
+def latents() -> str:
+    """Name of the output."""
+    return plain_encoder()[1]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +35,8 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def session(graph: Path) -> Iterator[NativeSession]:
-    with NativeSession(graph, precision="fp32", threads=2, reason="in a test") as session:
+def session(graph: Path) -> Iterator[CpuSession]:
+    with CpuSession(graph, precision="fp32", threads=2, reason="in a test") as session:
         yield session
 
 
@@ -34,35 +44,33 @@ def clips(count: int = 1, frames: int = 5) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, frames, 20, 28, 3), np.uint8)
 
 
-def test_it_says_what_it_runs_on(session: NativeSession) -> None:
+def test_it_says_what_it_runs_on(session: CpuSession) -> None:
     found = session.capabilities
     assert (found.backend, found.precision, found.threads) == ("native", "fp32", 2)
     assert found.device in ("CPU, avx512", "CPU, avx2", "CPU, portable")
     assert found.reason == "in a test"
+    assert not found.device_arrays
+    assert session.stage_times is None
 
 
 def test_results_dont_depend_on_the_number_of_threads(graph: Path) -> None:
     frames = clips()
     results = []
     for threads in (1, 2, 3, 8):
-        with NativeSession(graph, precision="fp32", threads=threads, reason="") as session:
+        with CpuSession(graph, precision="fp32", threads=threads, reason="") as session:
             results.append(session.run({FRAMES: frames}, ["ids"])[0])
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
 
 
-def test_a_run_repeats_bit_for_bit(session: NativeSession) -> None:
+def test_a_run_repeats_bit_for_bit(session: CpuSession, latents: str) -> None:
     frames = clips(2)
-    first, second = (session.run({FRAMES: frames}, ["ids", name_of_latents(session)]) for _ in "ab")
+    first, second = (session.run({FRAMES: frames}, ["ids", latents]) for _ in "ab")
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def name_of_latents(session: NativeSession) -> str:
-    return session._program.latents_output
-
-
-def test_many_threads_may_call_it(session: NativeSession) -> None:
+def test_many_threads_may_call_it(session: CpuSession) -> None:
     batches = [clips(count, frames) for count in (1, 2) for frames in (1, 3, 5)]
     expected = [session.run({FRAMES: batch}, ["ids"])[0] for batch in batches]
     with ThreadPoolExecutor(4) as pool:
@@ -71,7 +79,7 @@ def test_many_threads_may_call_it(session: NativeSession) -> None:
             np.testing.assert_array_equal(result, wanted)
 
 
-def test_results_are_the_callers_own(session: NativeSession) -> None:
+def test_results_are_the_callers_own(session: CpuSession) -> None:
     frames = clips()
     (first,) = session.run({FRAMES: frames}, ["ids"])
     kept = first.copy()
@@ -79,7 +87,7 @@ def test_results_are_the_callers_own(session: NativeSession) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_memory_stays_where_it_is(session: NativeSession) -> None:
+def test_memory_stays_where_it_is(session: CpuSession) -> None:
     """One size after another, many times over: nothing is allocated that isn't used again."""
     batches = [clips(1, frames) for frames in (1, 4, 5)]
     process = psutil.Process()
@@ -104,19 +112,19 @@ def test_memory_stays_where_it_is(session: NativeSession) -> None:
     ],
     ids=["float", "one clip", "no clip", "four channels"],
 )
-def test_other_frames_are_refused(session: NativeSession, frames: np.ndarray) -> None:
+def test_other_frames_are_refused(session: CpuSession, frames: np.ndarray) -> None:
     with pytest.raises(BackendError, match="the native backend can't run these inputs: found"):
         session.run({FRAMES: frames}, ["ids"])
 
 
-def test_other_names_are_refused(session: NativeSession) -> None:
+def test_other_names_are_refused(session: CpuSession) -> None:
     with pytest.raises(BackendError, match="expected frames uint8"):
         session.run({"clips": clips()}, ["ids"])
     with pytest.raises(BackendError, match="the graph has no output logits"):
         session.run({FRAMES: clips()}, ["ids", "logits"])
 
 
-def test_arrays_of_any_layout(session: NativeSession) -> None:
+def test_arrays_of_any_layout(session: CpuSession) -> None:
     frames = clips(2)
     (expected,) = session.run({FRAMES: frames}, ["ids"])
     turned = np.asfortranarray(frames)
@@ -128,11 +136,50 @@ def test_arrays_of_any_layout(session: NativeSession) -> None:
 
 
 def test_a_closed_session_says_so(graph: Path) -> None:
-    session = NativeSession(graph, precision="fp32", threads=1, reason="")
+    session = CpuSession(graph, precision="fp32", threads=1, reason="")
     session.close()
     session.close()
     with pytest.raises(BackendError, match="closed"):
         session.run({FRAMES: clips()}, ["ids"])
+
+
+def test_a_graph_without_ids_gives_its_maps(tmp_path: Path) -> None:
+    encoder, latents = plain_encoder()
+    model = encoder.model(latents)
+    del model.graph.node[-1]
+    del model.graph.output[0]
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(model.SerializeToString())
+    (expected,) = onnxruntime.InferenceSession(path).run([latents], {FRAMES: clips()})
+    with CpuSession(path, precision="fp32", threads=1, reason="") as session:
+        (found,) = session.run({FRAMES: clips()}, [latents])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_it_cant_be_pickled_and_says_so(session: CpuSession) -> None:
+    with pytest.raises(TypeError, match=r"a CpuSession can't be .*pickled.* each process"):
+        pickle.dumps(session)
+
+
+def test_a_forked_process_is_refused_instead_of_waiting_for_ever(session: CpuSession) -> None:
+    frames = clips()
+    (before,) = session.run({FRAMES: frames}, ["ids"])
+
+    def use(errors: SimpleQueue[str]) -> None:
+        try:
+            session.run({FRAMES: frames}, ["ids"])
+        except BackendError as error:
+            errors.put(str(error))
+        session.close()
+
+    forking = get_context("fork")
+    errors = forking.SimpleQueue()
+    child = forking.Process(target=use, args=(errors,))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert "opened before the process forked" in errors.get()
+    np.testing.assert_array_equal(session.run({FRAMES: frames}, ["ids"])[0], before)
 
 
 def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from runtime.backends.native.graphs import FRAMES, Encoder, encoders
 
 from magvit_runtime import BackendError
-from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.backends.native.cpu.session import CpuSession
 
 # A group of one value has the variance 0, and its rounding is then divided by sqrt(epsilon).
 TOLERANCE = 1e-3
@@ -34,7 +34,7 @@ def test_latents_are_those_of_onnxruntime(
             ids, expected = reference.run(["ids", latents], {FRAMES: frames})
         except Exception:  # ONNX Runtime's own exceptions share no base of their own.
             ids = expected = None
-        with NativeSession(path, precision="fp32", threads=2, reason="") as session:
+        with CpuSession(path, precision="fp32", threads=2, reason="") as session:
             if expected is None or expected.size == 0:
                 check_refused(session, frames)
                 return
@@ -46,7 +46,7 @@ def test_latents_are_those_of_onnxruntime(
     np.testing.assert_array_equal(found_ids[clear], ids[clear])
 
 
-def check_refused(session: NativeSession, frames: np.ndarray) -> None:
+def check_refused(session: CpuSession, frames: np.ndarray) -> None:
     """Clips that are too small for the convs."""
     with pytest.raises(BackendError, match="the native backend can't run clips of this size"):
         session.run({FRAMES: frames}, ["ids"])

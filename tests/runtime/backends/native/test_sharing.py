@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.cpu import sharing
-from magvit_runtime.backends.native.cpu.encoder import CpuEncoder
-from magvit_runtime.backends.native.cpu.sharing import background_color, plan_sharing
+from magvit_runtime.backends.native.cpu.executor import CpuExecutor
+from magvit_runtime.backends.native.cpu.sharing import Sharing, background_color, plan_sharing
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import Program
@@ -19,6 +19,7 @@ from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
 
 Clip = NDArray[np.uint8]
 
+OUTPUTS = ("ids", "latents")
 TOLERANCE = 1e-4
 RED, GREEN = (200, 30, 30), (30, 180, 60)
 
@@ -29,8 +30,8 @@ def program(small_bundle: Path) -> Program:
 
 
 @pytest.fixture(scope="module")
-def encoder(program: Program) -> Iterator[CpuEncoder]:
-    encoder = CpuEncoder(program)
+def encoder(program: Program) -> Iterator[CpuExecutor]:
+    encoder = CpuExecutor(program)
     yield encoder
     encoder.close()
 
@@ -41,6 +42,10 @@ def blank(sizes: tuple[int, int, int] = (5, 48, 64), color: object = 0) -> Clip:
 
 def noise(sizes: tuple[int, int, int] = (5, 48, 64)) -> Clip:
     return np.random.default_rng(3).integers(0, 256, (*sizes, 3), np.uint8)
+
+
+def plan_of(program: Program, clip: Clip) -> Mapping[str, Sharing]:
+    return plan_sharing(program, program.steps[0].output, clip, background_color(clip))
 
 
 def drawn(*parts: object, clip: Clip | None = None, color: object = 255) -> Clip:
@@ -88,13 +93,14 @@ CLIPS: dict[str, Clip] = {
 
 @pytest.fixture
 def latents(
-    encoder: CpuEncoder, monkeypatch: pytest.MonkeyPatch
+    encoder: CpuExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Clip, float], NDArray[np.float32]]:
     """Latents of a clip where maps share up to a given share of their tiles."""
 
     def run(clip: Clip, worth: float) -> NDArray[np.float32]:
         monkeypatch.setattr(sharing, "WORTH_SHARING", worth)
-        return encoder.run(clip[None])[1]
+        (found,) = encoder.run({"frames": clip[None]}, ["latents"])
+        return found
 
     return run
 
@@ -111,15 +117,15 @@ def test_latents_are_those_of_whole_maps(
     np.testing.assert_allclose(latents(clip, AS_USUAL), whole, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(latents(clip, WHEREVER_IT_CAN), whole, rtol=0, atol=TOLERANCE)
     # It was another computation.
-    plan = plan_sharing(program, clip, background_color(clip))
-    assert plan.keys() == {program.pixels, *(conv.output for conv in program.convs[:-1])}
+    plan = plan_of(program, clip)
+    assert plan.keys() == {step.output for step in program.steps[:-2]}
 
 
 def test_noise_shares_nothing_and_stays_right_where_it_is_made_to(
     latents: Callable[[Clip, float], NDArray[np.float32]], program: Program
 ) -> None:
     clip = noise()
-    assert plan_sharing(program, clip, background_color(clip)) == {}
+    assert plan_of(program, clip) == {}
     whole = latents(clip, NEVER)
     np.testing.assert_allclose(latents(clip, WHEREVER_IT_CAN), whole, rtol=0, atol=TOLERANCE)
 
@@ -128,15 +134,15 @@ def test_rendered_trajectories_share_most_of_the_large_maps(program: Program) ->
     t = np.linspace(0, 1, 30)
     spiral = Trajectory("spiral", np.stack([t * np.cos(9 * t), t * np.sin(9 * t)], 1) / 2, t)
     (clip,) = render([spiral], DEFAULT_STYLE)
-    plan = plan_sharing(program, clip, background_color(clip))
+    plan = plan_of(program, clip)
     assert plan[program.convs[0].output].share < 0.5
 
 
-def test_batches_mix_clips_of_any_kind(encoder: CpuEncoder) -> None:
+def test_batches_mix_clips_of_any_kind(encoder: CpuExecutor) -> None:
     clips = np.stack([blank(), noise(), drawn(BOX)])
-    ids, latents = encoder.run(clips)
+    ids, latents = encoder.run({"frames": clips}, OUTPUTS)
     for i, clip in enumerate(clips):
-        alone_ids, alone = encoder.run(clip[None])
+        alone_ids, alone = encoder.run({"frames": clip[None]}, OUTPUTS)
         np.testing.assert_array_equal(latents[i], alone[0])
         np.testing.assert_array_equal(ids[i], alone_ids[0])
 
@@ -150,7 +156,7 @@ def test_the_background_is_what_most_of_the_border_shows(name: str) -> None:
 def test_each_pixel_is_counted_once(program: Program) -> None:
     """Whatever is reached and whatever isn't adds up to the whole map."""
     for clip in CLIPS.values():
-        for shared in plan_sharing(program, clip, background_color(clip)).values():
+        for shared in plan_of(program, clip).values():
             frames, height, width = shared.sizes
             first = np.repeat(np.repeat(shared.first_frames, 4, axis=0), 4, axis=1)
             own = (frames - first[:height, :width].astype(int)).sum()

@@ -6,70 +6,20 @@ kernels/include/magvit/operators.h says what each does.
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 
 import numpy as np
 
 from magvit_runtime.backends.native.cpu.maps import FeatureMap, Moments
 from magvit_runtime.backends.native.program import Conv, Normalization
 from magvit_runtime.errors import BackendError
-from magvit_runtime.native_libraries.operators import ACTIVATIONS, load_operators
-
-
-class _FeatureMap(ctypes.Structure):
-    """`struct magvit_feature_map`."""
-
-    _fields_ = (
-        ("values", ctypes.c_void_p),
-        ("frames", ctypes.c_int64),
-        ("height", ctypes.c_int64),
-        ("width", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("channel_pitch", ctypes.c_int64),
-        ("first_frames", ctypes.c_void_p),
-        ("background", ctypes.c_void_p),
-        ("background_height", ctypes.c_int64),
-        ("background_width", ctypes.c_int64),
-    )
-
-
-class _Normalization(ctypes.Structure):
-    """`struct magvit_normalization`."""
-
-    _fields_ = (
-        ("mean", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("shift", ctypes.c_void_p),
-        ("activation", ctypes.c_int),
-    )
-
-
-class _ConvOptions(ctypes.Structure):
-    """`struct magvit_conv_options`."""
-
-    _fields_ = (
-        ("in_channels", ctypes.c_int64),
-        ("out_channels", ctypes.c_int64),
-        ("kernel", ctypes.c_int64 * 3),
-        ("stride", ctypes.c_int64 * 3),
-        ("pads_before", ctypes.c_int64 * 3),
-        ("weights", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-    )
-
-
-class _ConvCall(ctypes.Structure):
-    """`struct magvit_conv_call`."""
-
-    _fields_ = (
-        ("input", ctypes.c_void_p),
-        ("normalization", ctypes.c_void_p),
-        ("residual", ctypes.c_void_p),
-        ("output", ctypes.c_void_p),
-        ("background_counts", ctypes.c_void_p),
-        ("groups", ctypes.c_int64),
-        ("moments", ctypes.c_void_p),
-    )
+from magvit_runtime.native_libraries.convs import (
+    ConvCall,
+    ConvOptions,
+    FeatureMapStructure,
+    NormalizationStructure,
+    load_convs,
+)
+from magvit_runtime.native_libraries.operators import ACTIVATIONS
 
 
 class ThreadPool:
@@ -83,7 +33,7 @@ class ThreadPool:
     """
 
     def __init__(self, threads: int | None) -> None:
-        self._library = _library()
+        self._library = load_convs()
         self._handle: int | None = self._library.magvit_pool_create(threads or 0)
         if self._handle is None:
             raise BackendError("there is no memory for a pool of threads")
@@ -123,12 +73,12 @@ class CpuConv:
     """
 
     def __init__(self, conv: Conv, pool: ThreadPool) -> None:
-        self._library = _library()
+        self._library = load_convs()
         self._name = conv.name
         weights = np.ascontiguousarray(conv.weight)
         bias = None if conv.bias is None else np.ascontiguousarray(conv.bias)
         triple = ctypes.c_int64 * 3
-        options = _ConvOptions(
+        options = ConvOptions(
             conv.weight.shape[1],
             conv.weight.shape[0],
             triple(*conv.kernel),
@@ -179,12 +129,12 @@ class CpuConv:
         if normalization is not None and moments is not None:
             # Kept in a local until the call is over: the structure holds addresses only.
             arrays = moments.normalize(normalization)
-            reading = _Normalization(
+            reading = NormalizationStructure(
                 *(array.ctypes.data for array in arrays), ACTIVATIONS[normalization.activation]
             )
         results = np.empty((groups or 0, 2))
         counts = None if target.background is None else target.background.counts
-        call = _ConvCall(
+        call = ConvCall(
             input=_address(structs[0]),
             normalization=_address(reading),
             residual=_address(structs[1]),
@@ -214,13 +164,13 @@ def instruction_set() -> str:
     Raises:
         BackendError: The library is missing or of another version.
     """
-    name: bytes = _library().magvit_instruction_set()
+    name: bytes = load_convs().magvit_instruction_set()
     return name.decode()
 
 
-def _structure(feature_map: FeatureMap) -> _FeatureMap:
+def _structure(feature_map: FeatureMap) -> FeatureMapStructure:
     frames, height, width, pitch = feature_map.values.shape
-    structure = _FeatureMap(
+    structure = FeatureMapStructure(
         feature_map.values.ctypes.data, frames, height, width, feature_map.channels, pitch
     )
     background = feature_map.background
@@ -233,24 +183,3 @@ def _structure(feature_map: FeatureMap) -> _FeatureMap:
 
 def _address(structure: ctypes.Structure | None) -> int | None:
     return None if structure is None else ctypes.addressof(structure)
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    library = load_operators()
-    pointer = ctypes.c_void_p
-    library.magvit_pool_create.argtypes = (ctypes.c_int32,)
-    library.magvit_pool_create.restype = pointer
-    library.magvit_pool_threads.argtypes = (pointer,)
-    library.magvit_pool_destroy.argtypes = (pointer,)
-    library.magvit_pool_destroy.restype = None
-    library.magvit_conv_create.argtypes = (
-        ctypes.POINTER(_ConvOptions),
-        pointer,
-        ctypes.POINTER(pointer),
-    )
-    library.magvit_conv_destroy.argtypes = (pointer,)
-    library.magvit_conv_destroy.restype = None
-    library.magvit_conv_run.argtypes = (pointer, ctypes.POINTER(_ConvCall), pointer)
-    library.magvit_instruction_set.restype = ctypes.c_char_p
-    return library

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.native.program import Normalization
+from magvit_runtime.backends.native.program import Normalization, channel_pitch
 
+# MAGVIT_CHANNEL_MULTIPLE of magvit/operators.h: the floats of a vector.
 CHANNEL_MULTIPLE = 16
 TILE = 4
 ALIGNMENT = 64
@@ -64,11 +65,6 @@ class Moments:
         return _padded(mean), _padded(scale), _padded(normalization.bias)
 
 
-def channel_pitch(channels: int) -> int:
-    """Floats from one pixel to the next."""
-    return -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
-
-
 def aligned_floats(memory: NDArray[np.uint8], shape: tuple[int, ...]) -> Floats:
     """A float32 array within memory of `ALIGNMENT` bytes more, where convs can read and write."""
     offset = -memory.ctypes.data % ALIGNMENT
@@ -76,7 +72,7 @@ def aligned_floats(memory: NDArray[np.uint8], shape: tuple[int, ...]) -> Floats:
 
 
 def _padded(values: NDArray[Any]) -> Floats:
-    size = channel_pitch(len(values))
+    size = channel_pitch(len(values), CHANNEL_MULTIPLE)
     padded = aligned_floats(np.zeros(size * 4 + ALIGNMENT, np.uint8), (size,))
     padded[: len(values)] = values
     return padded

@@ -90,12 +90,13 @@ def background_color(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def plan_sharing(
-    program: Program, frames: NDArray[np.uint8], color: NDArray[np.uint8]
+    program: Program, pixels: str, frames: NDArray[np.uint8], color: NDArray[np.uint8]
 ) -> Mapping[str, Sharing]:
     """The maps of a clip that share their background, by value; the others are computed whole.
 
     Args:
-        program: The encoder.
+        program: The program.
+        pixels: The value that the normalised frames are.
         frames: uint8 [T, H, W, 3].
         color: uint8 [3], the background.
     """
@@ -103,17 +104,20 @@ def plan_sharing(
     red, green, blue = np.moveaxis(frames != color, -1, 0)
     drawn = red | green | blue
     reached = np.where(drawn.any(axis=0), drawn.argmax(axis=0), sizes[0]).astype(np.int16)
-    plan = {program.pixels: Sharing(reached, (0, 0), sizes)}
+    plan = {pixels: Sharing(reached, (0, 0), sizes)}
+    # Only convs read maps that are shared; what another step or the caller reads must be whole.
+    others = (step for step in program.steps if not isinstance(step, Conv))
+    whole = {name for step in others for name in step.reads}
+    whole |= {output.value for output in program.outputs}
     for conv in program.convs:
-        read = [plan.get(name) for name in (conv.input, conv.residual) if name is not None]
+        read = [plan.get(name) for name in conv.reads]
         shared = [sharing for sharing in read if sharing is not None]
-        # The latents leave the encoder, so every one of them must be there.
-        if len(shared) < len(read) or conv.output == program.latents:
+        if len(shared) < len(read) or conv.output in whole:
             continue
         output = _reach(conv, *shared)
         if output.share < WORTH_SHARING:
             plan[conv.output] = output
-    return plan if len(plan) > 1 else {}
+    return plan if len(plan) > 1 and pixels not in whole else {}
 
 
 def _reach(conv: Conv, source: Sharing, residual: Sharing | None = None) -> Sharing:

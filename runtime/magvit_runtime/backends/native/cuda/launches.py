@@ -9,12 +9,7 @@ from typing import Any, Protocol
 
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
-from magvit_runtime.backends.native.cuda.operators import (
-    Addends,
-    CudaMap,
-    CudaOperators,
-    MapStructure,
-)
+from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
 from magvit_runtime.backends.native.cuda.schedule import (
     ARRIVALS,
@@ -32,6 +27,7 @@ from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import ResultMemory
 from magvit_runtime.cuda.shaped_run import LaunchMode
 from magvit_runtime.cuda.stage_times import StageTimes
+from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators, MapStructure
 
 Launch = Callable[[], None]
 
@@ -66,7 +62,7 @@ class ConvLibrary(Protocol):
 
 @dataclass(frozen=True)
 class LoadedProgram:
-    """What the workers of an encoder share.
+    """What the workers of an executor share.
 
     Attributes:
         program: What is computed.
@@ -99,17 +95,16 @@ class Places:
 
     Attributes:
         buffers: Addresses of the schedule's buffers.
-        frames: uint8 [N, T, H, W, 3].
-        ids: int32 [N, t, h, w].
-        latents: float32 [N, C, t, h, w]; 0 where nobody wants them.
+        inputs: Addresses of the program's inputs, by value: uint8 [N, T, H, W, 3].
+        outputs: Addresses of its outputs, by value: int32 [N, t, h, w], float32 [N, C, t, h, w].
+            Maps that nobody wants are missing.
         stream: The stream.
         queue: The convs' queue on it.
     """
 
     buffers: Mapping[str, int]
-    frames: int
-    ids: int
-    latents: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
     stream: int
     queue: Any
 
@@ -120,15 +115,15 @@ def bind_launches(loaded: LoadedProgram, schedule: Schedule, places: Places) -> 
 
 
 def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
-    program, operators, parameters = loaded.program, loaded.operators, loaded.parameters
+    operators, parameters = loaded.operators, loaded.parameters
     buffers, stream = places.buffers, places.stream
     match step:
-        case Pixels(output):
+        case Pixels(normalization, output):
             return partial(
                 operators.pixels,
-                places.frames,
-                program.pixel_divisor,
-                program.pixel_offset,
+                places.inputs[normalization.input],
+                normalization.divisor,
+                normalization.offset,
                 _at(output, places),
                 stream,
             )
@@ -164,8 +159,14 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
                 output=buffers[output.buffer],
                 workspace=buffers[workspace],
             )
-        case Quantize(latents):
-            return partial(operators.lfq, _at(latents, places), places.ids, places.latents, stream)
+        case Quantize(quantization, latents):
+            return partial(
+                operators.lfq,
+                _at(latents, places),
+                places.outputs[quantization.output],
+                places.outputs.get(quantization.input, 0),
+                stream,
+            )
 
 
 def _at(features: CudaMap, places: Places) -> MapStructure:

@@ -1,4 +1,4 @@
-"""An encoder's weights on the GPU."""
+"""A program's weights on the GPU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.arena import ALIGNMENT
-from magvit_runtime.backends.native.cuda.operators import channel_pitch
-from magvit_runtime.backends.native.program import Conv, Program
+from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE
+from magvit_runtime.backends.native.program import Conv, Program, Step, channel_pitch
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
 from magvit_runtime.native_libraries.operators import ACTIVATIONS, GroupNormOptions
@@ -33,8 +33,8 @@ class CudaParameters:
         self._program = program
         arrays = {
             (kind, index): array
-            for index, conv in enumerate(program.convs)
-            for kind, array in _arrays(conv)
+            for index, step in enumerate(program.steps)
+            for kind, array in _arrays(step)
         }
         self._offsets: dict[tuple[Kind, int], int] = {}
         size = 0
@@ -49,20 +49,21 @@ class CudaParameters:
         # The call may return before the last bytes arrive, and workers' streams don't wait for it.
         device.synchronize(LEGACY_STREAM)
 
-    def address(self, kind: Kind, conv: int) -> int:
-        """Where a parameter of a conv lies."""
-        return self._block.pointer + self._offsets[kind, conv]
+    def address(self, kind: Kind, step: int) -> int:
+        """Where a parameter of a step lies."""
+        return self._block.pointer + self._offsets[kind, step]
 
-    def normalization(self, conv: int) -> GroupNormOptions:
-        """The normalisation that a conv reads through."""
-        normalization = self._program.convs[conv].normalization
+    def normalization(self, step: int) -> GroupNormOptions:
+        """The normalisation that a step, which is a conv, reads through."""
+        conv = self._program.steps[step]
+        normalization = conv.normalization if isinstance(conv, Conv) else None
         if normalization is None:
-            raise KeyError(conv)
+            raise KeyError(step)
         return GroupNormOptions(
             num_groups=normalization.groups,
             epsilon=normalization.epsilon,
-            weight=self.address("norm weight", conv),
-            bias=self.address("norm bias", conv),
+            weight=self.address("norm weight", step),
+            bias=self.address("norm bias", step),
             activation=ACTIVATIONS[normalization.activation],
         )
 
@@ -71,18 +72,22 @@ class CudaParameters:
         self._block.close()
 
 
-def _arrays(conv: Conv) -> Iterator[tuple[Kind, NDArray[Any]]]:
-    yield "weight", _channels_last(conv.weight)
-    if conv.bias is not None:
-        yield "bias", np.ascontiguousarray(conv.bias, np.float32)
-    if conv.normalization is not None:
-        yield "norm weight", np.ascontiguousarray(conv.normalization.weight)
-        yield "norm bias", np.ascontiguousarray(conv.normalization.bias)
+def _arrays(step: Step) -> Iterator[tuple[Kind, NDArray[Any]]]:
+    """The parameters of a step; only convs have any."""
+    if not isinstance(step, Conv):
+        return
+    yield "weight", _channels_last(step.weight)
+    if step.bias is not None:
+        yield "bias", np.ascontiguousarray(step.bias, np.float32)
+    if step.normalization is not None:
+        yield "norm weight", np.ascontiguousarray(step.normalization.weight)
+        yield "norm bias", np.ascontiguousarray(step.normalization.bias)
 
 
 def _channels_last(weight: NDArray[Any]) -> NDArray[Any]:
     """[C_out, C_in, kt, kh, kw] to [C_out, kt, kh, kw, C_in], with zeros for padding channels."""
     outputs, inputs, *kernel = weight.shape
-    padded = np.zeros((channel_pitch(outputs), *kernel, channel_pitch(inputs)), weight.dtype)
+    first, last = (channel_pitch(channels, CHANNEL_MULTIPLE) for channels in (outputs, inputs))
+    padded = np.zeros((first, *kernel, last), weight.dtype)
     padded[:outputs, ..., :inputs] = np.moveaxis(weight, 1, -1)
     return padded

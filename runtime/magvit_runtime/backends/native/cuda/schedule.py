@@ -13,8 +13,18 @@ from dataclasses import dataclass, replace
 
 from magvit_runtime.backends.native.arena import Lifetime
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
-from magvit_runtime.backends.native.cuda.operators import CudaMap, arrivals_bytes, channel_pitch
-from magvit_runtime.backends.native.program import Conv, FloatType, Program, Sizes
+from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE, CudaMap, arrivals_bytes
+from magvit_runtime.backends.native.program import (
+    ClipShape,
+    Conv,
+    LookupFreeQuantization,
+    PixelNormalization,
+    Program,
+    Sizes,
+    channel_pitch,
+)
+from magvit_runtime.errors import BackendError
+from magvit_runtime.types import FloatType
 
 # The buffer in which all statistics passes of a run count their blocks.
 ARRIVALS = "arrivals"
@@ -27,7 +37,7 @@ class Added:
     """What is added to a conv's result.
 
     Attributes:
-        bias_of: Index of the conv whose bias it is, or None.
+        bias_of: Index of the program's step whose bias it is, or None.
         residual: A map of the sum's type, or None.
     """
 
@@ -40,14 +50,15 @@ class Added:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Frames to normalised values."""
+    """Frames to normalised values, for a reader of them."""
 
+    normalization: PixelNormalization
     output: CudaMap
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Moments of features plus what is added, for the normalisation that conv `reader` reads with.
+    """Moments of features plus what is added, for the normalisation that step `reader` reads with.
 
     `total` is where the sum goes; it is `features` where nothing is added.
     """
@@ -73,7 +84,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The bare conv `index` of the program."""
+    """The bare conv that is step `index` of the program."""
 
     index: int
     geometry: ConvGeometry
@@ -84,8 +95,9 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Latents to ids, and to channels first."""
+    """Latents to ids, and to channels first where that is asked for."""
 
+    quantization: LookupFreeQuantization
     latents: CudaMap
 
 
@@ -100,18 +112,35 @@ class Schedule:
         steps: In their order.
         buffers: Every buffer's bytes and the steps that use it. Borders are written by nobody, and
             `ARRIVALS` is zero between two steps, so they keep their memory for the whole run.
-        latents: The latents' map.
     """
 
     steps: tuple[Step, ...]
     buffers: Mapping[str, Lifetime]
-    latents: CudaMap
+
+
+def check_outputs(program: Program) -> None:
+    """Refuses a program whose outputs no step of a schedule writes.
+
+    Raises:
+        BackendError: It has others than ids and the latents that they are made of, each once.
+    """
+    quantizations = [step for step in program.steps if isinstance(step, LookupFreeQuantization)]
+    written = {value for step in quantizations for value in (step.input, step.output)}
+    given = {output.value for output in program.outputs}
+    is_each_once = len(given) == len(program.outputs)
+    if not (is_each_once and {step.output for step in quantizations} <= given <= written):
+        raise BackendError(
+            "the native backend can't give these outputs on a GPU",
+            found=", ".join(output.name for output in program.outputs),
+            expected="ids, and the latents that they are made of, each once",
+            mend="use backend='native', or backend='onnxruntime'",
+        )
 
 
 def plan_schedule(
     program: Program,
     batch: int,
-    sizes: Sizes,
+    shapes: Mapping[str, ClipShape],
     precision: ConvPrecision,
     plan_of: Callable[[ConvGeometry], ConvPlan],
     moments_size: Callable[[CudaMap, int], int],
@@ -121,18 +150,14 @@ def plan_schedule(
     Args:
         program: What it computes.
         batch: Clips.
-        sizes: Frames, height and width.
+        shapes: Of all values of one clip.
         precision: Of the session.
         plan_of: The plan of a conv.
         moments_size: Bytes that the statistics of a map take, for a number of groups.
     """
-    scheduler = _Scheduler(program, batch, precision, plan_of, moments_size)
-    scheduler.sizes[program.pixels] = sizes
-    for index in range(len(program.convs)):
-        scheduler.add(index)
-    latents = scheduler.stored[program.latents]
-    scheduler.steps.append(Quantize(latents))
-    return Schedule(tuple(scheduler.steps), scheduler.lifetimes(), latents)
+    scheduler = _Scheduler(program, batch, shapes, precision, plan_of, moments_size)
+    scheduler.add_all()
+    return Schedule(tuple(scheduler.steps), scheduler.lifetimes())
 
 
 class _Scheduler:
@@ -142,30 +167,43 @@ class _Scheduler:
         self,
         program: Program,
         batch: int,
+        shapes: Mapping[str, ClipShape],
         precision: ConvPrecision,
         plan_of: Callable[[ConvGeometry], ConvPlan],
         moments_size: Callable[[CudaMap, int], int],
     ) -> None:
         self.steps: list[Step] = []
-        self.sizes: dict[str, Sizes] = {}
-        self.stored: dict[str, CudaMap] = {}
         self._program = program
         self._batch = batch
+        self._shapes = shapes
         self._precision = precision
         self._plan_of = plan_of
         self._moments_size = moments_size
+        self._outputs = {output.value for output in program.outputs}
+        self._stored: dict[str, CudaMap] = {}
+        # Values that their reader makes of frames, in the type and with the border that it wants.
+        self._pixels: dict[str, PixelNormalization] = {}
         # Values that exist only as what they are the sum of, which their one reader adds.
         self._sums: dict[str, tuple[CudaMap, Added, FloatType]] = {}
         self._extra_sizes: dict[str, int] = {}
 
-    def add(self, index: int) -> None:
+    def add_all(self) -> None:
+        """The steps of the whole program."""
+        for index, step in enumerate(self._program.steps):
+            match step:
+                case PixelNormalization():
+                    self._pixels[step.output] = step
+                case Conv():
+                    self._add_conv(index, step)
+                case LookupFreeQuantization():
+                    self.steps.append(Quantize(step, self._stored[step.input]))
+
+    def _add_conv(self, index: int, conv: Conv) -> None:
         """The steps of one conv: its input, itself, and what its readers need first."""
-        conv = self._program.convs[index]
-        sizes = self.sizes[conv.input]
+        sizes = self._shapes[conv.input][:3]
         geometry = _geometry(conv, self._batch, sizes, self._precision)
         plan = self._plan_of(geometry)
         source = self._input(index, conv, sizes, plan)
-        self.sizes[conv.output] = geometry.output_sizes
         result = CudaMap(
             f"conv {index}",
             _type_of(conv),
@@ -197,13 +235,13 @@ class _Scheduler:
             # One for all convs of the same input: nobody else may write into its border.
             name = f"{target.dtype} {sizes} {channels} in {target.before}, {target.after}"
             target = replace(target, buffer=name)
-        if conv.input == self._program.pixels:
-            self.steps.append(Pixels(target))
+        if conv.input in self._pixels:
+            self.steps.append(Pixels(self._pixels[conv.input], target))
         elif conv.input in self._sums:
             features, added, sum_type = self._sums[conv.input]
             self.steps.append(Apply(features, added, sum_type, None, None, target))
         else:
-            stored = self.stored[conv.input]
+            stored = self._stored[conv.input]
             if conv.normalization is not None:
                 moments = f"moments {index}"
                 self.steps.append(Apply(stored, Added(), stored.dtype, index, moments, target))
@@ -215,7 +253,6 @@ class _Scheduler:
 
     def _finish(self, index: int, conv: Conv, result: CudaMap) -> None:
         """Adds to a conv's result what belongs to it, as early or late as is cheapest."""
-        convs = self._program.convs
         added = Added(
             None if conv.bias is None else index,
             None if conv.residual is None else self._as_type(conv.residual, conv.output_type),
@@ -226,27 +263,24 @@ class _Scheduler:
         if result.dtype != conv.output_type:
             total = replace(result, buffer=f"value {index}", dtype=conv.output_type)
 
-        readers = self._program.readers(conv.output)
-        normalized = [
-            i for i in readers if convs[i].input == conv.output and convs[i].normalization
-        ]
-        for reader in normalized:
-            normalization = convs[reader].normalization
-            assert normalization is not None  # Those readers were chosen by it.
-            moments = f"moments {reader}"
-            self._extra_sizes[moments] = self._moments_size(result, normalization.groups)
-            self.steps.append(Statistics(result, added, total, reader, moments))
-            result, added = total, Added()
+        readers = [(i, self._program.steps[i]) for i in self._program.readers(conv.output)]
+        for i, reader in readers:
+            if isinstance(reader, Conv) and reader.input == conv.output and reader.normalization:
+                moments = f"moments {i}"
+                self._extra_sizes[moments] = self._moments_size(result, reader.normalization.groups)
+                self.steps.append(Statistics(result, added, total, i, moments))
+                result, added = total, Added()
         if added:
-            is_read_once = len(readers) == 1 and convs[readers[0]].residual != conv.output
-            if is_read_once and conv.output != self._program.latents:
-                self._sums[conv.output] = result, added, conv.output_type
-                return
+            if len(readers) == 1 and conv.output not in self._outputs:
+                ((_, reader),) = readers
+                if isinstance(reader, Conv) and reader.residual != conv.output:
+                    self._sums[conv.output] = result, added, conv.output_type
+                    return
             self.steps.append(Apply(result, added, conv.output_type, None, None, total))
-        self.stored[conv.output] = total
+        self._stored[conv.output] = total
 
     def _as_type(self, value: str, dtype: FloatType) -> CudaMap:
-        stored = self.stored[value]
+        stored = self._stored[value]
         if stored.dtype == dtype:
             return stored
         return self._converted(stored, dtype, f"{stored.buffer} as {dtype}")
@@ -261,7 +295,7 @@ class _Scheduler:
         maps: list[CudaMap | None]
         extra: str | None = None
         match step:
-            case Pixels(output):
+            case Pixels(_, output):
                 maps = [output]
             case Statistics(features, added, total, _, extra):
                 maps = [features, added.residual, total]
@@ -269,7 +303,7 @@ class _Scheduler:
                 maps = [features, added.residual, output]
             case Convolution(_, _, source, output, extra):
                 maps = [source, output]
-            case Quantize(latents):
+            case Quantize(_, latents):
                 maps = [latents]
         uses = [
             (m.buffer, m.size, m.before + m.after != _NO_BORDER * 2) for m in maps if m is not None
@@ -286,8 +320,8 @@ def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) ->
         precision=precision,
         batch=batch,
         sizes=sizes,
-        in_channels=channel_pitch(conv.weight.shape[1]),
-        out_channels=channel_pitch(conv.weight.shape[0]),
+        in_channels=channel_pitch(conv.weight.shape[1], CHANNEL_MULTIPLE),
+        out_channels=channel_pitch(conv.weight.shape[0], CHANNEL_MULTIPLE),
         kernel=conv.kernel,
         stride=conv.stride,
         pads_before=conv.pads_before,

@@ -1,4 +1,4 @@
-"""One worker of an encoder on a GPU: its stream, and for each shape its memory and CUDA graphs."""
+"""One worker on a GPU: its stream, and for each shape its memory and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.native.arena import plan_arena
 from magvit_runtime.backends.native.cuda.launches import LoadedProgram, Places, bind_launches
-from magvit_runtime.backends.native.cuda.operators import CudaMap
+from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.cuda.schedule import Schedule, plan_schedule
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
 from magvit_runtime.cuda.memory import (
@@ -30,7 +30,7 @@ from magvit_runtime.types import Shape
 # Two are usual: the full batch, and single clips. Each has memory of its own.
 SHAPES_KEPT = 4
 
-_BYTES, _IDS, _LATENTS = np.dtype(np.uint8), np.dtype(np.int32), np.dtype(np.float32)
+_BYTES = np.dtype(np.uint8)
 
 
 class CudaWorker:
@@ -100,12 +100,12 @@ class CudaWorker:
         return results
 
     def rehearse(self, clips: Shape) -> None:
-        """Runs just this shape, whatever frames are there, with ids alone and with all outputs."""
-        program = self._loaded.program
+        """Runs just this shape, whatever frames are there, without maps and with all outputs."""
+        outputs = self._loaded.program.outputs
         shape = self._shape(clips)
         try:
-            shape.launch([program.ids_output])
-            shape.launch([program.ids_output, program.latents_output])
+            shape.launch([output.name for output in outputs if not output.is_map])
+            shape.launch([output.name for output in outputs])
         finally:
             self._loaded.device.synchronize(self._stream)
 
@@ -129,25 +129,23 @@ class CudaWorker:
 
 
 class _Shape:
-    """The memory of one shape, and its runs: without latents, and with."""
+    """The memory of one shape, and its runs: with the maps among the outputs, and without."""
 
     def __init__(self, loaded: LoadedProgram, clips: Shape, stream: Any, queue: Any) -> None:
         def moments_size(features: CudaMap, groups: int) -> int:
             return loaded.operators.workspace_bytes(features.at(0), groups)
 
-        program, device = loaded.program, loaded.device
-        batch, frames, height, width, _ = clips
-        sizes = frames, height, width
+        program, device, batch = loaded.program, loaded.device, clips[0]
+        (source,) = program.inputs
+        shapes = program.shapes({source.name: source.clip_shape(clips)})
         schedule = plan_schedule(
-            program, batch, sizes, loaded.precision, loaded.convs.plan, moments_size
+            program, batch, shapes, loaded.precision, loaded.convs.plan, moments_size
         )
-        latents = schedule.latents
-        grid = latents.sizes if program.is_video else latents.sizes[1:]
-        self._latents_output = program.latents_output
         self._outputs = {
-            program.ids_output: ((batch, *grid), _IDS),
-            program.latents_output: ((batch, latents.channels, *grid), _LATENTS),
+            output.name: (output.shape(batch, shapes[output.value]), np.dtype(output.dtype))
+            for output in program.outputs
         }
+        self._maps = {output.name for output in program.outputs if output.is_map}
         arena = plan_arena(schedule.buffers)
         with ExitStack() as memory:
 
@@ -164,24 +162,25 @@ class _Shape:
             device.call("cudaMemsetAsync", block.pointer, 0, arena.size, stream)
             pointer, size = self.frames.on_device.pointer, tensor_bytes(clips, _BYTES)
             device.call("cudaMemsetAsync", pointer, 0, size, stream)
+            outputs = {o: self._staged[o.name].on_device.pointer for o in program.outputs}
             places = Places(
                 buffers={name: block.pointer + start for name, start in arena.offsets.items()},
-                frames=pointer,
-                ids=self._staged[program.ids_output].on_device.pointer,
-                latents=self._staged[program.latents_output].on_device.pointer,
+                inputs={source.name: pointer},
+                outputs={o.value: address for o, address in outputs.items()},
                 stream=int(stream),
                 queue=queue,
             )
-            self._with_latents = self._new_run(loaded, schedule, places)
-            memory.callback(self._with_latents.close)
-            self._without_latents = self._new_run(loaded, schedule, replace(places, latents=0))
-            memory.callback(self._without_latents.close)
+            self._with_maps = self._new_run(loaded, schedule, places)
+            memory.callback(self._with_maps.close)
+            others = {o.value: address for o, address in outputs.items() if not o.is_map}
+            self._without_maps = self._new_run(loaded, schedule, replace(places, outputs=others))
+            memory.callback(self._without_maps.close)
             self._memory = memory.pop_all()
 
     def launch(self, outputs: Sequence[str]) -> None:
         """Starts the run that makes these outputs."""
-        has_latents = self._latents_output in outputs
-        (self._with_latents if has_latents else self._without_latents).launch()
+        has_maps = not self._maps.isdisjoint(outputs)
+        (self._with_maps if has_maps else self._without_maps).launch()
 
     def result(self, name: str, count: int) -> tuple[StagedBuffer, Shape, np.dtype[Any]]:
         """Where an output lies, and the shape and type that it has for the first `count` clips."""

@@ -57,6 +57,7 @@ def released_convs(folder: Path) -> list[ConvGeometry]:
     model = find_model("open-magvit2-video-128")
     export_model(model, folder, weights="seeded", config=config, precision="fp16")
     program = lower(read_graph(folder / "encode.fp16.onnx"))
+    shapes = program.shapes({program.inputs[0].name: (17, 128, 128, 3)})
     found: dict[ConvGeometry, None] = {}
 
     def note(geometry: ConvGeometry) -> ConvPlan:
@@ -64,7 +65,7 @@ def released_convs(folder: Path) -> list[ConvGeometry]:
         return ConvPlan("implied", 0, {}, 0, 0.0)
 
     for batch in (1, 8):
-        plan_schedule(program, batch, (17, 128, 128), "fp16", note, lambda *_: 16)
+        plan_schedule(program, batch, shapes, "fp16", note, lambda *_: 16)
     return list(found)
 
 

@@ -1,4 +1,4 @@
-"""Runs an encoder's program on an NVIDIA GPU.
+"""Runs a program on an NVIDIA GPU.
 
 Everything but cuDNN's own calls is tested on a stand-in for the GPU that runs our kernels on the
 CPU; the whole has not run on a GPU yet.
@@ -7,7 +7,7 @@ CPU; the whole has not run on a GPU yet.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.native.cuda.conv_plans import ConvPrecision, PlanCache
@@ -23,8 +22,8 @@ from magvit_runtime.backends.native.cuda.cudnn_convs import CudnnConvs
 from magvit_runtime.backends.native.cuda.cudnn_graph import import_cudnn
 from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
 from magvit_runtime.backends.native.cuda.launches import ConvLibrary, LoadedProgram
-from magvit_runtime.backends.native.cuda.operators import CudaOperators, load_cuda_operators
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
+from magvit_runtime.backends.native.cuda.schedule import check_outputs
 from magvit_runtime.backends.native.cuda.worker import CudaWorker
 from magvit_runtime.backends.native.program import Program
 from magvit_runtime.cuda.arrays import DeviceArray, view_device_array
@@ -34,13 +33,14 @@ from magvit_runtime.cuda.shaped_run import LaunchMode
 from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.cuda.worker_pool import WorkerPool
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.native_libraries.cuda_operators import CudaOperators, load_cuda_operators
 from magvit_runtime.types import Shape
 
 _LOG = logging.getLogger(__name__)
 
 
-class CudaEncoder:
-    """An encoder on one GPU: the first that CUDA_VISIBLE_DEVICES shows.
+class CudaExecutor:
+    """A program on one GPU: the first that CUDA_VISIBLE_DEVICES shows.
 
     Thread-safe: as many batches run at once as there are workers, each with its own stream and
     memory; others wait. `close` must not overlap with a run.
@@ -50,12 +50,13 @@ class CudaEncoder:
         precision: fp16 for a graph in half precision, tf32 or fp32 for one in float32.
         device: The GPU.
         operators: All but the convs.
-        convs: The convs; closed with the encoder.
+        convs: The convs; closed with the executor.
         workers: Batches at once.
 
     Raises:
         InputError: `workers` isn't positive.
-        BackendError: The GPU's memory is short.
+        BackendError: The program has an output that a GPU doesn't give, or the GPU's memory is
+            short.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class CudaEncoder:
         convs: ConvLibrary,
         workers: int = 1,
     ) -> None:
-        self._channels = program.convs[0].weight.shape[1]
+        check_outputs(program)
+        (self._input,) = program.inputs
         self._pool: WorkerPool[CudaWorker] = WorkerPool(device)
         with device.current(), ExitStack() as opened:
             opened.callback(convs.close)
@@ -109,43 +111,46 @@ class CudaEncoder:
         """What runs of host arrays take on the GPU, once its `seconds` is a list."""
         return self._open.stage_times
 
-    def run(self, frames: NDArray[np.uint8], outputs: Sequence[str]) -> list[Array]:
-        """Encodes a batch.
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Runs a batch.
 
         Args:
-            frames: uint8 [N, T, H, W, 3] (or [N, H, W, 3] for images).
-            outputs: The program's names of what is wanted: int32 ids [N, t, h, w], float32
-                latents [N, C, t, h, w] (or both without t).
+            inputs: Every input of the program by name.
+            outputs: Names of the outputs wanted.
+
+        Returns:
+            Those outputs, in this order.
 
         Raises:
-            InputError: The array isn't such a batch.
-            BackendError: CUDA or cuDNN failed, or the encoder is closed.
+            InputError: The program doesn't take this array.
+            BackendError: CUDA or cuDNN failed, or the executor is closed.
         """
+        frames = inputs[self._input.name]
         clips = self._clips(frames.shape, frames.dtype)
         with self._pool.borrow() as worker:
             return worker.run(frames.reshape(clips), outputs)
 
-    def run_device(self, frames: object, outputs: Sequence[str]) -> list[DeviceArray]:
-        """As `run`, of an array on this GPU, where the results stay.
+    def run_device(self, inputs: Mapping[str, object], outputs: Sequence[str]) -> list[DeviceArray]:
+        """As `run`, of arrays on this GPU, where the results stay.
 
         Raises:
             InputError: As `run`; or it isn't a contiguous array on this GPU.
             BackendError: As `run`.
         """
         with self._pool.borrow() as worker:
-            name, device = self._open.program.frames, self._open.device
-            view = view_device_array(name, frames, device, worker.stream)
+            name, device = self._input.name, self._open.device
+            view = view_device_array(name, inputs[name], device, worker.stream)
             clips = self._clips(view.shape, view.dtype)
             return worker.run_device(replace(view, shape=clips), outputs)
 
     def warm_up(self, shape: Sequence[int]) -> None:
-        """Runs a shape of `frames` on every worker until it needs nothing new.
+        """Runs a shape of the input on every worker until it needs nothing new.
 
         From then on just this batch size is run as it is, and smaller ones that aren't known
         are filled up to it.
 
         Raises:
-            InputError: The encoder doesn't take this shape.
+            InputError: The program doesn't take this shape.
             BackendError: As `run`.
         """
         clips = self._clips(tuple(shape), np.dtype(np.uint8))
@@ -161,30 +166,29 @@ class CudaEncoder:
                 self._opened.close()
             except BackendError as error:
                 # After a failure of the GPU nothing can be freed, and nothing need be.
-                _LOG.warning("closing an encoder: %s", error)
+                _LOG.warning("closing a session on a GPU: %s", error)
 
     @property
     def _open(self) -> LoadedProgram:
         if self._loaded is None:
-            raise BackendError("this encoder is closed")
+            raise BackendError("this session is closed")
         return self._loaded
 
     def _clips(self, shape: Shape, dtype: np.dtype[Any]) -> Shape:
         """The shape [N, T, H, W, 3] of a batch, in which an image is a clip of one frame."""
-        rank = 5 if self._open.program.is_video else 4
-        if dtype != np.uint8 or len(shape) != rank or shape[-1] != self._channels or 0 in shape:
+        if not self._input.takes(dtype, shape):
             raise InputError(
-                "the encoder takes frames",
+                "the native backend can't run these inputs",
                 found=f"{dtype} {list(shape)}",
-                expected=f"uint8 of rank {rank} with {self._channels} channels, no size 0",
+                expected=self._input.description,
             )
-        return shape if rank == 5 else (shape[0], 1, *shape[1:])
+        return (shape[0], *self._input.clip_shape(shape))
 
 
-def open_cuda_encoder(
+def open_cuda_executor(
     program: Program, precision: str, plans: Path | None, workers: int = 1
-) -> CudaEncoder:
-    """Opens an encoder on this machine's GPU, with cuDNN's convs.
+) -> CudaExecutor:
+    """Opens a program on this machine's GPU, with cuDNN's convs.
 
     Args:
         program: What it computes.
@@ -218,4 +222,4 @@ def open_cuda_encoder(
     with device.current():
         cache = PlanCache(plans, device.name, str(cudnn.backend_version()))
         convs = CudnnConvs(device, cudnn, cache)
-    return CudaEncoder(program, known, device, operators, convs, workers)
+    return CudaExecutor(program, known, device, operators, convs, workers)

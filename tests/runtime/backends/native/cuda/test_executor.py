@@ -33,22 +33,30 @@ from magvit_runtime.backends.native.cuda.conv_plans import (
     ConvPrecision,
     Padding,
 )
-from magvit_runtime.backends.native.cuda.encoder import CudaEncoder, open_cuda_encoder
-from magvit_runtime.backends.native.cuda.operators import load_cuda_operators
+from magvit_runtime.backends.native.cuda.executor import CudaExecutor, open_cuda_executor
 from magvit_runtime.backends.native.cuda.schedule import (
     Apply,
     Convolution,
     Statistics,
     plan_schedule,
 )
+from magvit_runtime.backends.native.cuda.session import CudaSession
 from magvit_runtime.backends.native.cuda.worker import SHAPES_KEPT
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
-from magvit_runtime.backends.native.program import Conv, Normalization, Program
-from magvit_runtime.backends.native.session import NativeSession
+from magvit_runtime.backends.native.program import (
+    Conv,
+    Input,
+    LookupFreeQuantization,
+    Normalization,
+    Output,
+    PixelNormalization,
+    Program,
+)
 from magvit_runtime.cuda.device import open_device
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.hardware.gpus import list_gpus
+from magvit_runtime.native_libraries.cuda_operators import load_cuda_operators
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
 PaddingOf = Callable[[ConvGeometry], Padding]
@@ -79,10 +87,10 @@ def open_encoder(
     precision: ConvPrecision = "fp32",
     padding_of: PaddingOf = mixed,
     workers: int = 1,
-) -> CudaEncoder:
+) -> CudaExecutor:
     device = open_device()
     convs = NumpyConvs(cuda, padding_of)
-    return CudaEncoder(program, precision, device, operators_on(cuda), convs, workers)
+    return CudaExecutor(program, precision, device, operators_on(cuda), convs, workers)
 
 
 def clips_of(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -128,7 +136,7 @@ def test_latents_are_those_of_onnx_runtime(
     program = lower(read_graph(graph_of(tiny_bundle)))
     with_encoder = open_encoder(cuda, program, padding_of=padding_of)
     for _ in range(3):  # Plain, captured, replayed.
-        ids, latents = with_encoder.run(frames, OUTPUTS)
+        ids, latents = with_encoder.run({"frames": frames}, OUTPUTS)
         np.testing.assert_allclose(latents, expected, atol=2e-4)
         powers = 1 << np.arange(18).reshape(18, 1, 1, 1)
         np.testing.assert_array_equal(ids, ((latents > 0) * powers).sum(1))
@@ -144,7 +152,7 @@ def test_half_precision_stays_within_the_parity_rule(
     expected = onnx_latents(graph_of(tiny_bundle), frames)
     program = lower(read_graph(graph_of(half_bundle / name, "fp16")))
     encoder = open_encoder(cuda, program, "fp16", border)
-    (latents,) = encoder.run(frames, ["latents"])
+    (latents,) = encoder.run({"frames": frames}, ["latents"])
     error = float(np.sqrt(np.mean((latents - expected) ** 2)) / expected.std())
     assert 1e-5 < error < 8e-3
     encoder.close()
@@ -157,7 +165,7 @@ def test_images(cuda: Cuda, tmp_path: Path) -> None:
     )
     frames = clips_of(2, 17, 24)
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tmp_path / "bundle"))))
-    ids, latents = encoder.run(frames, OUTPUTS)
+    ids, latents = encoder.run({"frames": frames}, OUTPUTS)
     expected = onnx_latents(graph_of(tmp_path / "bundle"), frames)
     np.testing.assert_allclose(latents, expected, atol=2e-4)
     assert ids.shape == (2, *expected.shape[2:])
@@ -169,7 +177,9 @@ def test_images(cuda: Cuda, tmp_path: Path) -> None:
 
 def reference(program: Program, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Latents [N, T, H, W, C]."""
-    values = {program.pixels: frames / program.pixel_divisor + program.pixel_offset}
+    pixels = program.steps[0]
+    assert isinstance(pixels, PixelNormalization)
+    values = {pixels.output: frames / pixels.divisor + pixels.offset}
     for step in program.convs:
         x = values[step.input]
         if step.normalization is not None:
@@ -189,7 +199,7 @@ def reference(program: Program, frames: NDArray[np.uint8]) -> NDArray[np.float64
         if step.residual is not None:
             y = y + values[step.residual]
         values[step.output] = y
-    return values[program.latents]
+    return values[program.convs[-1].output]
 
 
 @st.composite
@@ -247,15 +257,16 @@ def programs(draw: st.DrawFn) -> tuple[Program, NDArray[np.uint8]]:
         convs.append(step)
         sizes[step.output], channels[step.output] = size, outputs
     program = Program(
-        frames="frames",
-        is_video=True,
-        pixel_divisor=127.5,
-        pixel_offset=-1.0,
-        pixels="pixels",
-        convs=tuple(convs),
-        latents=convs[-1].output,
-        latents_output="latents",
-        ids_output="ids",
+        inputs=(Input("frames", "uint8", "NTHWC", 3),),
+        steps=(
+            PixelNormalization("frames", "pixels", 127.5, -1.0),
+            *convs,
+            LookupFreeQuantization(convs[-1].output, "codes"),
+        ),
+        outputs=(
+            Output("ids", "codes", "NTHW", "int32"),
+            Output("latents", convs[-1].output, "NCTHW", "float32"),
+        ),
     )
     return program, clips_of(draw(st.integers(1, 2)), *sizes["pixels"])
 
@@ -269,7 +280,7 @@ def test_any_program_computes_what_it_says(
 ) -> None:
     program, frames = drawn
     encoder = open_encoder(cuda, program, padding_of=padding_of)
-    (latents,) = encoder.run(frames, ["latents"])
+    (latents,) = encoder.run({"frames": frames}, ["latents"])
     expected = np.moveaxis(reference(program, frames), -1, 1)
     np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     encoder.close()
@@ -282,7 +293,8 @@ def full_schedule(program: Program, padding_of: PaddingOf) -> Any:
     def plan_of(geometry: ConvGeometry) -> ConvPlan:
         return ConvPlan(padding_of(geometry), 0, {}, 0, 1.0)
 
-    return plan_schedule(program, 1, (17, 128, 128), "fp32", plan_of, lambda *_: 0)
+    shapes = program.shapes({"frames": (17, 128, 128, 3)})
+    return plan_schedule(program, 1, shapes, "fp32", plan_of, lambda *_: 0)
 
 
 def test_every_map_is_read_and_written_as_few_times_as_can_be(small_bundle: Path) -> None:
@@ -316,9 +328,7 @@ def test_memory_is_near_what_is_live_at_once(small_bundle: Path, padding_of: Pad
 def test_without_a_gpu_it_says_so(tiny_bundle: Path) -> None:
     pytest.importorskip("cuda.bindings", reason="pip install cuda-bindings")
     with pytest.raises(BackendError, match="a GPU session needs an NVIDIA GPU and its driver"):
-        NativeSession(
-            graph_of(tiny_bundle), precision="fp32", threads=None, reason="", device="cuda"
-        )
+        CudaSession(graph_of(tiny_bundle), precision="fp32", reason="")
 
 
 # The encoder as an object.
@@ -328,25 +338,25 @@ def test_shapes_come_and_go_and_all_memory_is_given_back(cuda: Cuda, tiny_bundle
     program = lower(read_graph(graph_of(tiny_bundle)))
     encoder = open_encoder(cuda, program)
     first = clips_of(1, 3, 8, 8)
-    expected = encoder.run(first, ["latents"])[0]
+    expected = encoder.run({"frames": first}, ["latents"])[0]
     for batch in range(2, SHAPES_KEPT + 3):
-        encoder.run(clips_of(batch, 3, 8, 8), OUTPUTS)
-    np.testing.assert_array_equal(encoder.run(first, ["latents"])[0], expected)
+        encoder.run({"frames": clips_of(batch, 3, 8, 8)}, OUTPUTS)
+    np.testing.assert_array_equal(encoder.run({"frames": first}, ["latents"])[0], expected)
     encoder.close()
     encoder.close()
     assert not cuda.blocks
     assert not any(cuda.live.values())
     with pytest.raises(BackendError, match="closed"):
-        encoder.run(first, OUTPUTS)
+        encoder.run({"frames": first}, OUTPUTS)
 
 
 def test_a_shape_that_was_seen_allocates_nothing(cuda: Cuda, tiny_bundle: Path) -> None:
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
     frames = clips_of(2, 3, 8, 8)
-    encoder.run(frames, OUTPUTS)
+    encoder.run({"frames": frames}, OUTPUTS)
     before = cuda.allocations
     for seed in range(3):
-        encoder.run(clips_of(2, 3, 8, 8, seed=seed), OUTPUTS)
+        encoder.run({"frames": clips_of(2, 3, 8, 8, seed=seed)}, OUTPUTS)
     assert cuda.allocations == before
     encoder.close()
 
@@ -354,9 +364,13 @@ def test_a_shape_that_was_seen_allocates_nothing(cuda: Cuda, tiny_bundle: Path) 
 def test_threads_share_the_workers(cuda: Cuda, tiny_bundle: Path) -> None:
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))), workers=2)
     batches = [clips_of(1, 3, 8, 8, seed=seed) for seed in range(8)]
-    expected = [encoder.run(batch, ["latents"])[0] for batch in batches]
+
+    def latents_of(batch: NDArray[np.uint8]) -> NDArray[Any]:
+        return encoder.run({"frames": batch}, ["latents"])[0]
+
+    expected = [latents_of(batch) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda batch: encoder.run(batch, ["latents"])[0], batches))
+        found = list(pool.map(latents_of, batches))
     np.testing.assert_array_equal(found, expected)
     encoder.close()
 
@@ -365,8 +379,8 @@ def test_without_graphs_it_runs_all_the_same_and_says_so(cuda: Cuda, tiny_bundle
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
     cuda.capture_fails = True
     frames = clips_of(1, 3, 8, 8)
-    first = encoder.run(frames, ["latents"])[0]
-    np.testing.assert_array_equal(encoder.run(frames, ["latents"])[0], first)
+    first = encoder.run({"frames": frames}, ["latents"])[0]
+    np.testing.assert_array_equal(encoder.run({"frames": frames}, ["latents"])[0], first)
     assert encoder.launches.startswith("plain launches: capture into a CUDA graph failed")
     encoder.close()
 
@@ -376,7 +390,7 @@ def test_too_little_memory_is_an_error_that_leaks_nothing(cuda: Cuda, tiny_bundl
     blocks = len(cuda.blocks)
     cuda.memory = 1000
     with pytest.raises(BackendError, match="cudaErrorMemoryAllocation"):
-        encoder.run(clips_of(1, 3, 8, 8), OUTPUTS)
+        encoder.run({"frames": clips_of(1, 3, 8, 8)}, OUTPUTS)
     assert len(cuda.blocks) == blocks
     encoder.close()
 
@@ -388,8 +402,8 @@ def test_what_is_no_batch_is_refused(
     cuda: Cuda, tiny_bundle: Path, frames: NDArray[np.uint8]
 ) -> None:
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
-    with pytest.raises(InputError, match="uint8 of rank 5 with 3 channels"):
-        encoder.run(frames, OUTPUTS)
+    with pytest.raises(InputError, match=r"expected frames uint8 \[N, T, H, W, 3\]"):
+        encoder.run({"frames": frames}, OUTPUTS)
     encoder.close()
 
 
@@ -401,9 +415,28 @@ def test_a_missing_library_says_how_to_get_it(
         load_cuda_operators()
 
 
+def test_outputs_that_no_kernel_writes_are_refused(cuda: Cuda, tiny_bundle: Path) -> None:
+    program = lower(read_graph(graph_of(tiny_bundle)))
+    first = Output("first", program.convs[0].output, "NCTHW", "float32")
+    for outputs in (program.outputs[1:], (*program.outputs, first), program.outputs * 2):
+        with pytest.raises(BackendError, match="can't give these outputs on a GPU: found"):
+            open_encoder(cuda, replace(program, outputs=outputs))
+    assert not cuda.blocks
+
+
+def test_clips_that_are_too_small_are_refused(cuda: Cuda, tiny_bundle: Path) -> None:
+    program = lower(read_graph(graph_of(tiny_bundle)))
+    pixels, first, *others = program.steps
+    first = replace(first, pads_before=(0, 0, 0), pads_after=(0, 0, 0))
+    encoder = open_encoder(cuda, replace(program, steps=(pixels, first, *others)))
+    with pytest.raises(BackendError, match=r"clips of this size: found .* would make \[-1"):
+        encoder.run({"frames": clips_of(1, 1, 2, 2)}, OUTPUTS)
+    encoder.close()
+
+
 def test_other_precisions_are_refused(tiny_bundle: Path) -> None:
     program = lower(read_graph(graph_of(tiny_bundle)))
     with pytest.raises(BackendError, match="found bf16, expected fp16 or tf32 or fp32"):
-        open_cuda_encoder(program, "bf16", None)
+        open_cuda_executor(program, "bf16", None)
     with pytest.raises(BackendError, match="found a float32 graph, expected fp16"):
-        open_cuda_encoder(program, "fp16", None)
+        open_cuda_executor(program, "fp16", None)

@@ -6,25 +6,19 @@ kernels/include/magvit/cuda_operators.h says what each does. Pointers are addres
 from __future__ import annotations
 
 import ctypes
-import math
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from magvit_runtime.backends.native.program import FloatType, Sizes
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native_libraries.lookup import cuda_library, load_library, missing_library
 from magvit_runtime.native_libraries.operators import GroupNormOptions
+from magvit_runtime.types import FloatType
 
 ABI = 2
-# Channels of one access; also what tensor cores want.
-CHANNEL_MULTIPLE = 8
 DTYPES: dict[FloatType, int] = {"float32": 0, "float16": 1}
 
-_Triple = ctypes.c_int64 * 3
+Triple = ctypes.c_int64 * 3
 
 
 class MapStructure(ctypes.Structure):
@@ -34,11 +28,11 @@ class MapStructure(ctypes.Structure):
         ("data", ctypes.c_void_p),
         ("dtype", ctypes.c_int),
         ("batch", ctypes.c_int64),
-        ("sizes", _Triple),
+        ("sizes", Triple),
         ("channels", ctypes.c_int64),
         ("pitch", ctypes.c_int64),
-        ("before", _Triple),
-        ("after", _Triple),
+        ("before", Triple),
+        ("after", Triple),
     )
 
 
@@ -46,62 +40,6 @@ class Addends(ctypes.Structure):
     """`struct magvit_cuda_addends`."""
 
     _fields_ = (("bias", ctypes.c_void_p), ("residual", ctypes.c_void_p))
-
-
-@dataclass(frozen=True)
-class CudaMap:
-    """Feature maps of a batch, [N, T, H, W, pitch], inside a border of zeros that may be empty.
-
-    Attributes:
-        buffer: Name of the buffer that they are in.
-        dtype: Element type.
-        batch: Clips.
-        sizes: Frames, height and width, without the border.
-        channels: Channels that mean something; those up to `pitch` are zero.
-        before, after: Widths of the border in each of the three.
-    """
-
-    buffer: str
-    dtype: FloatType
-    batch: int
-    sizes: Sizes
-    channels: int
-    before: Sizes = (0, 0, 0)
-    after: Sizes = (0, 0, 0)
-
-    @property
-    def pitch(self) -> int:
-        """Elements from one position to the next."""
-        return channel_pitch(self.channels)
-
-    @property
-    def size(self) -> int:
-        """Bytes, with the border."""
-        outside = (b + n + a for b, n, a in zip(self.before, self.sizes, self.after, strict=True))
-        return self.batch * math.prod(outside) * self.pitch * np.dtype(self.dtype).itemsize
-
-    def at(self, address: int) -> MapStructure:
-        """The structure for where the buffer lies on the GPU."""
-        return MapStructure(
-            address,
-            DTYPES[self.dtype],
-            self.batch,
-            _Triple(*self.sizes),
-            self.channels,
-            self.pitch,
-            _Triple(*self.before),
-            _Triple(*self.after),
-        )
-
-
-def channel_pitch(channels: int) -> int:
-    """Elements from one position of a map to the next."""
-    return -(-channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
-
-
-def arrivals_bytes(batch: int) -> int:
-    """Bytes in which the statistics passes of a stream count their blocks."""
-    return batch * np.dtype(np.uint32).itemsize
 
 
 class CudaOperators:
