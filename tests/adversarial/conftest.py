@@ -18,7 +18,7 @@ from magvit_runtime.engines.records import (
     EngineKey,
     EngineRecord,
 )
-from magvit_runtime.manifest import FileRecord
+from magvit_runtime.manifest import FileRecord, LfqSpec
 
 GRID = (2, 2, 2)
 
@@ -33,7 +33,9 @@ def sound_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.copytree(tiny_bundle, path)
     tokens = np.random.default_rng(0).integers(2**18, size=(24, *GRID), dtype=np.int32)
     names = tuple(map(str, range(24)))
-    info = TokenFileInfo("trajectory-small", "seeded", None, 18, GRID)
+    info = TokenFileInfo(
+        "trajectory-small", "seeded", None, LfqSpec(bits=18, bit_order="lsb-first"), GRID
+    )
     table = TokenTable(info, names, ("circle", "line", "zigzag") * 8, tokens)
     train_classifier(path, table, TrainingOptions(holdout=0))
     write_engine(path)

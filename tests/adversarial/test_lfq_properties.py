@@ -21,7 +21,9 @@ from onnx import TensorProto, helper
 from magvit_export.layers.lfq import quantize
 from magvit_export.onnx.functions import OPSET, lfq_function
 from magvit_export.onnx.operator_nodes import DOMAIN
-from magvit_runtime import Classifier, InputError, Tokenizer, operators
+from magvit_runtime import Classifier, InputError, Tokenizer
+from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE, operators_library
+from magvit_runtime.native_libraries.operators import lfq
 from magvit_runtime.quantizers.lfq import bits_to_ids, ids_to_bits
 
 Quantizer = Callable[[np.ndarray], np.ndarray]
@@ -61,12 +63,12 @@ def by_onnx_runtime() -> Quantizer:
 
 @pytest.fixture(scope="module")
 def by_operator() -> Quantizer:
-    if operators.operators_library() is None:
+    if operators_library() is None:
         pytest.skip(
             "libmagvit_operators.so is not there; build it by: cmake -B build && "
-            f"cmake --build build, and set {operators.LIBRARY_DIR_VARIABLE}=build/lib"
+            f"cmake --build build, and set {LIBRARY_DIR_VARIABLE}=build/lib"
         )
-    return operators.lfq
+    return lfq
 
 
 @st.composite
