@@ -85,16 +85,18 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
             why = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"
             yield Unfit(engine.plan.name, key.flavour, key.precision, why)
             continue
-        profile = key.profile
+        graph = bundle.graphs(key.role)[key.precision]
+        shapes = key.profiles[0][graph.inputs[0].name]
+        batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
         yield Candidate(
             engine.plan.name,
             key.flavour,
             key.precision,
             engine.record.plan.sha256,
-            bundle.graphs("encode")[key.precision],
-            profile.clip,
-            range(profile.minimum, profile.maximum + 1),
-            tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),
+            graph,
+            shapes.optimum[1:],
+            range(batches[0], batches[-1] + 1),
+            tuple(sorted(set(batches))),
             partial(open_engine, engine, "verified"),
         )
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from known_profiles import profile_of
 
 from magvit_runtime.bundle import graph_sha256, open_bundle
 from magvit_runtime.engines.finding import ENGINES_FOLDER
 from magvit_runtime.engines.records import (
     ENGINE_SCHEMA_VERSION,
-    BatchProfile,
     EngineKey,
     EngineRecord,
 )
@@ -48,15 +48,16 @@ def write_engine(path: Path) -> None:
     folder.mkdir()
     content = b"no plan" * 100
     key = EngineKey(
+        role="encode",
         flavour="tensorrt-rtx",
         version="1.2.0.54",
         cuda="13",
         sms=("8.6", "8.9"),
         gpu=None,
         precision="fp32",
-        profile=BatchProfile(1, 2, 4, (17, 128, 128, 3)),
+        profiles=(profile_of(1, 2, 4, (17, 128, 128, 3)),),
         onnx_sha256=graph_sha256(bundle, bundle.graphs("encode")["fp32"]),
-        plugin_sha256="0" * 64,
+        plugin_interface=1,
         options={"version_compatible": True, "workspace": 2**30, "tiling": None},
     )
     record = EngineRecord(
@@ -65,6 +66,7 @@ def write_engine(path: Path) -> None:
         plan=FileRecord(len(content), hashlib.sha256(content).hexdigest()),
         layers=(),
         plugin_layers={"LFQ": 1},
+        plugin_sha256="0" * 64,
         build_seconds=1.5,
         machine="a machine",
         created="2026-01-01T00:00:00+00:00",

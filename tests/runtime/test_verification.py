@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from known_profiles import profile_of
 
 from magvit_runtime import BackendError, BundleError, Tokenizer, bits_to_ids, open_bundle
 from magvit_runtime.bundle import Bundle, graph_sha256
 from magvit_runtime.engines.finding import Engine, Mismatch
 from magvit_runtime.engines.records import (
     ENGINE_SCHEMA_VERSION,
-    BatchProfile,
     EngineKey,
     EngineRecord,
 )
@@ -74,20 +74,21 @@ def bundle(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     plan = path / "engines" / SUBJECT
     plan.write_bytes(b"plan")
     key = EngineKey(
+        role="encode",
         flavour="tensorrt",
         version="1",
         cuda="13",
         sms=("8.9",),
         gpu=None,
         precision="fp32",
-        profile=BatchProfile(2, 2, 4, CLIP),
+        profiles=(profile_of(2, 2, 4, CLIP),),
         onnx_sha256=graph_sha256(opened, opened.graphs("encode")["fp32"]),
-        plugin_sha256="",
+        plugin_interface=None,
         options={},
     )
     digest = hashlib.sha256(b"plan").hexdigest()
     record = EngineRecord(
-        ENGINE_SCHEMA_VERSION, key, FileRecord(4, digest), (), {}, 1.0, "here", "today"
+        ENGINE_SCHEMA_VERSION, key, FileRecord(4, digest), (), {}, None, 1.0, "here", "today"
     )
     plan.with_suffix(".json").write_bytes(msgspec.json.encode(record))
     return opened

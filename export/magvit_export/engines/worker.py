@@ -71,14 +71,14 @@ def build(request: BuildRequest, interruption: Interruption) -> Built:
     logger = make_logger(trt)
     builder = trt.Builder(logger)
     registry = builder.get_plugin_registry()
-    if registry.load_library(request.plugins) is None:
+    if request.plugins is not None and registry.load_library(request.plugins) is None:
         raise BuildFailedError("loading the plugin library", logger.last_error)
     network = builder.create_network(strongly_typed(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(request.onnx):
         raise BuildFailedError("parsing", parser.get_error(0).desc())
-    plugin_layers = check_plugin_layers(network)
-    config = make_config(trt, builder, network, request)
+    plugin_layers = check_plugin_layers(network, request.operators)
+    config = make_config(trt, builder, request)
     monitor = make_monitor(trt, interruption)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
@@ -116,11 +116,15 @@ def strongly_typed(trt: Any) -> int:
     return 0
 
 
-def check_plugin_layers(network: Any) -> dict[str, int]:
+def check_plugin_layers(network: Any, operators: dict[str, int]) -> dict[str, int]:
     """Counts our plugins' layers, and refuses a network in which a node of ours is none.
 
     Nodes of ours are named after their operator: `…/GroupNormSiLU`, `LFQ`. Where the parser doesn't
     find the plugin it takes the node's function body, whose layers it calls `node_of_…`.
+
+    Args:
+        network: The parsed network.
+        operators: How many nodes the graph has of each operator.
     """
     counts: Counter[str] = Counter()
     for i in range(network.num_layers):
@@ -131,21 +135,22 @@ def check_plugin_layers(network: Any) -> dict[str, int]:
             raise BuildFailedError(
                 "parsing", f"a node of ours became {layer.type.name} layers, not {PLUGIN_LAYER}"
             )
-    for name in ("GroupNormSiLU", "LFQ"):
-        if not counts[name]:
-            raise BuildFailedError("parsing", f"the graph has no {PLUGIN_LAYER} layer {name}")
+    if counts != operators:
+        raise BuildFailedError(
+            "parsing", f"{dict(counts)} {PLUGIN_LAYER} layers, where the graph has {operators}"
+        )
     return dict(counts)
 
 
-def make_config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
+def make_config(trt: Any, builder: Any, request: BuildRequest) -> Any:
     """The builder's configuration: profile, targets and options of the request's key."""
     key = request.key
     config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    shapes = key.profile
-    sizes = ((n, *shapes.clip) for n in (shapes.minimum, shapes.optimum, shapes.maximum))
-    profile.set_shape(network.get_input(0).name, *sizes)
-    config.add_optimization_profile(profile)
+    for shapes_by_name in key.profiles:
+        profile = builder.create_optimization_profile()
+        for name, shapes in shapes_by_name.items():
+            profile.set_shape(name, shapes.minimum, shapes.optimum, shapes.maximum)
+        config.add_optimization_profile(profile)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     options = key.options
     flags = {
