@@ -76,12 +76,14 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
         if (found := _existing(plan)) is not None:
             return BuildResult(found, was_there=True)
         onnx = bundle.verified_graph(plan.graph)
+        plugins = plugin_library() if plan.graph.operators else None
         with TemporaryDirectory(dir=folder, prefix=".build.") as staging:
             staged = Path(staging) / plan.plan.name
             request = BuildRequest(
                 key=plan.key,
                 onnx=str(onnx.resolve()),
-                plugins=str(plugin_library()),
+                plugins=None if plugins is None else str(plugins),
+                operators=plan.graph.operators,
                 plan=str(staged.resolve()),
                 timing_cache=str(plan.timing_cache.resolve()) if plan.timing_cache else None,
             )
@@ -92,6 +94,7 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
                 plan=FileRecord(staged.stat().st_size, file_sha256(staged)),
                 layers=built.layers,
                 plugin_layers=built.plugin_layers,
+                plugin_sha256=None if plugins is None else file_sha256(plugins),
                 build_seconds=built.seconds,
                 machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
                 created=timestamp(),

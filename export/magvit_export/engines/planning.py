@@ -61,7 +61,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
     precision, graph = bundle.graph("encode", options.precision)
     if not is_installed("polygraphy"):
         raise missing_package("polygraphy", "building an engine")
-    if machine.plugin_sha256 is None:
+    if graph.operators and machine.plugin_interface is None:
         raise BackendError(
             "libmagvit_plugins.so is missing, so the engine would not have our kernels",
             mend="install magvit-runtime where nvcc and TensorRT's headers are "
@@ -69,16 +69,18 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         )
     installed = machine.flavours[flavour]
     keeps_timings = options.timing_cache is not False and flavour == "tensorrt"
+    clips = graph.inputs[0]
     key = EngineKey(
+        role="encode",
         flavour=flavour,
         version=installed.version,
         cuda=installed.cuda,
         sms=sms,
         gpu=gpu_name,
         precision=precision,
-        profile=options.batch_profile(video=len(graph.inputs[0].shape) == 5),
+        profiles=({clips.name: options.shapes(video=len(clips.shape) == 5)},),
         onnx_sha256=graph_sha256(bundle, graph),
-        plugin_sha256=machine.plugin_sha256,
+        plugin_interface=machine.plugin_interface if graph.operators else None,
         options={
             "hardware_compat": options.hardware_compat,
             "version_compatible": options.version_compatible,

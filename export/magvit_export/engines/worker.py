@@ -87,17 +87,18 @@ def build(request: BuildRequest, interruption: Interruption) -> Built:
     start = time.perf_counter()
     trt = import_flavour(request.key.flavour)
     last_error = listen_to_polygraphy()
-    with step("loading the plugin library", last_error):
-        # Polygraphy's `LoadPlugins` only opens a library, which registers nothing of ours. Opening
-        # it says why it can't be; the registry says that to nobody.
-        ctypes.CDLL(request.plugins)
-        trt.get_plugin_registry().load_library(request.plugins)
+    if request.plugins is not None:
+        with step("loading the plugin library", last_error):
+            # Polygraphy's `LoadPlugins` only opens a library, which registers nothing of ours.
+            # Opening it says why it can't be; the registry says that to nobody.
+            ctypes.CDLL(request.plugins)
+            trt.get_plugin_registry().load_library(request.plugins)
     with step("parsing", last_error):
         parsed = network_from_onnx_path(request.onnx, strongly_typed=strongly_typed(trt))
     _, network, _ = parsed
-    plugin_layers = check_plugin_layers(network)
+    plugin_layers = check_plugin_layers(network, request.operators)
     with step("building", last_error):
-        config = make_config(trt, network, request, make_monitor(trt, interruption))
+        config = make_config(trt, request, make_monitor(trt, interruption))
         plan = engine_bytes_from_network(parsed, config, save_timing_cache=request.timing_cache)
     Path(request.plan).write_bytes(plan)
     return Built(
@@ -142,11 +143,15 @@ def strongly_typed(trt: Any) -> bool:
     return bool(trt.__name__ == "tensorrt" and trt.__version__.startswith("10."))
 
 
-def check_plugin_layers(network: Any) -> dict[str, int]:
+def check_plugin_layers(network: Any, operators: dict[str, int]) -> dict[str, int]:
     """Counts our plugins' layers, and refuses a network in which a node of ours is none.
 
     Nodes of ours are named after their operator: `…/GroupNormSiLU`, `LFQ`. Where the parser doesn't
     find the plugin it takes the node's function body, whose layers it calls `node_of_…`.
+
+    Args:
+        network: The parsed network.
+        operators: How many nodes the graph has of each operator.
     """
     counts: Counter[str] = Counter()
     for layer in network:
@@ -156,17 +161,22 @@ def check_plugin_layers(network: Any) -> dict[str, int]:
             raise BuildFailedError(
                 "parsing", f"a node of ours became {layer.type.name} layers, not {PLUGIN_LAYER}"
             )
-    for name in ("GroupNormSiLU", "LFQ"):
-        if not counts[name]:
-            raise BuildFailedError("parsing", f"the graph has no {PLUGIN_LAYER} layer {name}")
+    if counts != operators:
+        raise BuildFailedError(
+            "parsing", f"{dict(counts)} {PLUGIN_LAYER} layers, where the graph has {operators}"
+        )
     return dict(counts)
 
 
-def make_config(trt: Any, network: Any, request: BuildRequest, monitor: Any) -> Any:
-    """Creates the builder's configuration: profile, targets and options of the request's key."""
+def make_config(trt: Any, request: BuildRequest, monitor: Any) -> Any:
+    """Creates the builder's configuration: profiles, targets and options of the request's key."""
     key, options, levels = request.key, request.key.options, trt.HardwareCompatibilityLevel
-    shapes = key.profile
-    sizes = ((n, *shapes.clip) for n in (shapes.minimum, shapes.optimum, shapes.maximum))
+    profiles = []
+    for shapes_by_name in key.profiles:
+        profile = Profile()
+        for name, shapes in shapes_by_name.items():
+            profile.add(name, shapes.minimum, shapes.optimum, shapes.maximum)
+        profiles.append(profile)
     compatibility = {
         "none": None,
         "same-sm": levels.SAME_COMPUTE_CAPABILITY,
@@ -174,7 +184,7 @@ def make_config(trt: Any, network: Any, request: BuildRequest, monitor: Any) -> 
     }
     workspace = options["workspace"]
     common = {
-        "profiles": [Profile().add(network.get_input(0).name, *sizes)],
+        "profiles": profiles,
         "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
         "strip_plan": options["strip_weights"],
         "refittable": options["refit"],

@@ -10,9 +10,10 @@ from importlib.util import find_spec
 
 import msgspec
 import pytest
+from known_profiles import profile_of
 
 from magvit_export.engines.protocol import BuildRequest
-from magvit_runtime.bundle.engine_records import BatchProfile, EngineKey
+from magvit_runtime.bundle.engine_records import EngineKey
 from magvit_runtime.types import Flavour
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +44,7 @@ from polygraphy.backend.trt import create_network
 request = msgspec.json.decode(sys.argv[1], type=BuildRequest)
 builder, network = create_network()
 network.add_input("frames", trt.uint8, (-1, -1, -1, -1, 3))
-config = make_config(trt, network, request, None)(builder, network)
+config = make_config(trt, request, None)(builder, network)
 flags = [flag.name for flag in trt.BuilderFlag.__members__.values() if config.get_flag(flag)]
 targets = range(config.num_compute_capabilities)
 print(json.dumps({
@@ -64,18 +65,19 @@ def configure(
     **options: str | int | bool | None,
 ) -> dict:
     key = EngineKey(
+        role="encode",
         flavour=flavour,
         version="1.7",
         cuda="13",
         sms=sms,
         gpu=None,
         precision="fp32",
-        profile=BatchProfile(1, 2, 4, (5, 32, 32, 3)),
+        profiles=(profile_of(1, 2, 4, (5, 32, 32, 3)),),
         onnx_sha256="a" * 64,
-        plugin_sha256="b" * 64,
+        plugin_interface=1,
         options=OPTIONS | options,
     )
-    request = msgspec.json.encode(BuildRequest(key, "graph", "plugins", "plan", None))
+    request = msgspec.json.encode(BuildRequest(key, "graph", "plugins", {}, "plan", None))
     result = subprocess.run(
         [sys.executable, "-c", CONFIGURE, request],
         env={**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"},
