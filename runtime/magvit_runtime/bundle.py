@@ -15,6 +15,7 @@ from magvit_runtime.errors import BundleError
 from magvit_runtime.external_data import check_external_data
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.manifest import EXPORT_AGAIN as EXPORT_AGAIN
 from magvit_runtime.manifest import (
     SCHEMA_VERSION,
     GraphRecord,
@@ -26,7 +27,6 @@ from magvit_runtime.manifest import (
 from magvit_runtime.schema_one import SchemaOne
 
 MANIFEST_NAME = "bundle.json"
-EXPORT_AGAIN = "export it again with `magvit export`"
 
 
 @dataclass(frozen=True)

@@ -68,12 +68,13 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
     options.intra_op_num_threads = threads
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
-    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
-    session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    frames = bundle.graphs("encode")[precision].inputs[0].name
+    graph = bundle.graphs("encode")[precision]
+    path = str(bundle.verified_graph(graph))
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    given, made = graph.inputs[0].name, graph.output_of("ids").name
 
     def encode(clips: Frames) -> Ids:
-        (ids,) = session.run(["ids"], {frames: clips})
+        (ids,) = session.run([made], {given: clips})
         return np.asarray(ids)
 
     record = EncoderRecord(
@@ -90,12 +91,12 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
 def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
     import openvino
 
-    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
+    graph = bundle.graphs("encode")[precision]
     core = openvino.Core()
     # Left alone, it computes in bfloat16 where the CPU has that.
     hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")
     compiled = core.compile_model(
-        core.read_model(_inlined(graph)),
+        core.read_model(_inlined(bundle.verified_graph(graph))),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": hint,
@@ -104,7 +105,7 @@ def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
         },
     )
     request = compiled.create_infer_request()
-    ids = compiled.output("ids")
+    ids = compiled.output(graph.output_of("ids").name)
 
     def encode(clips: Frames) -> Ids:
         return np.array(request.infer([clips], share_inputs=True)[ids])

@@ -175,9 +175,9 @@ def _reference(
         graph, session = open_encoder(bundle, backend="onnxruntime", precision=precision)
     except BackendError:
         return None
-    frames = graph.inputs[0].name
+    given, made = graph.inputs[0].name, graph.output_of("ids").name
     try:
-        return [session.run({frames: one.clips}, ["ids"])[0] for one in inputs]
+        return [session.run({given: one.clips}, [made])[0] for one in inputs]
     finally:
         session.close()
 
