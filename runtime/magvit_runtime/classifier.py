@@ -69,11 +69,11 @@ class Classifier(Closing):
         reason = "only ONNX Runtime runs it" if backend == "auto" else "asked for"
         precision, graph = bundle.graph(head.graph)
         made = graph.output_of("probabilities")
-        if made is None or made.shape[1:] != (len(head.labels),):
+        if made.shape[1:] != (len(head.labels),):
             raise BundleError(
                 f"the classifier's graph in {path} doesn't give a probability for each class",
-                found=", ".join(f"{spec.kind} {list(spec.shape)}" for spec in graph.outputs),
-                expected=f"probabilities ['batch', {len(head.labels)}]",
+                found=list(made.shape),
+                expected=["batch", len(head.labels)],
                 mend=f"magvit train classifier {path} TOKENS.parquet",
             )
         onnx = bundle.verified_graph(graph)
@@ -92,7 +92,8 @@ class Classifier(Closing):
             ids: int32 [N, t, h, w], as `Tokenizer` gives them.
 
         Raises:
-            InputError: The array's type or shape isn't what the classifier takes.
+            InputError: The array's type or shape isn't what the classifier takes, or an id is none
+                of the tokenizer's.
             BackendError: The backend failed.
             BundleError: The graph gives something else than its manifest says.
         """

@@ -190,8 +190,7 @@ def test_only_pytorch_has_modules(bundle: Path) -> None:
     with pytest.raises(InputError) as error:
         verify(bundle, against="fp32", bisect=True)
     assert str(error.value) == (
-        "--bisect compares with PyTorch's modules: found --against fp32. "
-        "To mend it: leave --against out"
+        "--bisect compares with PyTorch's modules: found --against fp32. Fix: leave --against out"
     )
 
 

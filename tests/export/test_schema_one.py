@@ -129,7 +129,7 @@ def test_another_model_leaves_it_alone(
     assert str(error.value) == (
         f"{path} holds a bundle of another model or other weights: found trajectory-small, "
         f"{found}, expected trajectory-small, {weights}. "
-        "To mend it: choose another -o, or remove it"
+        "Fix: choose another -o, or remove it"
     )
     assert {name: (path / name).read_bytes() for name in names(path)} == before
 

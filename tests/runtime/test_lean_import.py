@@ -80,7 +80,7 @@ except BackendError as error:
     assert "native fp32 can't be opened: " in message
     assert message.strip().endswith(
         "this graph needs ONNX Runtime, which isn't installed. "
-        "To mend it: pip install 'magvit-runtime[cpu]' (or [cuda])"
+        "Fix: pip install 'magvit-runtime[cpu]' (or [cuda])"
     )
 
 

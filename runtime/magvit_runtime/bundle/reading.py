@@ -12,6 +12,7 @@ import msgspec
 
 from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.manifest import EXPORT_AGAIN as EXPORT_AGAIN
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     GraphRecord,
@@ -26,7 +27,6 @@ from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
 
 MANIFEST_NAME = "bundle.json"
-EXPORT_AGAIN = "export it again with `magvit export`"
 
 
 @dataclass(frozen=True)

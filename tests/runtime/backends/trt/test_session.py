@@ -155,7 +155,7 @@ except BackendError as error:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(
-        "a GPU session needs an NVIDIA GPU and its driver: found no NVIDIA driver. To mend it:"
+        "a GPU session needs an NVIDIA GPU and its driver: found no NVIDIA driver. Fix:"
     )
     assert "onnxruntime" in run.stdout
     assert run.stderr == ""
