@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,12 +27,14 @@ from magvit_export.families.family import ClipSizes, Family, RoleExport, find_fa
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
+from magvit_export.onnx.work import count_work
 from magvit_runtime.bundle import MANIFEST_NAME, Bundle, open_bundle, open_schema_one
 from magvit_runtime.errors import InputError
 from magvit_runtime.manifest import (
     SCHEMA_VERSION,
     Component,
     GraphRecord,
+    GraphWork,
     Manifest,
     Precision,
     Role,
@@ -228,8 +230,26 @@ def _export_role(
         operators=_count_operators(path),
         preprocessing=None if export.preprocessing is None else export.preprocessing(config),
         residual=residual,
+        work=_work(model, export, precision, residual, sizes),
     )
     return files, record
+
+
+def _work(
+    model: LoadedModel,
+    export: RoleExport[Any],
+    precision: Precision,
+    residual: Literal["fp32"] | None,
+    sizes: ClipSizes,
+) -> GraphWork:
+    """The work of one item; sizes that were fixed are the item's."""
+    module = export.wrap(model.family.build(model.config)).eval()
+    set_role_precision(export, module, precision, residual)
+    nominal = export.nominal(model.config)
+    fixed = {name: size for name, size in asdict(sizes).items() if size and name != "batch"}
+    item = replace(nominal, **fixed)
+    inputs = export.inputs(model.config, item)
+    return count_work(module, export.example(model.config, item), inputs)
 
 
 def _count_operators(path: Path) -> dict[str, int]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.benchmarks.results import Ceilings, Work
 from magvit_runtime.hardware.cpu import usable_cpus
+from magvit_runtime.manifest import GraphWork
 from magvit_runtime.native.program import Program, Sizes
 
 _MATRIX = 2048
@@ -38,6 +39,13 @@ def encoder_work(program: Program, clip_shape: tuple[int, ...]) -> Work:
         elements += prod(out) * c_out if conv.residual else 0
         moved += elements * conv.weight.itemsize
     return Work(flop, weights, moved)
+
+
+def recorded_work(work: GraphWork, clip_shape: tuple[int, ...]) -> Work | None:
+    """What the exporter counted, of clips of that very shape; None for another."""
+    if [shape[1:] for shape in work.shapes.values()] != [clip_shape]:
+        return None
+    return Work(work.flop, work.weight_bytes, work.map_bytes)
 
 
 def measure_ceilings() -> Ceilings:
