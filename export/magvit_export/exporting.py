@@ -89,8 +89,8 @@ def export_model(
     """Exports a model into a bundle, a graph a role.
 
     An existing bundle of the same model and weights gains the graphs; its other files stay. One of
-    schema 1 is replaced: its encoder's files go, and all else stays in the folder, no part of the
-    bundle.
+    the first schema is replaced: its encoder's files go, and all else stays in the folder, no part
+    of the bundle.
 
     Args:
         entry: The model.
@@ -99,7 +99,7 @@ def export_model(
         roles: What to export of it; None is all that its family has.
         variant: "ema" or "raw" weights; None takes EMA weights where there are any.
         config: Architecture, where it isn't the model's own; None also keeps that of a bundle of
-            schema 1.
+            the first schema.
         precision: Precision of the graphs. "tf32" is the fp32 graph, on hardware that may round
             its conv inputs to TF32.
         residual: "fp32" keeps the residual stream of a half-precision graph in float32.
