@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +27,12 @@ from magvit_export.families.family import ClipSizes, Family, RoleExport, find_fa
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
+from magvit_export.onnx.work import count_work
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     Component,
     GraphRecord,
+    GraphWork,
     Manifest,
     Precision,
     Role,
@@ -87,8 +89,8 @@ def export_model(
     """Exports a model into a bundle, a graph a role.
 
     An existing bundle of the same model and weights gains the graphs; its other files stay. One of
-    schema 1 is replaced: its encoder's files go, and all else stays in the folder, no part of the
-    bundle.
+    the first schema is replaced: its encoder's files go, and all else stays in the folder, no part
+    of the bundle.
 
     Args:
         entry: The model.
@@ -97,7 +99,7 @@ def export_model(
         roles: What to export of it; None is all that its family has.
         variant: "ema" or "raw" weights; None takes EMA weights where there are any.
         config: Architecture, where it isn't the model's own; None also keeps that of a bundle of
-            schema 1.
+            the first schema.
         precision: Precision of the graphs. "tf32" is the fp32 graph, on hardware that may round
             its conv inputs to TF32.
         residual: "fp32" keeps the residual stream of a half-precision graph in float32.
@@ -228,8 +230,26 @@ def _export_role(
         operators=_count_operators(path),
         preprocessing=None if export.preprocessing is None else export.preprocessing(config),
         residual=residual,
+        work=_work(model, export, precision, residual, sizes),
     )
     return files, record
+
+
+def _work(
+    model: LoadedModel,
+    export: RoleExport[Any],
+    precision: Precision,
+    residual: Literal["fp32"] | None,
+    sizes: ClipSizes,
+) -> GraphWork:
+    """The work of one item; sizes that were fixed are the item's."""
+    module = export.wrap(model.family.build(model.config)).eval()
+    set_role_precision(export, module, precision, residual)
+    nominal = export.nominal(model.config)
+    fixed = {name: size for name, size in asdict(sizes).items() if size and name != "batch"}
+    item = replace(nominal, **fixed)
+    inputs = export.inputs(model.config, item)
+    return count_work(module, export.example(model.config, item), inputs)
 
 
 def _count_operators(path: Path) -> dict[str, int]:

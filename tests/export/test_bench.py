@@ -67,6 +67,17 @@ def test_all_backends_are_timed_at_all_batch_sizes(run: tuple[str, Path, Path]) 
         assert 20 < cold.host_mib < 1000
 
 
+def test_the_roofline_is_of_the_work_that_the_bundle_records(
+    run: tuple[str, Path, Path], bundle: Path
+) -> None:
+    _, graph = open_bundle(bundle).graph("encode")
+    assert graph.work is not None
+    recorded = (graph.work.flop, graph.work.weight_bytes, graph.work.map_bytes)
+    work = read_benchmark(run[1]).work
+    assert work is not None
+    assert (work.flop, work.weight_bytes, work.map_bytes) == recorded
+
+
 def test_the_tables_and_the_report_are_there(run: tuple[str, Path, Path]) -> None:
     text, output, report = run
     assert "native fp32" in text

@@ -54,6 +54,7 @@ class RoleExport(Generic[Config]):
         inputs, outputs: Tensors of the graph, for a config and sizes; a size that is left to the
             caller is a name.
         example: Inputs to trace with; of what a caller may choose, no two sizes are equal.
+        nominal: Sizes of the one item that the model is made for.
         set_precision: Converts the wrapped module in place: the type that it computes in, and that
             of the residual stream. None exports float32 only.
         cuts: The modules behind which the graph can be cut, with their paths; for bisection.
@@ -65,6 +66,7 @@ class RoleExport(Generic[Config]):
     inputs: Callable[[Config, ClipSizes], tuple[TensorSpec, ...]]
     outputs: Callable[[Config, ClipSizes], tuple[TensorSpec, ...]]
     example: Callable[[Config, ClipSizes], tuple[Tensor, ...]]
+    nominal: Callable[[Config], ClipSizes]
     set_precision: Callable[[nn.Module, torch.dtype, torch.dtype], None] | None = None
     cuts: Callable[[nn.Module], Iterator[tuple[str, nn.Module]]] | None = None
     preprocessing: Callable[[Config], Preprocessing] | None = None

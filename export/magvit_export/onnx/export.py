@@ -87,9 +87,9 @@ def _name_by_module_path(model: ir.Model) -> None:
         label = f"{scopes[-1]}/{node.op_type}" if scopes else node.op_type
         taken[label] = taken.get(label, 0) + 1
         node.name = label if taken[label] == 1 else f"{label}_{taken[label]}"
-        for value in node.outputs:
+        for i, value in enumerate(node.outputs):
             if value.name not in outputs:
-                value.name = node.name
+                value.name = node.name if i == 0 else f"{node.name}.{i}"
         for i, operand in enumerate(node.inputs):
             if operand is not None and operand.is_initializer() and "." not in str(operand.name):
                 operand.name = f"{node.name}/constant_{i}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.program import Program
 from magvit_runtime.benchmarks.results import Ceilings, Work
+from magvit_runtime.bundle.manifest import GraphWork
 from magvit_runtime.hardware.cpu import usable_cpus
 
 _MATRIX = 2048
@@ -39,6 +40,13 @@ def encoder_work(program: Program, clip_shape: tuple[int, ...]) -> Work:
         elements = sum(prod(shapes[name]) for name in (*conv.reads, conv.output))
         moved += elements * conv.weight.itemsize
     return Work(flop, weights, moved)
+
+
+def recorded_work(work: GraphWork, clip_shape: tuple[int, ...]) -> Work | None:
+    """What the exporter counted, of clips of that very shape; None for another."""
+    if [shape[1:] for shape in work.shapes.values()] != [clip_shape]:
+        return None
+    return Work(work.flop, work.weight_bytes, work.map_bytes)
 
 
 def measure_ceilings() -> Ceilings:

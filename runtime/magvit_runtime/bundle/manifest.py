@@ -79,6 +79,24 @@ class Preprocessing(_Record, frozen=True):
     formula: str
 
 
+class GraphWork(_Record, frozen=True):
+    """What a graph computes and moves for one item, of the size that its model is made for.
+
+    Attributes:
+        shapes: The item: the shape of each input by its name.
+        flop: Of convs and matrix products, done directly: 2 a multiplication, those with padding
+            included.
+        weight_bytes: Weights, read once a call however many items it has.
+        map_bytes: The inputs and outputs of convs and matrix products, and what is added to the
+            residual stream, moved once, with all else fused.
+    """
+
+    shapes: dict[str, tuple[Size, ...]]
+    flop: Annotated[int, msgspec.Meta(ge=0)]
+    weight_bytes: Annotated[int, msgspec.Meta(ge=0)]
+    map_bytes: Annotated[int, msgspec.Meta(ge=0)]
+
+
 class GraphRecord(_Record, frozen=True):
     """One ONNX graph of the bundle.
 
@@ -89,6 +107,7 @@ class GraphRecord(_Record, frozen=True):
         operators: How many nodes it has of each of our own operators.
         preprocessing: What it does to pixels; None where it takes none.
         residual: "fp32" where a half-precision graph keeps its residual stream in float32.
+        work: How much it computes; None where nobody counted.
     """
 
     file: str
@@ -98,6 +117,7 @@ class GraphRecord(_Record, frozen=True):
     operators: dict[str, int] = {}
     preprocessing: Preprocessing | None = None
     residual: Literal["fp32"] | None = None
+    work: GraphWork | None = None
 
     def output_of(self, kind: Kind) -> TensorSpec:
         """The output of a kind.

@@ -158,7 +158,7 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def open_schema_one(directory: Path) -> SchemaOne | None:
-    """What is known of a bundle of schema 1; None where its schema is another.
+    """What is known of a bundle of the first schema; None where its schema is another.
 
     Raises:
         BundleError: There is no bundle, or its manifest is malformed.

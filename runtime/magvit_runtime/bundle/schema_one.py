@@ -1,4 +1,4 @@
-"""Bundles of schema 1, which had one encoder and no roles: what an export into their folder needs.
+"""Bundles of the first schema, with one encoder and no roles: what an export into them needs.
 
 Nothing else of them is read; `magvit_runtime.bundle.reading` refuses to open them.
 """
@@ -25,7 +25,7 @@ class SchemaOneGraph(msgspec.Struct, frozen=True):
 
 
 class SchemaOne(msgspec.Struct, frozen=True):
-    """What bundle.json of schema 1 says of how its encoder was exported.
+    """What bundle.json of the first schema says of how its encoder was exported.
 
     Attributes:
         model: Name of the model.
@@ -50,7 +50,7 @@ class SchemaOne(msgspec.Struct, frozen=True):
         """The command that exports the same encoder into its folder, in the schema of today.
 
         Of several precisions it takes float32; the others take one more export each. A checkpoint
-        is called by its file name; where it lies, schema 1 doesn't say.
+        is called by its file name; where it lies, the first schema doesn't say.
         """
         weights = "hub" if self.weights.source == "hub" else self.weights.name
         command = ["magvit", "export", self.model, "--weights", weights, "-o", str(directory)]

@@ -21,6 +21,7 @@ from magvit_export.layers.group_norm import GroupNormSiLU
 from magvit_runtime.bundle.manifest import Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import LfqSpec
 
+FRAMES = 17  # Of the clips that the released video weights were trained on.
 # Traced sizes only stand in for "any size"; they differ so that none is taken for another.
 _TRACED = {"batch": 2, "frames": 5, "height": 32, "width": 48}
 
@@ -73,6 +74,11 @@ def _example(config: TokenizerConfig, sizes: ClipSizes) -> tuple[Tensor, ...]:
     return (torch.zeros(*shape, config.in_channels, dtype=torch.uint8),)
 
 
+def _nominal(config: TokenizerConfig) -> ClipSizes:
+    frames = FRAMES if config.dims == 3 else None
+    return ClipSizes(1, frames, config.resolution, config.resolution)
+
+
 def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtype) -> None:
     assert isinstance(module, ExportedEncoder)
     set_precision(module.encoder, compute, residual)
@@ -122,6 +128,7 @@ FAMILY = Family(
             inputs=_encoder_inputs,
             outputs=_encoder_outputs,
             example=_example,
+            nominal=_nominal,
             set_precision=_set_precision,
             cuts=_cuts,
             preprocessing=_preprocessing,

@@ -198,7 +198,7 @@ class _SchemaOneKey(msgspec.Struct):
 
 
 class _SchemaOneRecord(msgspec.Struct):
-    """What a sidecar of schema 1 says of how to build its engine again."""
+    """What a sidecar of the first schema says of how to build its engine again."""
 
     key: _SchemaOneKey
 
