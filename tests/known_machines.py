@@ -12,12 +12,12 @@ def known_gpu(name: str, sm: str) -> Gpu:
 
 
 def known_machine(
-    *flavours: InstalledFlavour, gpu: Gpu | None, plugin_sha256: str | None
+    *flavours: InstalledFlavour, gpu: Gpu | None, plugin_interface: int | None
 ) -> Machine:
     machine = Machine()
     vars(machine).update(
         gpus=() if gpu is None else (gpu,),
         flavours={flavour.flavour: flavour for flavour in flavours},
-        plugin_sha256=plugin_sha256,
+        plugin_interface=plugin_interface,
     )
     return machine

@@ -221,7 +221,7 @@ def test_without_extras_each_command_names_the_one_it_needs(
     process = magvit(bare, *command.split(), cwd=inputs)
     assert process.returncode == 1
     (line,) = process.stderr.splitlines()
-    assert f"To mend it: pip install 'magvit-runtime[{needed}]'" in line
+    assert f"Fix: pip install 'magvit-runtime[{needed}]'" in line
     assert "isn't installed" in line
 
 

@@ -23,7 +23,7 @@ from magvit_export.bundle_writer import (
 from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.checkpoints.weights import Weights, find_weights
-from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family
+from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
@@ -35,7 +35,8 @@ from magvit_runtime.bundle.manifest import (
     Precision,
     Role,
 )
-from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle, schema_one_files
+from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle, open_schema_one
+from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import InputError
 
 COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
@@ -85,7 +86,9 @@ def export_model(
 ) -> Bundle:
     """Exports a model into a bundle, a graph a role.
 
-    An existing bundle of the same model and weights gains the graphs; its other files stay.
+    An existing bundle of the same model and weights gains the graphs; its other files stay. One of
+    schema 1 is replaced: its encoder's files go, and all else stays in the folder, no part of the
+    bundle.
 
     Args:
         entry: The model.
@@ -93,7 +96,8 @@ def export_model(
         weights: Path of a checkpoint, "hub", "seeded" or "seeded:N".
         roles: What to export of it; None is all that its family has.
         variant: "ema" or "raw" weights; None takes EMA weights where there are any.
-        config: Architecture, where it isn't the model's own.
+        config: Architecture, where it isn't the model's own; None also keeps that of a bundle of
+            schema 1.
         precision: Precision of the graphs. "tf32" is the fp32 graph, on hardware that may round
             its conv inputs to TF32.
         residual: "fp32" keeps the residual stream of a half-precision graph in float32.
@@ -105,8 +109,14 @@ def export_model(
     """
     family = find_family(entry.family)
     chosen = _chosen_roles(family, roles)
+    found = _existing_bundle(output)
+    old = found if isinstance(found, SchemaOne) else None
+    existing = found if isinstance(found, Manifest) else None
+    if config is None and old is not None and old.model == entry.name:
+        config = stored_config(output, old.config, family.config)
     model = load_model(family, entry, config or entry.config, chosen, weights, variant)
-    existing = _existing_bundle(output, entry.name, model.component)
+    if found is not None:
+        _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
         graphs: dict[Role, dict[Precision, GraphRecord]] = dict(existing.graphs if existing else {})
         staged: list[Path] = []
@@ -128,10 +138,9 @@ def export_model(
             heads=existing.heads if existing else {},
             stamps=existing.stamps if existing else {},
         )
-        replaced = schema_one_files(output)
         publish(output, staged, manifest)
-        for path in replaced:
-            path.unlink(missing_ok=True)
+        for name in () if old is None else old.encoder_files:
+            (output / name).unlink(missing_ok=True)
     return open_bundle(output)
 
 
@@ -236,20 +245,23 @@ def _kept_graphs(
     return {name: new if old.file == new.file else old for name, old in graphs.items()}
 
 
-def _existing_bundle(output: Path, model: str, component: Component) -> Manifest | None:
+def _existing_bundle(output: Path) -> Manifest | SchemaOne | None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return None
     if not (output / MANIFEST_NAME).is_file():
         raise InputError(f"{output} exists and is no bundle", mend="choose another -o")
-    if schema_one_files(output):
-        return None
-    manifest = open_bundle(output).manifest
-    found = manifest.component
-    if manifest.model != model or found != component:
+    return open_schema_one(output) or open_bundle(output).manifest
+
+
+def _check_same_model(
+    output: Path, existing: Manifest | SchemaOne, entry: CatalogEntry, component: Component
+) -> None:
+    old = existing if isinstance(existing, SchemaOne) else existing.component
+    expected = (entry.name, component.config, component.weights)
+    if (existing.model, old.config, old.weights) != expected:
         raise InputError(
             f"{output} holds a bundle of another model or other weights",
-            found=f"{manifest.model}, {found.weights.name}",
-            expected=f"{model}, {component.weights.name}",
+            found=f"{existing.model}, {old.weights.name}",
+            expected=f"{entry.name}, {component.weights.name}",
             mend="choose another -o, or remove it",
         )
-    return manifest

@@ -12,7 +12,7 @@ from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.backends.opening import BackendName, check_options
 from magvit_runtime.backends.tensor_check import check_array, check_result
-from magvit_runtime.bundle.manifest import GraphRecord, Head
+from magvit_runtime.bundle.manifest import GraphRecord, Head, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BundleError, InputError
@@ -32,10 +32,18 @@ class Classifier(Closing):
         ...     print(classifier(ids).labels)
     """
 
-    def __init__(self, bundle: Bundle, head: Head, graph: GraphRecord, session: Session) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        head: Head,
+        graph: GraphRecord,
+        probabilities: TensorSpec,
+        session: Session,
+    ) -> None:
         self.bundle = bundle
         self._head = head
-        self._graph = graph
+        self._ids = graph.inputs[0]
+        self._probabilities = probabilities
         self._session = session
 
     @classmethod
@@ -60,9 +68,17 @@ class Classifier(Closing):
             raise InputError(f"{backend} runs encoders only", mend="leave `backend` out")
         reason = "only ONNX Runtime runs it" if backend == "auto" else "asked for"
         precision, graph = bundle.graph(head.graph)
-        path = bundle.verified_graph(graph)
-        session = open_graph(path, precision=precision, threads=threads, reason=reason)
-        return cls(bundle, head, graph, session)
+        made = graph.output_of("probabilities")
+        if made.shape[1:] != (len(head.labels),):
+            raise BundleError(
+                f"the classifier's graph in {path} doesn't give a probability for each class",
+                found=list(made.shape),
+                expected=["batch", len(head.labels)],
+                mend=f"magvit train classifier {path} TOKENS.parquet",
+            )
+        onnx = bundle.verified_graph(graph)
+        session = open_graph(onnx, precision=precision, threads=threads, reason=reason)
+        return cls(bundle, head, graph, made, session)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -76,14 +92,14 @@ class Classifier(Closing):
             ids: int32 [N, t, h, w], as `Tokenizer` gives them.
 
         Raises:
-            InputError: The array's type or shape isn't what the classifier takes.
+            InputError: The array's type or shape isn't what the classifier takes, or an id is none
+                of the tokenizer's.
             BackendError: The backend failed.
             BundleError: The graph gives something else than its manifest says.
         """
-        given, made = self._graph.inputs[0], self._graph.outputs[0]
-        check_array("ids", ids, given)
-        (probabilities,) = self._session.run({given.name: ids}, [made.name])
-        check_result(probabilities, made, len(ids))
+        check_array("ids", ids, self._ids)
+        (probabilities,) = self._session.run({self._ids.name: ids}, [self._probabilities.name])
+        check_result(probabilities, self._probabilities, len(ids))
         best = probabilities.argmax(axis=1)
         return Classification(tuple(self.classes[i] for i in best), probabilities, self.classes)
 

@@ -31,7 +31,7 @@ class MagvitError(Exception):
             if value is not None
         ]
         message = what + (f": {', '.join(facts)}" if facts else "")
-        super().__init__(f"{message}. To mend it: {mend}" if mend else message)
+        super().__init__(f"{message}. Fix: {mend}" if mend else message)
 
 
 class BundleError(MagvitError):

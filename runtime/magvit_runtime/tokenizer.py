@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Capabilities, DeviceSession, Session
-from magvit_runtime.backends.opening import BackendName, open_role
+from magvit_runtime.backends.opening import BackendName, check_options, open_role
 from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, TensorSpec
-from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle, open_bundle
+from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.closing import Closing
 from magvit_runtime.cuda.arrays import DeviceArray
-from magvit_runtime.errors import BackendError, BundleError, InputError
+from magvit_runtime.errors import BackendError, InputError
 
 
 class Tokenizer(Closing):
@@ -72,6 +72,7 @@ class Tokenizer(Closing):
         """
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
+        check_options(backend, threads, workers)
         bundle = open_bundle(path)
         graph, session = open_role(
             bundle,
@@ -109,11 +110,11 @@ class Tokenizer(Closing):
             BackendError: The backend failed.
             BundleError: The graph gives something else than its manifest says.
         """
-        return cast(NDArray[np.int32], self._encode(clips, "ids"))
+        return cast(NDArray[np.int32], self._encode(clips, self._graph.output_of("ids")))
 
     def latents(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Latents of clips before quantization: float32 [N, bits, t, h, w]; for parity."""
-        return cast(NDArray[np.float32], self._encode(clips, "latents"))
+        return cast(NDArray[np.float32], self._encode(clips, self._graph.output_of("latents")))
 
     def encode_device(self, clips: object) -> DeviceArray:
         """Token ids of clips that lie on the GPU; nothing is copied from or to the host.
@@ -154,8 +155,9 @@ class Tokenizer(Closing):
                 mend="open the tokenizer with a larger `batch_size`, or pass slices",
             )
         session = cast(DeviceSession, self._session)
-        (ids,) = session.run_device({frames.name: clips}, ["ids"])
-        check_result(ids, self._output("ids"), count)
+        spec = self._graph.output_of("ids")
+        (ids,) = session.run_device({frames.name: clips}, [spec.name])
+        check_result(ids, spec, count)
         return ids
 
     def warm_up(self, clip: Sequence[int], batches: Iterable[int] | None = None) -> None:
@@ -191,24 +193,13 @@ class Tokenizer(Closing):
         """Frees the session."""
         self._session.close()
 
-    def _encode(self, clips: NDArray[np.uint8], output: str) -> NDArray[np.generic]:
+    def _encode(self, clips: NDArray[np.uint8], output: TensorSpec) -> NDArray[np.generic]:
         frames = self._graph.inputs[0]
         check_array("clips", clips, frames)
-        spec = self._output(output)
         parts = []
         for i in range(0, len(clips), self._batch_size):
             batch = np.ascontiguousarray(clips[i : i + self._batch_size])
-            (part,) = self._session.run({frames.name: batch}, [output])
-            check_result(part, spec, len(batch))
+            (part,) = self._session.run({frames.name: batch}, [output.name])
+            check_result(part, output, len(batch))
             parts.append(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _output(self, name: str) -> TensorSpec:
-        for spec in self._graph.outputs:
-            if spec.name == name:
-                return spec
-        raise BundleError(
-            f"the encoder of {self.bundle.path} has no output {name!r}",
-            found=", ".join(spec.name for spec in self._graph.outputs),
-            mend=EXPORT_AGAIN,
-        )

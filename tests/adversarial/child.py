@@ -86,10 +86,11 @@ def list_engines(path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> None:
-    from seeded_checkpoints import load_encoder_weights
+    from magvit_export.checkpoints.reading import load_weights
+    from magvit_export.families.magvit.family import FAMILY
 
     shapes = {"encoder.a.weight": (4, 3), "encoder.b.bias": (7,)}
-    state = load_encoder_weights(path, shapes).state
+    state = load_weights(path, shapes, ("encoder.",), FAMILY.spellings).state
     assert {key: tuple(value.shape) for key, value in state.items()} == shapes
     for value in state.values():
         float(value.sum())  # Mapped memory is read too.

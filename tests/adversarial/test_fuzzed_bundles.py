@@ -65,7 +65,7 @@ def file_names() -> list[Change]:
 
             def edit(manifest: dict) -> None:
                 manifest["files"][new] = manifest["files"].pop(old)
-                graph = manifest["encoder"]["fp32"]
+                graph = manifest["graphs"]["encode"]["fp32"]
                 graph.update(file=new) if old == ENCODER else graph.update(data=[new])
 
             mutations.edit_manifest(bundle, edit)
@@ -83,12 +83,10 @@ def file_names() -> list[Change]:
 
 
 def declared_shapes() -> list[Change]:
-    def declare(place: str, side: str, key: str, value: object) -> Change:
+    def declare(role: str, side: str, key: str, value: object) -> Change:
         def change(bundle: Path, random: Generator) -> None:
             def edit(manifest: dict) -> None:
-                graph = manifest["encoder"]["fp32"]
-                if place == "classifier":
-                    graph = manifest["classifier"]["graph"]
+                graph = manifest["graphs"][role]["fp32"]
                 if key == "":
                     graph[side] = value
                 else:
@@ -105,19 +103,19 @@ def declared_shapes() -> list[Change]:
         ["batch", "frames", "height", "width", 4], ["batch", 2, 2], ["batch", 2, 2, 2],
     ]  # fmt: skip
     changes = []
-    for place in ("encoder", "classifier"):
+    for role in ("encode", "classify"):
         for side in ("inputs", "outputs"):
-            changes += [declare(place, side, "shape", shape) for shape in shapes]
-            changes += [declare(place, side, "dtype", t) for t in ("int64", "float16", "uint8")]
-            changes += [declare(place, side, "name", name) for name in ("", "ids", "x", "latents")]
-            changes += [declare(place, side, "", value) for value in ([], {}, None)]
+            changes += [declare(role, side, "shape", shape) for shape in shapes]
+            changes += [declare(role, side, "dtype", t) for t in ("int64", "float16", "uint8")]
+            changes += [declare(role, side, "name", name) for name in ("", "ids", "x", "latents")]
+            changes += [declare(role, side, "", value) for value in ([], {}, None)]
     return changes
 
 
 def classifier_labels() -> list[Change]:
     def label(labels: object) -> Change:
         return lambda bundle, _: mutations.edit_manifest(
-            bundle, lambda manifest: manifest["classifier"].update(labels=labels)
+            bundle, lambda manifest: manifest["heads"]["classifier"].update(labels=labels)
         )
 
     return [label(value) for value in (["a"], ["a"] * 2, ["a"] * 4, ["a"] * 10**5, ["", "", ""])]
@@ -131,7 +129,7 @@ def other_things_in_place() -> list[Change]:
 
         return change
 
-    places = ("bundle.json", ENCODER, DATA, "classifier*.data", "engines")
+    places = ("bundle.json", ENCODER, DATA, "classify*.data", "engines")
     places += ("engines/*.json", "engines/*.plan")
     return [replace(place, kind) for place in places for kind in REPLACEMENTS]
 
@@ -147,7 +145,7 @@ def folders_of_links() -> list[Change]:
 
             def edit(manifest: dict) -> None:
                 manifest["files"][f"deep/{old}"] = manifest["files"].pop(old)
-                graph = manifest["encoder"]["fp32"]
+                graph = manifest["graphs"]["encode"]["fp32"]
                 graph.update(json.loads(json.dumps(graph).replace(f'"{old}"', f'"deep/{old}"')))
 
             mutations.edit_manifest(bundle, edit)
@@ -209,7 +207,7 @@ def places_of_weights() -> list[Change]:
             mutations.replace_content(bundle, ENCODER, model.SerializeToString())
             if not listed:
                 mutations.edit_manifest(
-                    bundle, lambda manifest: manifest["encoder"]["fp32"].update(data=[])
+                    bundle, lambda manifest: manifest["graphs"]["encode"]["fp32"].update(data=[])
                 )
 
         return change

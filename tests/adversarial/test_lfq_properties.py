@@ -176,6 +176,24 @@ def test_ids_of_another_type_or_byte_order_are_refused(classifier: Classifier, d
 
 
 @pytest.mark.parametrize("value", [-1, -(2**31), 2**18, 2**31 - 1])
-def test_ids_out_of_range_end_in_no_crash(classifier: Classifier, value: int) -> None:
-    result = classifier(np.full((1, 2, 2, 2), value, np.int32))
-    assert result.labels[0] in classifier.classes
+def test_ids_out_of_range_are_refused(classifier: Classifier, value: int) -> None:
+    ids = np.zeros((3, 2, 2, 2), np.int32)
+    ids[1, 0, 1, 1] = ids[2] = value
+    with pytest.raises(InputError) as error:
+        classifier(ids)
+    assert str(error.value) == (
+        f"ids are out of range: found {value} at [1, 0, 1, 1], expected 0 to 262143 (token ids)"
+    )
+
+
+@pytest.mark.parametrize("value", [0, 2**18 - 1])
+def test_the_first_and_the_last_id_are_classified(
+    classifier: Classifier, sound_bundle: Path, value: int
+) -> None:
+    ids = np.full((1, 2, 2, 2), value, np.int32)
+    result = classifier(ids)
+    graph = onnxruntime.InferenceSession(sound_bundle / "classify.fp32.onnx")
+    ((expected,),) = graph.run(["probabilities"], {"ids": ids})
+    np.testing.assert_allclose(result.probabilities, [expected], rtol=1e-5)
+    # The labels that the training of `sound_bundle` was given, in order.
+    assert result.labels == (("circle", "line", "zigzag")[expected.argmax()],)

@@ -17,7 +17,7 @@ from magvit_export.exporting import export_model
 from magvit_export.families.family import ClipSizes
 from magvit_export.peers.peers import open_peers
 from magvit_runtime import Tokenizer, open_bundle
-from magvit_runtime.benchmarks.encoders import Encoder, NotRun
+from magvit_runtime.benchmarks.encoders import NotRun, TimedEncoder
 from magvit_runtime.benchmarks.results import read_benchmark
 from magvit_runtime.benchmarks.workload import input_sets
 
@@ -113,7 +113,7 @@ def test_peers_give_the_same_ids_or_say_why_they_do_not_run(bundle: Path) -> Non
         if isinstance(peer, NotRun):
             assert "isn't installed" in peer.why
             continue
-        assert isinstance(peer, Encoder)
+        assert isinstance(peer, TimedEncoder)
         assert np.mean(peer.encode(one.clips) == expected) > 0.99
         peer.close()
         ran.append(peer.record.name)

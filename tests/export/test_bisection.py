@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from seeded_checkpoints import TINY
@@ -127,6 +128,16 @@ def test_stages_in_a_row_are_the_graph(bundle: Path, found: dict[str, Bisection]
         np.testing.assert_array_equal(result, tokenizer(clips))
 
 
+def test_each_stage_holds_its_own_weights_alone(bundle: Path, found: dict[str, Bisection]) -> None:
+    modules = [stage.module for stage in found["fp32"].stages[1:-1]]
+    graph = StagedGraph(bundle / "encode.fp32.onnx", "fp32", modules)
+    held = {stage.module: graph.model_of(stage).graph.initializers for stage in graph.stages}
+    whole = onnx.load(bundle / "encode.fp32.onnx", load_external_data=False)
+    names = sorted(name for weights in held.values() for name in weights)
+    assert names == sorted(tensor.name for tensor in whole.graph.initializer)
+    assert list(held["encoder.conv_in"]) == ["encoder.conv_in.conv_1.weight"]
+
+
 def test_islands_of_float32_are_measured(found: dict[str, Bisection]) -> None:
     islands = found["fp16"].islands
     assert len({island.module for island in islands}) == 3
@@ -179,8 +190,7 @@ def test_only_pytorch_has_modules(bundle: Path) -> None:
     with pytest.raises(InputError) as error:
         verify(bundle, against="fp32", bisect=True)
     assert str(error.value) == (
-        "--bisect compares with PyTorch's modules: found --against fp32. "
-        "To mend it: leave --against out"
+        "--bisect compares with PyTorch's modules: found --against fp32. Fix: leave --against out"
     )
 
 

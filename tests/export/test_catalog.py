@@ -39,4 +39,4 @@ def test_an_unknown_name_lists_those_there_are() -> None:
         find_model("video")
     message = str(error.value)
     assert message.startswith("no model is named 'video': expected open-magvit2-video-128, ")
-    assert message.endswith("To mend it: magvit models")
+    assert message.endswith("Fix: magvit models")

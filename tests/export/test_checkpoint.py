@@ -183,7 +183,7 @@ def test_a_truncated_file_is_called_truncated(
     with pytest.raises(CheckpointError) as error:
         load_encoder_weights(path, SHAPES)
     assert str(error.value).startswith(f"{path} can't be read: it is truncated or no checkpoint")
-    assert str(error.value).endswith("To mend it: download it again")
+    assert str(error.value).endswith("Fix: download it again")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path, new_format: boo
     message = str(error.value)
     assert "is a pickle with more than tensors in it, and its code is never run" in message
     assert "found posix.system" in message
-    assert "To mend it: save the bare state dict, or convert it to .safetensors" in message
+    assert "Fix: save the bare state dict, or convert it to .safetensors" in message
     assert not proof.exists()
     torch.load(path, weights_only=False)
     assert proof.exists(), "the attack itself does nothing, so this test showed nothing"
@@ -298,7 +298,7 @@ def test_an_unknown_key_is_named(save: Callable[[dict[str, Tensor]], Path]) -> N
         load_encoder_weights(path, SHAPES)
     assert str(error.value) == (
         f"{path} holds keys that this model doesn't have: found encoder.quant_conv.weight. "
-        "To mend it: name the model (or --config) that the checkpoint was trained with"
+        "Fix: name the model (or --config) that the checkpoint was trained with"
     )
 
 
@@ -324,7 +324,7 @@ def test_a_missing_key_is_named(save: Callable[[dict[str, Tensor]], Path], varia
 
 
 def test_ema_asked_for_of_a_file_without_any(save: Callable[[dict[str, Tensor]], Path]) -> None:
-    with pytest.raises(CheckpointError, match="To mend it: use --variant raw"):
+    with pytest.raises(CheckpointError, match="Fix: use --variant raw"):
         load_encoder_weights(save(RAW), SHAPES, "ema")
 
 

@@ -131,7 +131,7 @@ def test_a_family_that_cant_be_exported_yet(tmp_path: Path) -> None:
         export_model(find_model("videomae-base"), tmp_path / "bundle", weights="hub")
     assert str(error.value) == (
         "models of the family 'videomae' can't be exported yet: expected magvit. "
-        "To mend it: `magvit models` lists those that can"
+        "Fix: `magvit models` lists those that can"
     )
 
 
@@ -164,7 +164,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (output / "cat.jpg").write_bytes(b"cat")
     with pytest.raises(InputError) as error:
         export_model(PRESET, output, weights="seeded", config=TINY)
-    assert str(error.value) == (f"{output} exists and is no bundle. To mend it: choose another -o")
+    assert str(error.value) == (f"{output} exists and is no bundle. Fix: choose another -o")
     assert [path.name for path in output.iterdir()] == ["cat.jpg"]
 
 
@@ -202,7 +202,7 @@ def test_a_bundle_of_something_else_is_left_alone(
     assert str(error.value) == (
         f"{bundle} holds a bundle of another model or other weights: "
         f"found trajectory-small, seeded, expected {model}, {weights}. "
-        "To mend it: choose another -o, or remove it"
+        "Fix: choose another -o, or remove it"
     )
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 

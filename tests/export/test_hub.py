@@ -72,7 +72,7 @@ def test_without_hub_and_cache_the_message_says_what_to_do(
         "TencentARC/Open-MAGVIT2-Tokenizer-262144-Video: found "
     )
     assert message.endswith(
-        "To mend it: download the file by hand and use --weights video_128_262144.ckpt"
+        "Fix: download the file by hand and use --weights video_128_262144.ckpt"
     )
 
 
@@ -136,5 +136,5 @@ def test_a_model_without_a_checkpoint_file(repo: str | None, file: str | None) -
     with pytest.raises(InputError) as error:
         fetch_checkpoint(entry)
     assert str(error.value) == (
-        "preset has no published checkpoint. To mend it: use --weights seeded or a file"
+        "preset has no published checkpoint. Fix: use --weights seeded or a file"
     )

@@ -178,7 +178,7 @@ def test_tokens_of_something_else_are_refused(
         "these tokens were made by another model or other weights than this bundle's: found "
     )
     assert found in message
-    assert message.endswith(f"To mend it: magvit tokenize {bundle} …")
+    assert message.endswith(f"Fix: magvit tokenize {bundle} …")
 
 
 @pytest.mark.parametrize("labels", [None, "circle"], ids=["none", "one class"])

@@ -186,7 +186,7 @@ def test_a_reference_that_isnt_there(bundle: Path) -> None:
 
 
 def test_golden_values_are_a_file(bundle: Path) -> None:
-    with pytest.raises(InputError, match=r"To mend it: .* --against tests/golden/video_small\.npz"):
+    with pytest.raises(InputError, match=r"Fix: .* --against tests/golden/video_small\.npz"):
         verify(bundle, against="golden")
 
 
@@ -314,7 +314,7 @@ def test_parity_can_be_required(bundle: Path) -> None:
     with pytest.raises(BundleError) as error:
         Tokenizer.open(bundle, precision="fp16", require_parity=True)
     assert str(error.value) == (
-        f"onnxruntime fp16 of {bundle} has no parity stamp. To mend it: magvit verify {bundle}"
+        f"onnxruntime fp16 of {bundle} has no parity stamp. Fix: magvit verify {bundle}"
     )
     verify(bundle, against="fp32")
     with (

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-INPUT, IDS, LATENTS = "clips", "ids", "latents"
+INPUT, IDS, LATENTS = "frames", "ids", "latents"
 
 
 class CudaError(enum.IntEnum):

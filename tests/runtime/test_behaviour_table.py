@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from known_profiles import profile_of
 from runtime.stand_in_machine import StandInGpu, StandInMachine, environment
 from seeded_checkpoints import TINY
 
@@ -33,16 +34,11 @@ from magvit_export.exporting import export_model
 from magvit_export.families.family import ClipSizes
 from magvit_runtime import bits_to_ids, open_bundle
 from magvit_runtime.agreement.signs import compare_latents
-from magvit_runtime.bundle.engine_records import (
-    ENGINE_SCHEMA_VERSION,
-    BatchProfile,
-    EngineKey,
-    EngineRecord,
-)
+from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineKey, EngineRecord
 from magvit_runtime.bundle.manifest import FileRecord, Precision
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.files.digests import file_sha256
-from magvit_runtime.native_libraries.lookup import operators_library
+from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE, operators_library
 
 TABLE = Path(__file__).with_name("behaviour_table.json")
 CHILD = Path(__file__).with_name("behaviour_of_machine.py")
@@ -94,7 +90,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory, machines: Path) -> Path:
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of bundles: graphs alone; with engines; and engines with a fault each."""
     folder = tmp_path_factory.mktemp("bundles")
     float32, half, engines, unreadable, damaged = (
@@ -104,7 +100,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, machines: Path) -> Path:
     export(half, "fp16", ClipSizes())
     for precision in ("fp32", "fp16"):
         export(engines, precision, ClipSizes(None, *CLIP[:3]))
-    write_engines(engines, library_digest(machines))
+    write_engines(engines)
     shutil.copytree(engines, unreadable)
     (unreadable / "engines" / "broken.json").write_text("{")
     shutil.copytree(engines, damaged)
@@ -117,26 +113,20 @@ def export(path: Path, precision: Precision, sizes: ClipSizes) -> None:
     export_model(entry, path, weights="seeded", config=TINY, precision=precision, sizes=sizes)
 
 
-def library_digest(folder: Path) -> str:
-    """Digest of the plugin library that stand-in machines have."""
-    machine = StandInMachine(libraries=("libmagvit_plugins.so",))
-    environment(machine, folder / "libmagvit_operators.so", folder / "any")
-    return file_sha256(folder / "any" / "lib" / "libmagvit_plugins.so")
-
-
-def write_engines(path: Path, plugins: str) -> None:
+def write_engines(path: Path) -> None:
     """Engines for several machines; the stand-in for TensorRT takes their plans."""
     bundle = open_bundle(path)
     key = EngineKey(
+        role="encode",
         flavour="tensorrt",
         version="10.14.1",
         cuda="13",
         sms=("8.9",),
         gpu="NVIDIA L4",
         precision="fp16",
-        profile=BatchProfile(1, 2, 4, CLIP),
+        profiles=(profile_of(1, 2, 4, CLIP),),
         onnx_sha256=graph_sha256(bundle, bundle.graphs("encode")["fp16"]),
-        plugin_sha256=plugins,
+        plugin_interface=PLUGIN_INTERFACE,
         options={},
     )
 
@@ -166,7 +156,8 @@ def write_engines(path: Path, plugins: str) -> None:
             key=one,
             plan=FileRecord(plan.stat().st_size, file_sha256(plan)),
             layers=(),
-            plugin_layers={},
+            plugin_layers={"LFQ": 1},
+            plugin_sha256=None,
             build_seconds=1.0,
             machine="a stand-in",
             created="today",

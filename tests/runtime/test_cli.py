@@ -180,7 +180,6 @@ def test_help_lists_every_command(arguments: tuple[str, ...]) -> None:
         ("tokenize",),
         ("tokenize", "a", "b"),
         ("tokenize", "a", "b", "-o", "c.npz", "--batch-size", "many"),
-        ("tokenize", "a", "b", "-o", "c.npz", "--backend", "abacus"),
         ("render", "a.csv", "-o", "b.npy", "--colour", "red"),
         ("train", "nope"),
     ],
@@ -193,6 +192,16 @@ def test_wrong_usage_is_code_2_and_no_traceback(arguments: tuple[str, ...], tmp_
     assert process.stderr.startswith("╭─ Error ")
     assert "Traceback" not in process.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Their names aren't ours alone, so each is looked for when it is asked for."""
+    np.save(tmp_path / "clips.npy", np.zeros((1, 1, 8, 8, 3), np.uint8))
+    arguments = ("tokenize", tiny_bundle, "clips.npy", "-o", "tokens.npz", "--backend", "abacus")
+    process = magvit(*map(str, arguments), cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr.startswith("magvit: no backend is named 'abacus': expected auto, native")
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.npy"]
 
 
 @pytest.mark.parametrize(
@@ -230,16 +239,16 @@ def test_input_that_cant_be_used_is_code_2(
         (
             "tokenize none gestures.csv -o out.npz",
             "none is no bundle: it has no bundle.json. "
-            "To mend it: make one with `magvit export MODEL -o none`",
+            "Fix: make one with `magvit export MODEL -o none`",
         ),
         (
             "classify BUNDLE gestures.csv -o out.csv",
-            "BUNDLE has no classifier. To mend it: magvit train classifier BUNDLE TOKENS.parquet",
+            "BUNDLE has no classifier. Fix: magvit train classifier BUNDLE TOKENS.parquet",
         ),
         (
             "tokenize BUNDLE gestures.csv -o out.npz --precision bf16",
             "BUNDLE has no encode graph of this precision: found fp32, expected bf16. "
-            "To mend it: magvit export trajectory-small --precision bf16",
+            "Fix: magvit export trajectory-small --precision bf16",
         ),
         (
             "export trajectory-small --weights none.ckpt -o out",
@@ -264,7 +273,7 @@ def test_damage_in_the_middle_of_a_file_leaves_no_output(bundle: Path, tmp_path:
     (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\xff\nc,1,1\n")
     line = failed(2, "tokenize", bundle, "late.csv", "-o", "out.parquet", *STYLE, cwd=tmp_path)
     assert line.startswith("late.csv, line 6, isn't UTF-8 text")
-    assert line.endswith("To mend it: save the file as UTF-8")
+    assert line.endswith("Fix: save the file as UTF-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "late.csv"]
 
 
@@ -295,7 +304,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(tmp_path: Path) -> No
     assert process.returncode == 1
     assert process.stderr == (
         "magvit: this command needs torch, which isn't installed. "
-        "To mend it: pip install 'magvit-runtime[export]'\n"
+        "Fix: pip install 'magvit-runtime[export]'\n"
     )
 
 

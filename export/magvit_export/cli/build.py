@@ -37,11 +37,12 @@ def build(
     plan = plan_build(opened, options, Machine())
     key = plan.key
     facts = {"plan": str(plan.plan), "key": msgspec.to_builtins(key), "reason": plan.reason}
+    (shapes,) = key.profiles[0].values()
+    batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
     text = (
         f"{key.flavour} {key.version} ({plan.reason})\n"
         f"{key.precision}, compute capability {', '.join(key.sms)}, batch "
-        f"{key.profile.minimum}/{key.profile.optimum}/{key.profile.maximum} of "
-        f"{list(key.profile.clip)}\n{plan.plan}"
+        f"{'/'.join(map(str, batches))} of {list(shapes.optimum[1:])}\n{plan.plan}"
     )
     if dry_run:
         return Outcome(facts | {"dry_run": True}, text + "\nnothing was built (--dry-run)")

@@ -34,7 +34,8 @@ def export(
         output: Directory of the bundle. An existing bundle of the same weights gains this
             precision.
         variant: Which weights of the checkpoint; EMA where it has them.
-        config: JSON file with another architecture of the family, for fine-tuned variants.
+        config: JSON file with another architecture of the family, for fine-tuned variants. Without
+            one, a bundle of schema 1 in the output directory keeps its own.
         precision: Precision of the graph. tf32 is the fp32 graph, where convs may round to TF32.
         residual: fp32 keeps the residual stream of a half-precision graph in float32.
         batch: Fixes the batch size; any by default.

@@ -26,6 +26,7 @@ from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.native_libraries.lookup import plugin_library
+from magvit_runtime.types import Flavour
 
 RTX_LIBRARY = "libtensorrt_rtx.so"
 SECONDS_TO_STOP = 60
@@ -75,12 +76,14 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
         if (found := _existing(plan)) is not None:
             return BuildResult(found, was_there=True)
         onnx = bundle.verified_graph(plan.graph)
+        plugins = plugin_library() if plan.graph.operators else None
         with TemporaryDirectory(dir=folder, prefix=".build.") as staging:
             staged = Path(staging) / plan.plan.name
             request = BuildRequest(
                 key=plan.key,
                 onnx=str(onnx.resolve()),
-                plugins=str(plugin_library()),
+                plugins=None if plugins is None else str(plugins),
+                operators=plan.graph.operators,
                 plan=str(staged.resolve()),
                 timing_cache=str(plan.timing_cache.resolve()) if plan.timing_cache else None,
             )
@@ -91,6 +94,7 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
                 plan=FileRecord(staged.stat().st_size, file_sha256(staged)),
                 layers=built.layers,
                 plugin_layers=built.plugin_layers,
+                plugin_sha256=None if plugins is None else file_sha256(plugins),
                 build_seconds=built.seconds,
                 machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
                 created=timestamp(),
@@ -134,7 +138,7 @@ def run_worker(
             command,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=_worker_environment(folder),
+            env=_worker_environment(folder, request.key.flavour),
             start_new_session=True,
         ) as worker,
     ):
@@ -159,13 +163,14 @@ def run_worker(
     raise build_error(last)
 
 
-def _worker_environment(folder: Path) -> dict[str, str]:
-    """The environment of the worker.
+def _worker_environment(folder: Path, flavour: Flavour) -> dict[str, str]:
+    """The environment of the worker: Polygraphy's flavour, and where TensorRT-RTX's library is.
 
-    TensorRT-RTX's parser opens `libtensorrt_rtx.so`, while its package brings only the file with a
+    Its parser opens `libtensorrt_rtx.so`, while its package brings only the file with a
     version in its name; without a link of that name on the library path the process aborts.
     """
     environment = dict(os.environ)
+    environment["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(flavour == "tensorrt-rtx"))
     spec = find_spec("tensorrt_rtx_libs")
     if spec is not None and spec.submodule_search_locations:
         libraries = Path(next(iter(spec.submodule_search_locations)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from magvit_runtime.bundle.engine_records import BatchProfile
+from magvit_runtime.bundle.engine_records import ShapeRange
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.errors import InputError
 from magvit_runtime.types import Flavour
@@ -56,8 +56,8 @@ class BuildOptions:
         if self.workspace is not None and self.workspace < 1:
             raise InputError("`workspace` must be positive", found=self.workspace)
 
-    def batch_profile(self, *, video: bool) -> BatchProfile:
-        """The shapes that the engine shall take.
+    def shapes(self, *, video: bool) -> ShapeRange:
+        """The shapes of clips that the engine shall take: several batches of one size.
 
         Raises:
             InputError: `profile` or a size makes no sense.
@@ -67,7 +67,8 @@ class BuildOptions:
             minimum, optimum, maximum = (int(part) for part in self.profile.split("/"))
             if min(minimum, *sizes) < 1:
                 raise ValueError("sizes must be positive")
-            return BatchProfile(minimum, optimum, maximum, (*sizes, 3))
+            clip = (*sizes, 3)
+            return ShapeRange((minimum, *clip), (optimum, *clip), (maximum, *clip))
         except ValueError as error:
             raise InputError(
                 "`profile` makes no sense",

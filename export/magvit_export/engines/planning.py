@@ -14,7 +14,7 @@ from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.hardware.flavours import MODULES, RTX_PORTABLE, Flavour, rtx_refusal
 from magvit_runtime.hardware.gpus import Gpu
 from magvit_runtime.hardware.machine import Machine
-from magvit_runtime.hardware.packages import missing_package
+from magvit_runtime.hardware.packages import is_installed, missing_package
 
 AMPERE_AND_LATER = ("8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "12.0", "12.1")
 
@@ -48,7 +48,8 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
 
     Raises:
         InputError: The options contradict each other, the flavour or the bundle.
-        BackendError: No installed flavour, or no plugin library, can do it on this machine.
+        BackendError: No installed flavour, or no plugin library, can do it on this machine; or
+            Polygraphy isn't installed.
     """
     flavour, reason = choose_flavour(options, machine)
     if options.precision == "bf16":
@@ -58,7 +59,9 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
     precision, graph = bundle.graph("encode", options.precision)
-    if machine.plugin_sha256 is None:
+    if not is_installed("polygraphy"):
+        raise missing_package("polygraphy", "building an engine")
+    if graph.operators and machine.plugin_interface is None:
         raise BackendError(
             "libmagvit_plugins.so is missing, so the engine would not have our kernels",
             mend="install magvit-runtime where nvcc and TensorRT's headers are "
@@ -66,16 +69,18 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         )
     installed = machine.flavours[flavour]
     keeps_timings = options.timing_cache is not False and flavour == "tensorrt"
+    clips = graph.inputs[0]
     key = EngineKey(
+        role="encode",
         flavour=flavour,
         version=installed.version,
         cuda=installed.cuda,
         sms=sms,
         gpu=gpu_name,
         precision=precision,
-        profile=options.batch_profile(video=len(graph.inputs[0].shape) == 5),
+        profiles=({clips.name: options.shapes(video=len(clips.shape) == 5)},),
         onnx_sha256=graph_sha256(bundle, graph),
-        plugin_sha256=machine.plugin_sha256,
+        plugin_interface=machine.plugin_interface if graph.operators else None,
         options={
             "hardware_compat": options.hardware_compat,
             "version_compatible": options.version_compatible,

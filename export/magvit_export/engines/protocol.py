@@ -13,14 +13,16 @@ class BuildRequest(msgspec.Struct, frozen=True):
     Attributes:
         key: What the engine shall depend on.
         onnx: The graph.
-        plugins: The plugin library.
+        plugins: The plugin library; None where the graph has no operator of ours.
+        operators: How many nodes the graph has of each of our operators.
         plan: Where to write the plan.
         timing_cache: File of kernel timings, read and written; None for none.
     """
 
     key: EngineKey
     onnx: str
-    plugins: str
+    plugins: str | None
+    operators: dict[str, int]
     plan: str
     timing_cache: str | None
 

@@ -1,21 +1,39 @@
 """The process that holds TensorRT: reads a `BuildRequest`, prints one event a line.
 
-It is a process of its own because TensorRT may abort, because TensorRT-RTX's parser opens a library
-by a name that must be on the search path when the process starts, and so that Ctrl-C is ours.
+Polygraphy parses, configures and builds. What it doesn't do is done here: registering our plugins,
+checking that they were taken, keeping TensorRT's own words for errors, and stopping on Ctrl-C.
 
-    python -m magvit_export.engines.worker REQUEST.json
+It is a process of its own because TensorRT may abort, because TensorRT-RTX's parser opens a library
+by a name that must be on the search path when the process starts, because Polygraphy settles on one
+flavour when it is imported, and so that Ctrl-C is ours.
+
+    POLYGRAPHY_USE_TENSORRT_RTX=1 python -m magvit_export.engines.worker REQUEST.json
 """
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
+from polygraphy.backend.trt import (
+    CreateConfig,
+    PostprocessConfig,
+    Profile,
+    engine_bytes_from_network,
+    network_from_onnx_path,
+)
+from polygraphy.exception import PolygraphyException
+from polygraphy.logger import G_LOGGER
 
 from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, Progress
 from magvit_runtime.bundle.engine_records import LayerRecord
@@ -68,114 +86,124 @@ def build(request: BuildRequest, interruption: Interruption) -> Built:
     """
     start = time.perf_counter()
     trt = import_flavour(request.key.flavour)
-    logger = make_logger(trt)
-    builder = trt.Builder(logger)
-    registry = builder.get_plugin_registry()
-    if registry.load_library(request.plugins) is None:
-        raise BuildFailedError("loading the plugin library", logger.last_error)
-    network = builder.create_network(strongly_typed(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(request.onnx):
-        raise BuildFailedError("parsing", parser.get_error(0).desc())
-    plugin_layers = check_plugin_layers(network)
-    config = make_config(trt, builder, network, request)
-    monitor = make_monitor(trt, interruption)
-    config.progress_monitor = monitor
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise BuildFailedError("building", logger.last_error)
+    last_error = listen_to_polygraphy()
+    if request.plugins is not None:
+        with step("loading the plugin library", last_error):
+            # Polygraphy's `LoadPlugins` only opens a library, which registers nothing of ours.
+            # Opening it says why it can't be; the registry says that to nobody.
+            ctypes.CDLL(request.plugins)
+            trt.get_plugin_registry().load_library(request.plugins)
+    with step("parsing", last_error):
+        parsed = network_from_onnx_path(request.onnx, strongly_typed=strongly_typed(trt))
+    _, network, _ = parsed
+    plugin_layers = check_plugin_layers(network, request.operators)
+    with step("building", last_error):
+        config = make_config(trt, request, make_monitor(trt, interruption))
+        plan = engine_bytes_from_network(parsed, config, save_timing_cache=request.timing_cache)
     Path(request.plan).write_bytes(plan)
-    if request.timing_cache is not None:
-        write_timing_cache(config, Path(request.timing_cache))
     return Built(
-        layers=tuple(describe(network.get_layer(i)) for i in range(network.num_layers)),
+        layers=tuple(describe(layer) for layer in network),
         plugin_layers=plugin_layers,
         seconds=round(time.perf_counter() - start, 2),
     )
 
 
-def make_logger(trt: Any) -> Any:
-    """A logger that remembers the last error and prints nothing."""
+class LastError(logging.Handler):
+    """Remembers the last error in Polygraphy's log, and prints nothing."""
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.last_error = ""
+    message = ""
 
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.last_error = message
-
-    return Logger()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Takes a message; what is above an error repeats Polygraphy's own exception."""
+        if record.levelno == logging.ERROR:
+            self.message = record.getMessage()
 
 
-def strongly_typed(trt: Any) -> int:
-    """Flags of a strongly typed network: the only kind from TensorRT 11 on, asked for before."""
-    if int(trt.__version__.split(".")[0]) == 10 and trt.__name__ == "tensorrt":
-        return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    return 0
+def listen_to_polygraphy() -> LastError:
+    """Takes Polygraphy's log off stdout, where our events go."""
+    last_error = LastError()
+    G_LOGGER.use_python_logging_system = True
+    G_LOGGER.python_logger.addHandler(last_error)
+    G_LOGGER.module_severity = G_LOGGER.ERROR
+    G_LOGGER.letter = G_LOGGER.colors = False
+    return last_error
 
 
-def check_plugin_layers(network: Any) -> dict[str, int]:
+@contextmanager
+def step(during: str, last_error: LastError) -> Iterator[None]:
+    """Names the step that fails, in TensorRT's words: Polygraphy's exception hasn't the cause."""
+    try:
+        yield
+    except (OSError, PolygraphyException) as error:
+        raise BuildFailedError(during, last_error.message or str(error)) from error
+
+
+def strongly_typed(trt: Any) -> bool:
+    """Whether to ask for a strongly typed network: RTX and TensorRT 11 have no other kind."""
+    return bool(trt.__name__ == "tensorrt" and trt.__version__.startswith("10."))
+
+
+def check_plugin_layers(network: Any, operators: dict[str, int]) -> dict[str, int]:
     """Counts our plugins' layers, and refuses a network in which a node of ours is none.
 
     Nodes of ours are named after their operator: `…/GroupNormSiLU`, `LFQ`. Where the parser doesn't
     find the plugin it takes the node's function body, whose layers it calls `node_of_…`.
+
+    Args:
+        network: The parsed network.
+        operators: How many nodes the graph has of each operator.
     """
     counts: Counter[str] = Counter()
-    for i in range(network.num_layers):
-        layer = network.get_layer(i)
+    for layer in network:
         if layer.type.name == PLUGIN_LAYER:
             counts[layer.name.rpartition("/")[2].partition("_")[0]] += 1
         elif layer.name.startswith(FUNCTION_BODY_PREFIX):
             raise BuildFailedError(
                 "parsing", f"a node of ours became {layer.type.name} layers, not {PLUGIN_LAYER}"
             )
-    for name in ("GroupNormSiLU", "LFQ"):
-        if not counts[name]:
-            raise BuildFailedError("parsing", f"the graph has no {PLUGIN_LAYER} layer {name}")
+    if counts != operators:
+        raise BuildFailedError(
+            "parsing", f"{dict(counts)} {PLUGIN_LAYER} layers, where the graph has {operators}"
+        )
     return dict(counts)
 
 
-def make_config(trt: Any, builder: Any, network: Any, request: BuildRequest) -> Any:
-    """The builder's configuration: profile, targets and options of the request's key."""
-    key = request.key
-    config = builder.create_builder_config()
-    profile = builder.create_optimization_profile()
-    shapes = key.profile
-    sizes = ((n, *shapes.clip) for n in (shapes.minimum, shapes.optimum, shapes.maximum))
-    profile.set_shape(network.get_input(0).name, *sizes)
-    config.add_optimization_profile(profile)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    options = key.options
-    flags = {
-        trt.BuilderFlag.TF32: options["tf32"],
-        trt.BuilderFlag.STRIP_PLAN: options["strip_weights"],
-        trt.BuilderFlag.REFIT: options["refit"],
-        trt.BuilderFlag.VERSION_COMPATIBLE: options["version_compatible"],
+def make_config(trt: Any, request: BuildRequest, monitor: Any) -> Any:
+    """Creates the builder's configuration: profiles, targets and options of the request's key."""
+    key, options, levels = request.key, request.key.options, trt.HardwareCompatibilityLevel
+    profiles = []
+    for shapes_by_name in key.profiles:
+        profile = Profile()
+        for name, shapes in shapes_by_name.items():
+            profile.add(name, shapes.minimum, shapes.optimum, shapes.maximum)
+        profiles.append(profile)
+    compatibility = {
+        "none": None,
+        "same-sm": levels.SAME_COMPUTE_CAPABILITY,
+        "ampere-plus": levels.AMPERE_PLUS,
     }
-    for flag, wanted in flags.items():
-        (config.set_flag if wanted else config.clear_flag)(flag)
-    if options["workspace"] is not None:
-        size = int(options["workspace"]) * 2**20
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
-    if options["opt_level"] is not None:
-        config.builder_optimization_level = int(options["opt_level"])
-    if options["hardware_compat"] != "none":
-        levels = trt.HardwareCompatibilityLevel
-        config.hardware_compatibility_level = {
-            "same-sm": levels.SAME_COMPUTE_CAPABILITY,
-            "ampere-plus": levels.AMPERE_PLUS,
-        }[str(options["hardware_compat"])]
-    if key.flavour == "tensorrt-rtx" and len(key.sms) == 1:
-        config.num_compute_capabilities = 1
-        capability = getattr(trt.ComputeCapability, "SM" + key.sms[0].replace(".", ""))
-        config.set_compute_capability(capability, 0)
-    if request.timing_cache is not None:
-        path = Path(request.timing_cache)
-        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-        config.set_timing_cache(cache, ignore_mismatch=False)
-    return config
+    workspace = options["workspace"]
+    common = {
+        "profiles": profiles,
+        "profiling_verbosity": trt.ProfilingVerbosity.DETAILED,
+        "strip_plan": options["strip_weights"],
+        "refittable": options["refit"],
+        "version_compatible": options["version_compatible"],
+        "memory_pool_limits": workspace and {trt.MemoryPoolType.WORKSPACE: int(workspace) * 2**20},
+        "builder_optimization_level": options["opt_level"],
+        "hardware_compatibility_level": compatibility[str(options["hardware_compat"])],
+        "load_timing_cache": request.timing_cache,
+        "progress_monitor": monitor,
+    }
+    if key.flavour == "tensorrt":
+        return CreateConfig(tf32=options["tf32"], **common)
+    only = [tuple(map(int, key.sms[0].split(".")))] if len(key.sms) == 1 else None
+    config = CreateConfigRTX(compute_capabilities=only, **common)
+    if options["tf32"]:
+        return config
+    # TF32 is on, and `CreateConfigRTX` has no argument for it.
+    tf32 = trt.BuilderFlag.TF32
+    return PostprocessConfig(config, lambda _builder, _network, made: made.clear_flag(tf32))
 
 
 def make_monitor(trt: Any, interruption: Interruption) -> Any:
@@ -198,13 +226,6 @@ def make_monitor(trt: Any, interruption: Interruption) -> Any:
             emit(Progress(phase, self._steps[phase], self._steps[phase]))
 
     return Monitor()
-
-
-def write_timing_cache(config: Any, path: Path) -> None:
-    """Keeps the timings of this build for the next one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(config.get_timing_cache().serialize())
-    partial.replace(path)
 
 
 def describe(layer: Any) -> LayerRecord:

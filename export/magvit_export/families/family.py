@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from magvit_runtime.bundle.manifest import Preprocessing, Role, TensorSpec, TokenSpec
-from magvit_runtime.errors import InputError
+from magvit_runtime.bundle.reading import EXPORT_AGAIN
+from magvit_runtime.errors import BundleError, InputError
 
 ENTRY_POINTS = "magvit.families"
 
@@ -110,6 +111,27 @@ def read_config(path: Path, kind: type[Config]) -> Config:
             f"config {path} isn't one of this family",
             found=str(error),
             expected=f"JSON with keys of {', '.join(kind.__struct_fields__)}",
+        ) from error
+
+
+def stored_config(path: Path, stored: Mapping[str, Any], kind: type[Config]) -> Config:
+    """A family's config as a bundle's manifest states it.
+
+    Args:
+        path: The bundle.
+        stored: What stands there.
+        kind: `Family.config`.
+
+    Raises:
+        BundleError: It is none of this family.
+    """
+    try:
+        return msgspec.convert(stored, kind)
+    except msgspec.ValidationError as error:
+        raise BundleError(
+            f"the config in {path} is none of its model's family",
+            found=str(error),
+            mend=EXPORT_AGAIN,
         ) from error
 
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from onnx import FunctionProto, parser
 
 from magvit_export.onnx.operator_nodes import DOMAIN
+from magvit_runtime.types import MAX_BITS
 
 OPSET = 21
-MAX_BITS = 31
 _POWERS = ", ".join(str(2**i) for i in range(MAX_BITS))
 
 _LFQ = f"""

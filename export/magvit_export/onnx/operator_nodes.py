@@ -12,9 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE
+
 DOMAIN = "magvit"
 OPSET_VERSION = 1
-PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
+PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": str(PLUGIN_INTERFACE)}
 
 
 def lfq_node(latents: Tensor) -> Tensor:

@@ -9,10 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
 
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.bundle.manifest import Precision
@@ -24,20 +22,18 @@ NORMALIZATION, QUANTIZER = "pixel normalization", "quantizer"
 
 @dataclass(frozen=True)
 class Stage:
-    """The nodes of one module.
+    """The part of the graph that one module became.
 
     Attributes:
         module: Path of the torch module, as "encoder.down.0.block.0.conv1"; or `NORMALIZATION` or
             `QUANTIZER`, which are functions.
         inputs: Names of the values that it takes from other stages, or from the caller.
         output: Name of the value that it gives.
-        nodes: Its nodes, in order.
     """
 
     module: str
     inputs: tuple[str, ...]
     output: str
-    nodes: tuple[NodeProto, ...]
 
 
 Value = TypeVar("Value")
@@ -58,12 +54,8 @@ class StagedGraph:
     def __init__(self, path: Path, precision: Precision, modules: Collection[str]) -> None:
         self._path = path
         self.precision = precision
-        self._model = onnx.load(path, load_external_data=False)
-        graph = self._model.graph
-        self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        self._values = {
-            value.name: value for value in (*graph.input, *graph.value_info, *graph.output)
-        }
+        self._model = ir.load(path)
+        self._values = ir.convenience.create_value_mapping(self._model.graph)
         self.stages = self._cut(modules)
 
     def run(self, stage: Stage, *inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -81,7 +73,7 @@ class StagedGraph:
         """
         with TemporaryDirectory() as folder:
             file = Path(folder) / "stage.onnx"
-            onnx.save(self._model_of(stage), file)
+            ir.save(self.model_of(stage), file)
             session = open_graph(file, precision=self.precision)
         try:
             return [
@@ -91,38 +83,21 @@ class StagedGraph:
         finally:
             session.close()
 
-    def _model_of(self, stage: Stage) -> ModelProto:
-        names = {name for node in stage.nodes for name in node.input} & self._weights.keys()
-        graph = helper.make_graph(
-            stage.nodes,
-            "stage",
-            [self._values[name] for name in stage.inputs],
-            [self._values[stage.output]],
-            [self._weight(name) for name in sorted(names)],
-        )
-        return helper.make_model(
-            graph,
-            functions=self._model.functions,
-            opset_imports=self._model.opset_import,
-            ir_version=self._model.ir_version,
-        )
+    def model_of(self, stage: Stage) -> ir.Model:
+        """A model of one stage alone, its weights in memory."""
+        graph = ir.convenience.extract(self._model.graph, stage.inputs, [stage.output])
+        functions = list(self._model.functions.values())
+        model = ir.Model(graph, ir_version=self._model.ir_version, functions=functions)
+        return ir.external_data.load_to_model(model)
 
     def _typed(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
-        element = self._values[name].type.tensor_type.elem_type
-        return value.astype(helper.tensor_dtype_to_np_dtype(element), copy=False)
-
-    def _weight(self, name: str) -> TensorProto:
-        tensor = TensorProto()
-        tensor.CopyFrom(self._weights[name])
-        if uses_external_data(tensor):
-            load_external_data_for_tensor(tensor, str(self._path.parent))
-            tensor.data_location = TensorProto.DEFAULT
-            del tensor.external_data[:]
-        return tensor
+        dtype = self._values[name].dtype
+        assert dtype is not None  # The exporter notes the type of every value.
+        return value.astype(dtype.numpy(), copy=False)
 
     def _cut(self, modules: Collection[str]) -> tuple[Stage, ...]:
-        nodes: dict[str, list[NodeProto]] = {}
-        for node in self._model.graph.node:
+        nodes: dict[str, list[ir.Node]] = {}
+        for node in self._model.graph:
             # What lies outside of all modules normalises pixels before them, and quantizes after.
             outside = QUANTIZER if nodes.keys() - {NORMALIZATION} else NORMALIZATION
             nodes.setdefault(_module_of(node, modules) or outside, []).append(node)
@@ -133,14 +108,7 @@ class StagedGraph:
                 found=", ".join(sorted(odd)),
                 mend=EXPORT_AGAIN,
             )
-        return tuple(self._stage(module, own) for module, own in nodes.items())
-
-    def _stage(self, module: str, nodes: Sequence[NodeProto]) -> Stage:
-        given = {name for node in nodes for name in node.output}
-        taken = dict.fromkeys(name for node in nodes for name in node.input)
-        inputs = tuple(name for name in taken if name not in given and name not in self._weights)
-        # What a module returns is what its last node gives.
-        return Stage(module, inputs, nodes[-1].output[0], tuple(nodes))
+        return tuple(_stage(module, own) for module, own in nodes.items())
 
 
 class StageValues(Generic[Value]):
@@ -179,10 +147,22 @@ class StageValues(Generic[Value]):
         self._values[stage.output] = value
 
 
-def _module_of(node: NodeProto, modules: Collection[str]) -> str:
+def _stage(module: str, nodes: Sequence[ir.Node]) -> Stage:
+    taken = (value for node in nodes for value in node.inputs if value is not None)
+    from_outside = (
+        str(value.name)
+        for value in taken
+        if value.producer() not in nodes and not value.is_initializer()
+    )
+    # What a module returns is what its last node gives.
+    return Stage(module, tuple(dict.fromkeys(from_outside)), str(nodes[-1].outputs[0].name))
+
+
+def _module_of(node: ir.Node, modules: Collection[str]) -> str:
     """Path of the module that a node belongs to; "" where it is in none."""
-    path = node.name.rpartition("/")[0]
+    name = str(node.name)
+    path = name.rpartition("/")[0]
     # A conv's own node is in a module inside of ours.
     while path and path not in modules:
         path = path.rpartition(".")[0]
-    return path or (node.name if "/" in node.name else "")
+    return path or (name if "/" in name else "")

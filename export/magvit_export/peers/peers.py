@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from magvit_runtime.benchmarks.comparison import YARDSTICK
-from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids, NotRun
+from magvit_runtime.benchmarks.encoders import Frames, Ids, NotRun, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
@@ -28,12 +28,12 @@ TORCH_PEERS = {
     "Torch-TensorRT": "torch_tensorrt",
 }
 
-Opener = Callable[[Bundle, Precision, int], Encoder]
+Opener = Callable[[Bundle, Precision, int], TimedEncoder]
 
 
 def open_peers(
     bundle: Bundle, precision: Precision, threads: int, weights: str | None
-) -> Iterator[Encoder | NotRun]:
+) -> Iterator[TimedEncoder | NotRun]:
     """Opens each peer that is installed here, and says of the others why they don't run.
 
     Args:
@@ -61,19 +61,20 @@ def open_peers(
             yield NotRun(name, first_line(error))
 
 
-def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
+def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> TimedEncoder:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
-    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
-    session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    frames = bundle.graphs("encode")[precision].inputs[0].name
+    graph = bundle.graphs("encode")[precision]
+    path = str(bundle.verified_graph(graph))
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    given, made = graph.inputs[0].name, graph.output_of("ids").name
 
     def encode(clips: Frames) -> Ids:
-        (ids,) = session.run(["ids"], {frames: clips})
+        (ids,) = session.run([made], {given: clips})
         return np.asarray(ids)
 
     record = EncoderRecord(
@@ -84,18 +85,18 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
         precision=precision,
         settings=f"the bundle's graph, {threads} threads, all else default",
     )
-    return Encoder(record, encode, close=lambda: None)
+    return TimedEncoder(record, encode, close=lambda: None)
 
 
-def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
+def _openvino(bundle: Bundle, precision: Precision, threads: int) -> TimedEncoder:
     import openvino
 
-    graph = bundle.verified_graph(bundle.graphs("encode")[precision])
+    graph = bundle.graphs("encode")[precision]
     core = openvino.Core()
     # Left alone, it computes in bfloat16 where the CPU has that.
     hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")
     compiled = core.compile_model(
-        core.read_model(_inlined(graph)),
+        core.read_model(_inlined(bundle.verified_graph(graph))),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": hint,
@@ -104,7 +105,7 @@ def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
         },
     )
     request = compiled.create_infer_request()
-    ids = compiled.output("ids")
+    ids = compiled.output(graph.output_of("ids").name)
 
     def encode(clips: Frames) -> Ids:
         return np.array(request.infer([clips], share_inputs=True)[ids])
@@ -117,7 +118,7 @@ def _openvino(bundle: Bundle, precision: Precision, threads: int) -> Encoder:
         precision=precision,
         settings=f"the bundle's graph, {threads} threads, {hint}, latency hint",
     )
-    return Encoder(record, encode, close=lambda: None)
+    return TimedEncoder(record, encode, close=lambda: None)
 
 
 def _inlined(graph: Path) -> bytes:
@@ -135,7 +136,7 @@ def _inlined(graph: Path) -> bytes:
 
 def _torch(
     bundle: Bundle, precision: Precision, threads: int, *, name: str, weights: str | None
-) -> Encoder:
+) -> TimedEncoder:
 
     from magvit_export.peers import pytorch
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from magvit_export.exporting import set_role_precision
 from magvit_export.verification.pytorch_reference import pytorch_role
-from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
+from magvit_runtime.benchmarks.encoders import Frames, Ids, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
@@ -20,7 +20,7 @@ from magvit_runtime.errors import BackendError
 
 def eager(
     name: str, bundle: Bundle, precision: Precision, threads: int, weights: str | None
-) -> Encoder:
+) -> TimedEncoder:
     """PyTorch as it comes, tensors contiguous."""
     model, device = _model(bundle, precision, threads, weights)
     return _peer(name, model, device, precision, f"contiguous, {threads} threads")
@@ -28,7 +28,7 @@ def eager(
 
 def compiled(
     name: str, bundle: Bundle, precision: Precision, threads: int, weights: str | None
-) -> Encoder:
+) -> TimedEncoder:
     """`torch.compile` with weights in channels_last_3d; max-autotune on a GPU."""
     model, device = _model(bundle, precision, threads, weights)
     is_video = len(bundle.graph("encode", precision)[1].inputs[0].shape) == 5
@@ -42,7 +42,7 @@ def compiled(
 
 def tensorrt(
     name: str, bundle: Bundle, precision: Precision, threads: int, weights: str | None
-) -> Encoder:
+) -> TimedEncoder:
     """`torch.compile` with Torch-TensorRT as its backend. Not run on a GPU yet.
 
     Raises:
@@ -71,11 +71,11 @@ def _peer(
     device: torch.device,
     precision: Precision,
     settings: str,
-) -> Encoder:
+) -> TimedEncoder:
     def encode(clips: Frames) -> Ids:
         with torch.inference_mode():
             ids, *_ = run(torch.from_numpy(clips).to(device))
             return np.asarray(ids.cpu().numpy())  # Waits for the GPU.
 
     record = EncoderRecord(name, "peer", str(torch.__version__), str(device), precision, settings)
-    return Encoder(record, encode, close=torch.compiler.reset)
+    return TimedEncoder(record, encode, close=torch.compiler.reset)

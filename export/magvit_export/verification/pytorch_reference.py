@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,12 +13,12 @@ from torch import nn
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import load_model
-from magvit_export.families.family import ClipSizes, RoleExport, find_family
+from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
 from magvit_runtime.agreement import Outputs
 from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
-from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle
+from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
-from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.verification.references import Reference
 
@@ -78,14 +77,7 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
     family = find_family(component.family)
     if role not in family.roles:
         raise InputError(f"the family {family.name!r} has no role {role!r}")
-    try:
-        config = msgspec.convert(component.config, family.config)
-    except msgspec.ValidationError as error:
-        raise BundleError(
-            f"the config in {bundle.path} is none of the family {family.name!r}",
-            found=str(error),
-            mend=EXPORT_AGAIN,
-        ) from error
+    config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
     if not bundle.is_seeded and Path(source).is_file():  # Cheaper to compare than to load.
         _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from magvit_runtime.backends.backend import Candidate, Opening, Session
+from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.candidates import (
     Candidates,
     backend_names,
@@ -66,7 +66,7 @@ def open_role(
         raise _cannot_run(bundle, chosen, found)
     if backend == "auto":
         candidates = fastest_first(bundle, _with_reasons(found))
-        return _open_first(bundle, candidates, opening, require_parity)
+        return _open_first(bundle, candidates, found.unfit, opening, require_parity)
     asked_for = next(iter(found.of(backend).fit), None)
     if asked_for is None:
         raise _backend_cannot_run(bundle, backend, chosen, found.of(backend))
@@ -103,9 +103,16 @@ def _with_reasons(found: Candidates) -> tuple[Candidate, ...]:
 
 
 def _open_first(
-    bundle: Bundle, candidates: Sequence[Candidate], opening: Opening, require_parity: bool
+    bundle: Bundle,
+    candidates: Sequence[Candidate],
+    unfit: Sequence[Unfit],
+    opening: Opening,
+    require_parity: bool,
 ) -> tuple[GraphRecord, Session]:
-    """The first candidate that can be opened; a stamp is asked of each that is tried."""
+    """The first candidate that can be opened; a stamp is asked of each that is tried.
+
+    Where all fail, what an installation would mend is told.
+    """
     failures: list[str] = []
     for candidate in candidates:
         if require_parity:
@@ -116,9 +123,14 @@ def _open_first(
         except (BackendError, BundleError) as error:
             # A damaged plan is one engine less; a damaged graph is a damaged bundle.
             is_damaged_graph = isinstance(error, BundleError) and not candidate.is_engine
-            if is_damaged_graph or candidate is candidates[-1]:
-                raise
             failures.append(f"{candidate.subject} can't be opened: {error}")
+            mendable = next((one for one in unfit if one.fix), None)
+            if is_damaged_graph or (candidate is candidates[-1] and mendable is None):
+                raise
+            if candidate is candidates[-1] and mendable is not None:
+                found = "; ".join([*failures, mendable.why])
+                what = f"no backend can open {bundle.path} here"
+                raise BackendError(what, found=found, mend=mendable.fix) from error
             logger.warning("%s; another backend is used instead", failures[-1])
     raise AssertionError("there is one candidate at least")
 

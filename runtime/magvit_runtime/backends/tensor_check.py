@@ -14,7 +14,7 @@ from magvit_runtime.errors import BundleError, InputError
 
 
 def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
-    """Checks an array's type and shape against a graph input.
+    """Checks an array's type and shape against a graph input, and integers against its range.
 
     Args:
         what: Name of the array in the message.
@@ -22,12 +22,15 @@ def check_array(what: str, array: NDArray[Any], spec: TensorSpec) -> None:
         spec: What the graph takes; named sizes may be any positive number.
 
     Raises:
-        InputError: The array is of another type or shape, or has a size of zero.
+        InputError: The array is of another type or shape, has a size of zero, or an integer that is
+            out of range.
     """
     if not isinstance(array, np.ndarray):
         raise InputError(f"{what} must be a NumPy array", found=type(array).__name__)
     if array.dtype != spec.dtype or not _takes(spec, array.shape):
         raise _misfit(what, f"{array.dtype} {list(array.shape)}", spec)
+    if array.dtype.kind in "iu":
+        _check_range(what, array, spec)
 
 
 def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
@@ -52,6 +55,22 @@ def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
     if not _takes(spec, shape):
         raise _misfit(what, f"shape {list(shape)}", spec)
     return int(shape[0])
+
+
+def _check_range(what: str, array: NDArray[np.integer], spec: TensorSpec) -> None:
+    limits = np.iinfo(array.dtype)
+    low = limits.min if spec.minimum is None else spec.minimum
+    high = limits.max if spec.maximum is None else spec.maximum
+    # Of bytes in 0 .. 255 there is nothing to read.
+    if low <= limits.min and limits.max <= high:
+        return
+    if array.min() < low or array.max() > high:
+        first = np.argwhere((array < low) | (array > high))[0]
+        raise InputError(
+            f"{what} are out of range",
+            found=f"{array[tuple(first)]} at {first.tolist()}",
+            expected=f"{low:.0f} to {high:.0f} ({spec.meaning})",
+        )
 
 
 def _takes(spec: TensorSpec, shape: Sequence[int]) -> bool:

@@ -12,7 +12,7 @@ from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.opening import open_role
 from magvit_runtime.benchmarks.cold_start import Start, measure_cold_start
 from magvit_runtime.benchmarks.comparison import YARDSTICK
-from magvit_runtime.benchmarks.encoders import Encoder, Ids, NotRun, open_option
+from magvit_runtime.benchmarks.encoders import Ids, NotRun, TimedEncoder, open_option
 from magvit_runtime.benchmarks.machine import describe_machine
 from magvit_runtime.benchmarks.measuring import Advance, encode_once, measure_rows
 from magvit_runtime.benchmarks.results import (
@@ -31,7 +31,7 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import BackendError, BundleError
 
-Peers = Iterable[Encoder | NotRun]
+Peers = Iterable[TimedEncoder | NotRun]
 
 
 def run_benchmark(
@@ -137,8 +137,8 @@ def _open(
     threads: int | None,
     not_run: dict[str, str],
     stack: ExitStack,
-) -> list[Encoder]:
-    encoders: list[Encoder] = []
+) -> list[TimedEncoder]:
+    encoders: list[TimedEncoder] = []
     for option in options:
         try:
             encoders.append(open_option(bundle, option, largest_batch, threads))
@@ -163,7 +163,7 @@ def _reference_name(bundle: Bundle) -> str:
 
 def _reference(
     bundle: Bundle,
-    encoders: Sequence[Encoder],
+    encoders: Sequence[TimedEncoder],
     ids: dict[str, list[Ids]],
     inputs: Sequence[InputSet],
 ) -> list[Ids] | None:
@@ -176,9 +176,9 @@ def _reference(
         graph, session = open_role(bundle, "encode", backend="onnxruntime", precision=precision)
     except BackendError:
         return None
-    frames = graph.inputs[0].name
+    given, made = graph.inputs[0].name, graph.output_of("ids").name
     try:
-        return [session.run({frames: one.clips}, ["ids"])[0] for one in inputs]
+        return [session.run({given: one.clips}, [made])[0] for one in inputs]
     finally:
         session.close()
 

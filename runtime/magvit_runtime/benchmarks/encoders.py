@@ -21,7 +21,7 @@ Ids = NDArray[np.integer]
 
 
 @dataclass(frozen=True)
-class Encoder:
+class TimedEncoder:
     """One way to run the encoder.
 
     Attributes:
@@ -80,7 +80,7 @@ class TimedSession:
 
 def open_option(
     bundle: Bundle, option: Candidate, largest_batch: int, threads: int | None
-) -> Encoder:
+) -> TimedEncoder:
     """One of our own encoders, as users call it.
 
     Args:
@@ -108,7 +108,7 @@ def open_option(
     stages = session.stage_times
     if stages is not None:
         stages.seconds = []
-    return Encoder(
+    return TimedEncoder(
         record,
         tokenizer,
         tokenizer.close,

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
+from magvit_runtime.benchmarks.encoders import Frames, Ids, TimedEncoder
 from magvit_runtime.benchmarks.results import Row, Settings
 from magvit_runtime.benchmarks.statistics import (
     Estimate,
@@ -29,7 +29,7 @@ Advance = Callable[[int], None]
 
 
 def encode_once(
-    encoders: Sequence[Encoder], inputs: Sequence[InputSet], advance: Advance
+    encoders: Sequence[TimedEncoder], inputs: Sequence[InputSet], advance: Advance
 ) -> tuple[dict[str, list[Ids]], dict[str, str]]:
     """Runs every input through every encoder, which also warms them up.
 
@@ -51,7 +51,7 @@ def encode_once(
 
 
 def measure_rows(
-    encoders: Sequence[Encoder],
+    encoders: Sequence[TimedEncoder],
     inputs: Sequence[InputSet],
     settings: Settings,
     *,
@@ -107,7 +107,7 @@ def measure_rows(
     ]
 
 
-def _encoding(encoder: Encoder) -> Callable[[InputSet], object]:
+def _encoding(encoder: TimedEncoder) -> Callable[[InputSet], object]:
     return lambda one: encoder.encode(one.clips)
 
 
@@ -115,7 +115,7 @@ def _classifying(classifier: Classifier, ids: Sequence[Ids]) -> Callable[[InputS
     return lambda one: classifier(ids[one.index].astype(np.int32, copy=False))
 
 
-def _last_runs(encoder: Encoder, settings: Settings) -> Seconds | None:
+def _last_runs(encoder: TimedEncoder, settings: Settings) -> Seconds | None:
     """Seconds of the backend's own run in each of the calls that were just timed."""
     if encoder.run_seconds is None:
         return None
@@ -123,7 +123,7 @@ def _last_runs(encoder: Encoder, settings: Settings) -> Seconds | None:
     return np.reshape(encoder.run_seconds[-count:], (settings.repetitions, settings.rounds))
 
 
-def _last_stages(encoder: Encoder, settings: Settings) -> dict[str, Seconds]:
+def _last_stages(encoder: TimedEncoder, settings: Settings) -> dict[str, Seconds]:
     """Seconds of each stage on a GPU in each of the calls that were just timed."""
     if encoder.stage_seconds is None:
         return {}
@@ -151,7 +151,10 @@ def _parts(
 
 
 def _keep_full(
-    encoders: Sequence[Encoder], inputs: Sequence[InputSet], settings: Settings, advance: Advance
+    encoders: Sequence[TimedEncoder],
+    inputs: Sequence[InputSet],
+    settings: Settings,
+    advance: Advance,
 ) -> dict[str, Estimate]:
     """Clips a second of our own encoders when all workers call at once."""
     ours = [encoder for encoder in encoders if encoder.record.kind == "ours"]
@@ -159,7 +162,7 @@ def _keep_full(
     work: list[Frames] = [inputs[i % len(inputs)].clips for i in range(tasks)]
     with ThreadPoolExecutor(settings.workers) as pool:
 
-        def filling(encoder: Encoder) -> Callable[[list[Frames]], object]:
+        def filling(encoder: TimedEncoder) -> Callable[[list[Frames]], object]:
             return lambda clips: list(pool.map(encoder.encode, clips))
 
         seconds = time_interleaved(

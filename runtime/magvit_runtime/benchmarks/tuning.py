@@ -79,7 +79,7 @@ def tune(
         sessions, refused = _open_all(options, threads, stack)
         wrong = _disagreeing(sessions, inputs, options[-1].graph)
         calls = {
-            option.subject: _call(session, frames.name)
+            option.subject: _call(session, option.graph)
             for option, session in sessions
             if option.subject not in wrong
         }
@@ -164,5 +164,6 @@ def _outputs(session: Session, graph: GraphRecord, frames: NDArray[np.uint8]) ->
     return {output.kind: result for output, result in zip(wanted, results, strict=True)}
 
 
-def _call(session: Session, name: str) -> Callable[[NDArray[np.uint8]], object]:
-    return lambda frames: session.run({name: frames}, ["ids"])
+def _call(session: Session, graph: GraphRecord) -> Callable[[NDArray[np.uint8]], object]:
+    given, made = graph.inputs[0].name, graph.output_of("ids").name
+    return lambda frames: session.run({given: frames}, [made])

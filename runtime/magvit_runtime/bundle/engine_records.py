@@ -11,10 +11,10 @@ from typing import Annotated
 
 import msgspec
 
-from magvit_runtime.bundle.manifest import FileRecord, Precision
+from magvit_runtime.bundle.manifest import FileRecord, Precision, Role
 from magvit_runtime.hardware.flavours import Flavour
 
-ENGINE_SCHEMA_VERSION = 1
+ENGINE_SCHEMA_VERSION = 2
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -23,49 +23,56 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all records: immutable, and unknown fields are refused."""
 
 
-class BatchProfile(_Record, frozen=True):
-    """Shapes that an engine takes: batches from minimum to maximum, of clips of one size.
+class ShapeRange(_Record, frozen=True):
+    """Shapes that an engine takes for one input; the first size is the batch.
 
     Attributes:
-        minimum, optimum, maximum: Clips at once; kernels are chosen for the optimum.
-        clip: Shape of one clip: [T, H, W, 3], or [H, W, 3] for images.
+        minimum, maximum: Smallest and largest size of each dimension.
+        optimum: The shape that kernels are chosen for.
     """
 
-    minimum: Count
-    optimum: Count
-    maximum: Count
-    clip: tuple[Count, ...]
+    minimum: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
+    optimum: tuple[Count, ...]
+    maximum: tuple[Count, ...]
 
     def __post_init__(self) -> None:
-        if not self.minimum <= self.optimum <= self.maximum:
+        ranks = {len(self.minimum), len(self.optimum), len(self.maximum)}
+        sizes = zip(self.minimum, self.optimum, self.maximum, strict=False)
+        if len(ranks) > 1 or not all(low <= best <= high for low, best, high in sizes):
             raise ValueError("a profile is minimum ≤ optimum ≤ maximum")
+
+
+# What an engine takes together: the shapes of each input by its name.
+Profile = Annotated[dict[str, ShapeRange], msgspec.Meta(min_length=1)]
 
 
 class EngineKey(_Record, frozen=True):
     """All that an engine depends on. Engines of equal keys are interchangeable.
 
     Attributes:
+        role: What its graph does.
         flavour: Flavour that built it.
         version: Version of that flavour.
         cuda: Major version of CUDA that the flavour was built for.
         sms: Compute capabilities it runs on.
         gpu: Name of the only GPU it was tuned for; None where it was built for several.
         precision: Precision of the graph.
-        profile: Shapes it takes.
+        profiles: Shapes it takes; TensorRT chooses kernels for each.
         onnx_sha256: Digest of the graph, its weights included.
-        plugin_sha256: Digest of the plugin library.
+        plugin_interface: `PLUGIN_INTERFACE` of the plugins that it calls; None where it calls none.
         options: Builder options that change the engine, by name.
     """
 
+    role: Role
     flavour: Flavour
     version: str
     cuda: str
     sms: tuple[str, ...]
     gpu: str | None
     precision: Precision
-    profile: BatchProfile
+    profiles: Annotated[tuple[Profile, ...], msgspec.Meta(min_length=1)]
     onnx_sha256: str
-    plugin_sha256: str
+    plugin_interface: int | None
     options: dict[str, str | int | bool | None]
 
     @property
@@ -73,7 +80,7 @@ class EngineKey(_Record, frozen=True):
         """File name of the engine, without suffix: readable, and unique to the key."""
         digest = hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
         target = "portable" if self.gpu is None and len(self.sms) > 1 else f"sm{self.sms[0]}"
-        return f"{self.flavour}-{self.precision}-{target}-{digest[:12]}"
+        return f"{self.flavour}-{self.role}-{self.precision}-{target}-{digest[:12]}"
 
 
 class LayerRecord(_Record, frozen=True):
@@ -101,6 +108,8 @@ class EngineRecord(_Record, frozen=True):
         plan: Size and digest of the plan file.
         layers: Layers of the network that was built.
         plugin_layers: How many layers each of our plugins took over.
+        plugin_sha256: Digest of the plugin library that it was built with, for people to read; None
+            where it calls none.
         build_seconds: Time of the build.
         machine: Where it was built, for people to read.
         created: When, ISO 8601 in UTC.
@@ -111,6 +120,7 @@ class EngineRecord(_Record, frozen=True):
     plan: FileRecord
     layers: tuple[LayerRecord, ...]
     plugin_layers: dict[str, int]
+    plugin_sha256: str | None
     build_seconds: float
     machine: str
     created: str

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from magvit_runtime.errors import BundleError
 from magvit_runtime.quantizers.specs import QuantizerSpec
 from magvit_runtime.types import Precision as Precision
 
 SCHEMA_VERSION = 2
+EXPORT_AGAIN = "export it again with `magvit export`"
 
 DType = Literal["uint8", "int32", "int64", "float16", "float32"]
 # What a graph does. One bundle may hold several.
@@ -97,9 +99,20 @@ class GraphRecord(_Record, frozen=True):
     preprocessing: Preprocessing | None = None
     residual: Literal["fp32"] | None = None
 
-    def output_of(self, kind: Kind) -> TensorSpec | None:
-        """The first output of a kind, if there is one."""
-        return next((spec for spec in self.outputs if spec.kind == kind), None)
+    def output_of(self, kind: Kind) -> TensorSpec:
+        """The output of a kind.
+
+        Raises:
+            BundleError: There is none.
+        """
+        for spec in self.outputs:
+            if spec.kind == kind:
+                return spec
+        raise BundleError(
+            f"{self.file} gives no {kind}",
+            found=", ".join(f"{spec.name} ({spec.kind})" for spec in self.outputs),
+            mend=EXPORT_AGAIN,
+        )
 
 
 class TokenSpec(_Record, frozen=True):

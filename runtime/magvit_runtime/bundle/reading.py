@@ -12,6 +12,7 @@ import msgspec
 
 from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.manifest import EXPORT_AGAIN as EXPORT_AGAIN
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     GraphRecord,
@@ -20,12 +21,12 @@ from magvit_runtime.bundle.manifest import (
     Role,
     TokenSpec,
 )
+from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
 
 MANIFEST_NAME = "bundle.json"
-EXPORT_AGAIN = "export it again with `magvit export`"
 
 
 @dataclass(frozen=True)
@@ -140,38 +141,30 @@ def open_bundle(path: str | Path) -> Bundle:
             or a file name in it is unsafe.
     """
     directory = Path(path)
-    manifest_path = directory / MANIFEST_NAME
-    if not os.path.isfile(manifest_path):  # noqa: PTH113 - as in `check_file`
+    manifest_path, text, version = _read_manifest(directory)
+    if version != SCHEMA_VERSION:
+        old = open_schema_one(directory)
         raise BundleError(
-            f"{directory} is no bundle: it has no {MANIFEST_NAME}",
-            mend=f"make one with `magvit export MODEL -o {directory}`",
+            f"{manifest_path} has another schema version",
+            found=version,
+            expected=SCHEMA_VERSION,
+            mend=f"install the magvit-runtime that wrote it, or {EXPORT_AGAIN}"
+            if old is None
+            else old.export_command(directory),
         )
-    check_file(manifest_path, directory)
-    text = read_json(manifest_path)
-    _check_version(manifest_path, text)
     manifest = decode_json(manifest_path, text, Manifest, mend=EXPORT_AGAIN)
     _check_names(manifest_path, manifest)
     return Bundle(directory, manifest)
 
 
-def schema_one_files(directory: Path) -> tuple[Path, ...]:
-    """The encoder's files of a bundle of schema 1, which an export into its folder replaces.
-
-    Returns:
-        Their paths; none where the folder has no bundle, or one of another schema.
+def open_schema_one(directory: Path) -> SchemaOne | None:
+    """What is known of a bundle of schema 1; None where its schema is another.
 
     Raises:
-        BundleError: bundle.json can't be read.
+        BundleError: There is no bundle, or its manifest is malformed.
     """
-    path = directory / MANIFEST_NAME
-    if not os.path.isfile(path):  # noqa: PTH113 - as in `check_file`
-        return ()
-    check_file(path, directory)
-    old = decode_json(path, read_json(path), _SchemaOneGraphs, mend=EXPORT_AGAIN)
-    if old.schema_version != 1:
-        return ()
-    names = {name for graph in old.encoder.values() for name in (graph.file, *graph.data)}
-    return tuple(directory / name for name in sorted(names) if PurePosixPath(name).name == name)
+    path, text, version = _read_manifest(directory)
+    return decode_json(path, text, SchemaOne, mend=EXPORT_AGAIN) if version == 1 else None
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -185,50 +178,21 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         partial.write_bytes(text)
 
 
-class _SchemaOneGraph(msgspec.Struct):
-    """A graph of schema 1."""
-
-    file: str
-    data: tuple[str, ...] = ()
-
-
-class _SchemaOneGraphs(msgspec.Struct):
-    """What bundle.json of schema 1 says of its encoders; of another schema, nothing."""
-
+class _Versioned(msgspec.Struct):
     schema_version: int
-    encoder: dict[str, _SchemaOneGraph] = {}
 
 
-class _SchemaOneWeights(msgspec.Struct):
-    source: str
-    name: str
-
-
-class _SchemaOne(msgspec.Struct):
-    """What bundle.json of schema 1 says of how it was made."""
-
-    model: str
-    weights: _SchemaOneWeights
-
-
-def _check_version(path: Path, text: bytes) -> None:
-    class Versioned(msgspec.Struct):
-        schema_version: int
-
-    version = decode_json(path, text, Versioned, mend=EXPORT_AGAIN).schema_version
-    if version == SCHEMA_VERSION:
-        return
-    mend = "install the magvit-runtime that wrote it, or " + EXPORT_AGAIN
-    if version == 1:
-        old = decode_json(path, text, _SchemaOne, mend=EXPORT_AGAIN)
-        weights = "hub" if old.weights.source == "hub" else old.weights.name
-        mend = f"magvit export {old.model} --weights {weights} -o {path.parent}"
-    raise BundleError(
-        f"{path} has another schema version",
-        found=version,
-        expected=SCHEMA_VERSION,
-        mend=mend,
-    )
+def _read_manifest(directory: Path) -> tuple[Path, bytes, int]:
+    """Path and text of bundle.json, and its schema version."""
+    path = directory / MANIFEST_NAME
+    if not os.path.isfile(path):  # noqa: PTH113 - as in `check_file`
+        raise BundleError(
+            f"{directory} is no bundle: it has no {MANIFEST_NAME}",
+            mend=f"make one with `magvit export MODEL -o {directory}`",
+        )
+    check_file(path, directory)
+    text = read_json(path)
+    return path, text, decode_json(path, text, _Versioned, mend=EXPORT_AGAIN).schema_version
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:

@@ -75,5 +75,5 @@ def _way_lines(ways: list[WayHealth]) -> list[str]:
         if way.problem:
             lines.append(f"  {way.problem}")
         if way.mend:
-            lines.append(f"  to mend it: {way.mend}")
+            lines.append(f"  fix: {way.mend}")
     return lines

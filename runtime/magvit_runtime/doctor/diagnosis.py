@@ -30,7 +30,7 @@ class PluginLibrary:
 
     Attributes:
         path: Where it is.
-        sha256: Its digest, which engines depend on.
+        sha256: Its digest.
         targets: Architectures that it has machine code for. It also has PTX of the newest, which
             the driver compiles for what comes later.
     """

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.hardware.cpu import cpu_name, usable_cpus
 from magvit_runtime.hardware.flavours import InstalledFlavour, installed_flavours
 from magvit_runtime.hardware.gpus import Gpu, list_gpus
-from magvit_runtime.native_libraries.lookup import plugin_library
+from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE, plugin_library
 from magvit_runtime.types import Flavour
 
 
 class Machine:
     """This machine. A fact is looked up when it is first asked for, and then kept.
 
-    Looking costs: the driver's tool is a process, the plugin library's digest reads megabytes.
+    Looking costs: the driver's tool is a process.
     """
 
     @cached_property
@@ -34,10 +33,9 @@ class Machine:
         return installed_flavours()
 
     @cached_property
-    def plugin_sha256(self) -> str | None:
-        """Digest of our TensorRT plugins, which engines depend on; None where there are none."""
-        library = plugin_library()
-        return None if library is None else file_sha256(library)
+    def plugin_interface(self) -> int | None:
+        """Interface of our TensorRT plugins, which engines call; None where there are none."""
+        return None if plugin_library() is None else PLUGIN_INTERFACE
 
     @cached_property
     def name(self) -> str:

@@ -24,6 +24,7 @@ EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnxscript": ("onnxscript", ("export",)),
     "openvino": ("OpenVINO", ("peers",)),
     "plotly": ("Plotly", ("report",)),
+    "polygraphy": ("Polygraphy", ("tensorrt", "rtx")),
     "pyarrow": ("pyarrow", ("data",)),
     "safetensors": ("safetensors", ("export",)),
     "tensorrt": ("TensorRT", ("tensorrt",)),

@@ -23,6 +23,10 @@ def cuda_library() -> Path | None:
     return _find("libmagvit_cuda.so")
 
 
+# The plugins' names, attributes and tensors, as one number; kPluginVersion of kernels/plugins.
+PLUGIN_INTERFACE = 1
+
+
 def plugin_library() -> Path | None:
     """The file of the TensorRT plugins, or None where it was not built."""
     return _find("libmagvit_plugins.so")

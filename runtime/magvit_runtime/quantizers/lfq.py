@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.errors import InputError
-
-MAX_BITS = 31
+from magvit_runtime.types import MAX_BITS
 
 
 def ids_to_bits(ids: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:

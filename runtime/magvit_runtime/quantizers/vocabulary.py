@@ -21,21 +21,23 @@ def sign_bits(quantizer: QuantizerSpec) -> int | None:
     return quantizer.bits if isinstance(quantizer, LfqSpec) else None
 
 
-def check_ids(ids: NDArray[np.integer], vocabulary: int) -> None:
-    """Refuses ids that aren't of a vocabulary.
+def check_ids(what: str, ids: NDArray[np.integer], quantizer: QuantizerSpec) -> None:
+    """Refuses ids that a quantizer hasn't.
 
     Args:
+        what: Name of the ids in the message.
         ids: [...].
-        vocabulary: Number of ids.
+        quantizer: What makes them.
 
     Raises:
-        InputError: The array isn't of integers, or an id isn't in 0 .. vocabulary - 1.
+        InputError: The array isn't of integers, or an id isn't in its vocabulary.
     """
+    last = vocabulary_size(quantizer) - 1
     if not np.issubdtype(ids.dtype, np.integer):
-        raise InputError("token ids must be integers", found=ids.dtype)
-    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocabulary):
+        raise InputError(f"{what} must be integers", found=ids.dtype)
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) > last):
         raise InputError(
-            "token ids are out of range",
+            f"{what} are out of range",
             found=f"{ids.min()} to {ids.max()}",
-            expected=f"0 to {vocabulary - 1}",
+            expected=f"0 to {last}",
         )

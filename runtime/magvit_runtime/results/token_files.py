@@ -20,6 +20,7 @@ from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.quantizers.specs import QuantizerSpec
+from magvit_runtime.quantizers.vocabulary import check_ids
 
 METADATA_KEY = b"magvit"
 # What the readers of either format raise where a file is damaged, or is something else.
@@ -120,7 +121,8 @@ def read_tokens(path: Path) -> TokenTable:
     """Reads a whole token file (about 5 KB a clip).
 
     Raises:
-        InputError: The file can't be read, or is no token file.
+        InputError: The file can't be read, is no token file, or has a token that its quantizer
+            doesn't make.
         MissingPackageError: It is Parquet and pyarrow isn't installed.
     """
     if not path.is_file():
@@ -133,6 +135,7 @@ def read_tokens(path: Path) -> TokenTable:
         ) from error
     if table.tokens.shape != (len(table.ids), *table.info.grid):
         raise InputError(f"{path} is damaged", found=table.tokens.shape, expected=table.info.grid)
+    check_ids(f"tokens in {path}", table.tokens, table.info.quantizer)
     return table
 
 

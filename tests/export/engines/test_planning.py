@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from known_machines import known_gpu, known_machine
+from known_profiles import profile_of
 
 from magvit_export.engines import BuildOptions, plan_build
 from magvit_export.engines.planning import choose_flavour
 from magvit_runtime import BackendError, InputError, MagvitError, open_bundle
 from magvit_runtime.hardware.flavours import Flavour, InstalledFlavour
 from magvit_runtime.hardware.machine import Machine
+from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE
 
 RTX = InstalledFlavour("tensorrt-rtx", "1.7.1.116", "13")
 FULL = InstalledFlavour("tensorrt", "11.1.0.106", "13")
-PLUGINS = "a" * 64
 
 EC2 = {
     "T4": "7.5",
@@ -32,7 +34,7 @@ EC2 = {
 
 def machine(gpu: str | None, *flavours: InstalledFlavour) -> Machine:
     found = None if gpu is None else known_gpu(gpu, EC2[gpu])
-    return known_machine(*flavours, gpu=found, plugin_sha256=PLUGINS)
+    return known_machine(*flavours, gpu=found, plugin_interface=PLUGIN_INTERFACE)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_what_can_not_be_is_refused(options: BuildOptions, here: Machine, messag
 )
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        BuildOptions(**options).batch_profile(video=True)
+        BuildOptions(**options).shapes(video=True)
 
 
 def test_plan_of_a_portable_engine(engine_bundle: Path) -> None:
@@ -114,11 +116,11 @@ def test_plan_of_a_portable_engine(engine_bundle: Path) -> None:
     plan = plan_build(bundle, BuildOptions(), machine(None, RTX))
     assert plan.key.sms == ("8.0", "8.6", "8.9", "12.0", "12.1")
     assert plan.key.gpu is None
-    assert plan.key.profile.clip == (17, 128, 128, 3)
-    assert plan.key.plugin_sha256 == PLUGINS
+    assert plan.key.profiles == (profile_of(1, 4, 16, (17, 128, 128, 3)),)
+    assert plan.key.plugin_interface == PLUGIN_INTERFACE
     assert plan.timing_cache is None
     assert plan.plan.parent == engine_bundle / "engines"
-    assert plan.plan.name.startswith("tensorrt-rtx-fp16-portable-")
+    assert plan.plan.name.startswith("tensorrt-rtx-encode-fp16-portable-")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,12 @@ def test_targets_of_a_tuned_engine(
     plan = plan_build(open_bundle(engine_bundle), options, machine("L4", FULL))
     assert (plan.key.sms, plan.key.gpu) == (sms, name)
     assert plan.timing_cache == engine_bundle / "engines" / "timing.cache"
+
+
+def test_polygraphy_builds_engines(engine_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polygraphy", None)
+    with pytest.raises(BackendError, match=r"needs polygraphy.*magvit-runtime\[rtx\]"):
+        plan_build(open_bundle(engine_bundle), BuildOptions(), machine(None, RTX))
 
 
 def test_ampere_plus_reaches_later_gpus(engine_bundle: Path) -> None:
@@ -154,7 +162,7 @@ def test_everything_that_changes_an_engine_changes_its_name(engine_bundle: Path)
             (BuildOptions(sm="8.9"), here),
             (BuildOptions(opt_level=5), here),
             (BuildOptions(workspace=512), here),
-            (BuildOptions(), known_machine(RTX, gpu=None, plugin_sha256="b" * 64)),
+            (BuildOptions(), known_machine(RTX, gpu=None, plugin_interface=PLUGIN_INTERFACE + 1)),
             (BuildOptions(), machine(None, replace(RTX, version="1.8.0"))),
             (BuildOptions(), machine("L4", FULL)),
         ]
@@ -163,7 +171,7 @@ def test_everything_that_changes_an_engine_changes_its_name(engine_bundle: Path)
 
 
 def test_missing_plugin_library(engine_bundle: Path) -> None:
-    bare = known_machine(RTX, gpu=None, plugin_sha256=None)
+    bare = known_machine(RTX, gpu=None, plugin_interface=None)
     with pytest.raises(BackendError, match=r"libmagvit_plugins\.so is missing"):
         plan_build(open_bundle(engine_bundle), BuildOptions(), bare)
 

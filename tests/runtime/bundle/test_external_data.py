@@ -105,7 +105,7 @@ def test_wherever_the_tensor_is(tmp_path: Path, place: str) -> None:
         check(path, PLACES[place](located("others")).SerializeToString())
     assert str(error.value) == (
         f"{path} takes weights from a file that bundle.json doesn't name for it: found 'others', "
-        "expected weights. To mend it: export it again with `magvit export`"
+        "expected weights. Fix: export it again with `magvit export`"
     )
 
 

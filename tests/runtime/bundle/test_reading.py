@@ -15,7 +15,7 @@ from magvit_runtime import BundleError, Classifier, Tokenizer, open_bundle
 from magvit_runtime.bundle.files import JSON_LIMIT
 
 DATA = "encode.fp32.data"
-MEND = "To mend it: export it again with `magvit export`"
+MEND = "Fix: export it again with `magvit export`"
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_no_directory(tmp_path: Path) -> None:
     path = tmp_path / "none"
     assert message_of_opening(path) == (
         f"{path} is no bundle: it has no bundle.json. "
-        f"To mend it: make one with `magvit export MODEL -o {path}`"
+        f"Fix: make one with `magvit export MODEL -o {path}`"
     )
 
 
@@ -77,7 +77,7 @@ def test_another_schema_version_is_said_even_where_all_else_differs(
     (bundle / "bundle.json").write_text(json.dumps({"schema_version": version, "new": True}))
     assert message_of_opening(bundle) == (
         f"{bundle / 'bundle.json'} has another schema version: found {version}, expected 2. "
-        "To mend it: install the magvit-runtime that wrote it, "
+        "Fix: install the magvit-runtime that wrote it, "
         "or export it again with `magvit export`"
     )
 
@@ -150,7 +150,7 @@ def test_a_link_to_outside(bundle: Path, tmp_path: Path) -> None:
     (bundle / DATA).symlink_to(outside)
     assert message_of_opening(bundle) == (
         f"{bundle / DATA} is a link to outside the bundle: found {outside.resolve()}. "
-        "To mend it: put the file itself in its place"
+        "Fix: put the file itself in its place"
     )
 
 
@@ -193,7 +193,7 @@ def test_a_precision_that_it_doesnt_have(tiny_bundle: Path) -> None:
         Tokenizer.open(tiny_bundle, precision="bf16")
     assert str(error.value) == (
         f"{tiny_bundle} has no encode graph of this precision: found fp32, expected bf16. "
-        "To mend it: magvit export trajectory-small --precision bf16"
+        "Fix: magvit export trajectory-small --precision bf16"
     )
 
 
@@ -207,5 +207,5 @@ def test_a_bundle_without_a_classifier(tiny_bundle: Path) -> None:
         Classifier.open(tiny_bundle)
     assert str(error.value) == (
         f"{tiny_bundle} has no classifier. "
-        f"To mend it: magvit train classifier {tiny_bundle} TOKENS.parquet"
+        f"Fix: magvit train classifier {tiny_bundle} TOKENS.parquet"
     )

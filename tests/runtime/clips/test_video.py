@@ -60,7 +60,7 @@ def test_frames_of_another_size(tmp_path: Path) -> None:
         list(read_clips(path, STYLE, ReadReport(), 1))
     assert str(error.value) == (
         f"{path} has frames of another size: found 48x32, expected 32x48. "
-        "To mend it: scale it first, or give --height and --width"
+        "Fix: scale it first, or give --height and --width"
     )
 
 

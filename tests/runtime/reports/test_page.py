@@ -82,5 +82,5 @@ def test_what_is_missing_is_named_before_work_starts(monkeypatch: pytest.MonkeyP
         check_report_packages()
     assert str(error.value) == (
         "a report (--report) needs Plotly, which isn't installed. "
-        "To mend it: pip install 'magvit-runtime[report]'"
+        "Fix: pip install 'magvit-runtime[report]'"
     )

@@ -55,6 +55,21 @@ def test_the_file_says_what_its_tokens_are(tmp_path: Path, bundle: Bundle, suffi
     assert info.weights_sha256 is None
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("token", [-1, 2**18])
+def test_tokens_that_the_model_doesnt_make(
+    tmp_path: Path, bundle: Bundle, suffix: str, token: int
+) -> None:
+    path = tmp_path / f"tokens{suffix}"
+    with token_writer(path, bundle) as writer:
+        writer.write(("a",), (None,), np.full((1, 2, 3, 4), token, np.int32))
+    with pytest.raises(InputError) as error:
+        read_tokens(path)
+    assert str(error.value) == (
+        f"tokens in {path} are out of range: found {token} to {token}, expected 0 to 262143"
+    )
+
+
 def test_other_tools_can_read_the_parquet_file(tmp_path: Path, bundle: Bundle) -> None:
     table = pq.read_table(write(tmp_path / "tokens.parquet", bundle))
     assert table.column_names == ["id", "label", "tokens"]
@@ -87,7 +102,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.parquet"
     with pytest.raises(InputError) as error:
         read_tokens(path)
-    assert str(error.value) == f"{path} is no file. To mend it: make one with `magvit tokenize`"
+    assert str(error.value) == f"{path} is no file. Fix: make one with `magvit tokenize`"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -98,7 +113,7 @@ def test_a_file_of_something_else(tmp_path: Path, suffix: str, content: bytes) -
     with pytest.raises(InputError) as error:
         read_tokens(path)
     assert str(error.value).startswith(f"{path} is no token file")
-    assert str(error.value).endswith("To mend it: make one with `magvit tokenize`")
+    assert str(error.value).endswith("Fix: make one with `magvit tokenize`")
 
 
 def test_parquet_and_npz_files_of_other_things(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from functools import partial
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.trt.engines import (
     Engine,
-    UnreadableEngine,
     check_plan,
     find_engines,
     first_mismatch,
@@ -31,36 +30,37 @@ class TensorRtBackend:
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterator[Candidate | Unfit]:
         """See `Backend.candidates`."""
-        if role != "encode":
-            return
         for engine in find_engines(bundle):
-            if isinstance(engine, UnreadableEngine):
+            if isinstance(engine, Engine):
+                if engine.record.key.role == role:
+                    yield _candidate(engine, bundle, machine)
+            elif role == "encode":  # What it is for, it doesn't say; most engines are encoders.
                 flavour = engine.flavour
                 yield Unfit(engine.plan.name, role, flavour, None, engine.why, is_engine=True)
-            else:
-                yield _candidate(engine, bundle, role, machine)
 
 
-def _candidate(engine: Engine, bundle: Bundle, role: Role, machine: Machine) -> Candidate | Unfit:
-    key = engine.record.key
-    name, profile = engine.plan.name, key.profile
+def _candidate(engine: Engine, bundle: Bundle, machine: Machine) -> Candidate | Unfit:
+    key, name = engine.record.key, engine.plan.name
     if mismatch := first_mismatch(engine, bundle, machine):
         why = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"
         fix = rebuild_command(engine)
-        return Unfit(name, role, key.flavour, key.precision, why, fix, is_engine=True)
+        return Unfit(name, key.role, key.flavour, key.precision, why, fix, is_engine=True)
+    graph = bundle.graphs(key.role)[key.precision]
+    shapes = key.profiles[0][graph.inputs[0].name]
+    batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
     return Candidate(
         subject=name,
-        role=role,
+        role=key.role,
         backend=key.flavour,
         precision=key.precision,
         device="cuda",
         sha256=engine.record.plan.sha256,
-        graph=bundle.graphs(role)[key.precision],
+        graph=graph,
         rank=_PORTABLE_RANK if key.gpu is None else _TUNED_RANK,
         reason=f"{name} was built for this machine",
-        clip_shape=profile.clip,
-        batches=range(profile.minimum, profile.maximum + 1),
-        usual_batches=tuple(sorted({profile.minimum, profile.optimum, profile.maximum})),
+        clip_shape=shapes.optimum[1:],
+        batches=range(batches[0], batches[-1] + 1),
+        usual_batches=tuple(sorted(set(batches))),
         is_engine=True,
         check=partial(check_plan, engine),
         open=partial(open_engine, engine),

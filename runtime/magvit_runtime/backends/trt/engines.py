@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineRecord
+import msgspec
+
+from magvit_runtime.bundle.engine_records import (
+    ENGINE_SCHEMA_VERSION,
+    Count,
+    EngineRecord,
+    Profile,
+)
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.manifest import GraphRecord, Precision
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
@@ -95,15 +104,22 @@ def read_sidecar(path: Path) -> EngineRecord:
     """
     mend = "remove it and build again"
     check_file(path, path.parents[1], mend=mend)
-    record = decode_json(path, read_json(path), EngineRecord, mend=mend)
-    if record.schema_version != ENGINE_SCHEMA_VERSION:
-        raise BundleError(
-            f"{path} has another schema version",
-            found=record.schema_version,
-            expected=ENGINE_SCHEMA_VERSION,
-            mend=mend,
-        )
-    return record
+    text = read_json(path)
+    version = decode_json(path, text, _Versioned, mend=mend).schema_version
+    if version == ENGINE_SCHEMA_VERSION:
+        return decode_json(path, text, EngineRecord, mend=mend)
+    if version == 1:
+        old = decode_json(path, text, _SchemaOneRecord, mend=mend).key
+        profile = old.profile
+        batches = (profile.minimum, profile.optimum, profile.maximum)
+        build = _build_command(path.parents[1], old.precision, batches, profile.clip)
+        mend = f"rm {shlex.quote(str(path))} && {build}"
+    raise BundleError(
+        f"{path} has another schema version",
+        found=version,
+        expected=ENGINE_SCHEMA_VERSION,
+        mend=mend,
+    )
 
 
 def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch | None:
@@ -112,18 +128,22 @@ def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch
     The plan's own bytes are not read; `check_plan` does that.
     """
     key = engine.record.key
-    graph = bundle.graphs("encode").get(key.precision)
+    graph = bundle.graphs(key.role).get(key.precision)
     onnx = None if graph is None else graph_sha256(bundle, graph)
     if onnx != key.onnx_sha256:
         return Mismatch("the bundle's ONNX graph", key.onnx_sha256[:12], (onnx or "none")[:12])
+    if graph is not None and not all(_is_of(profile, graph) for profile in key.profiles):
+        inputs = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in graph.inputs)
+        return Mismatch("inputs", ", ".join(key.profiles[0]), inputs)
     installed = machine.flavours.get(key.flavour)
     if installed is None:
         return Mismatch(key.flavour, key.version, "not installed")
     if installed.version != key.version and not key.options.get("version_compatible"):
         return Mismatch(f"version of {key.flavour}", key.version, installed.version)
-    if machine.plugin_sha256 != key.plugin_sha256:
-        here = machine.plugin_sha256 or "none"
-        return Mismatch("plugin library", key.plugin_sha256[:12], here[:12])
+    if key.plugin_interface not in (None, machine.plugin_interface):
+        ours = machine.plugin_interface
+        here = "none" if ours is None else f"interface {ours}"
+        return Mismatch("plugin library", f"interface {key.plugin_interface}", here)
     if machine.gpu is None:
         return Mismatch("GPU", key.gpu or f"compute capability {', '.join(key.sms)}", "none")
     if not _runs_on(key.sms, machine.gpu.sm, portable=key.flavour == "tensorrt-rtx"):
@@ -156,14 +176,50 @@ def check_plan(engine: Engine) -> None:
 def rebuild_command(engine: Engine) -> str:
     """The command that builds an engine of the same shapes for the machine it is run on."""
     key = engine.record.key
-    profile = key.profile
-    *frames, height, width, _ = profile.clip
-    return (
-        f"magvit build {engine.plan.parents[1]} --precision {key.precision} "
-        f"--profile {profile.minimum}/{profile.optimum}/{profile.maximum} "
-        + "".join(f"--frames {count} " for count in frames)
-        + f"--height {height} --width {width}"
-    )
+    shapes = next(iter(key.profiles[0].values()))
+    batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
+    return _build_command(engine.plan.parents[1], key.precision, batches, shapes.optimum[1:])
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+class _SchemaOneProfile(msgspec.Struct):
+    minimum: Count
+    optimum: Count
+    maximum: Count
+    clip: tuple[Count, ...]
+
+
+class _SchemaOneKey(msgspec.Struct):
+    precision: Precision
+    profile: _SchemaOneProfile
+
+
+class _SchemaOneRecord(msgspec.Struct):
+    """What a sidecar of schema 1 says of how to build its engine again."""
+
+    key: _SchemaOneKey
+
+
+def _build_command(
+    bundle: Path, precision: Precision, batches: tuple[int, int, int], clip: tuple[int, ...]
+) -> str:
+    profile = "/".join(map(str, batches))
+    command = f"magvit build {bundle} --precision {precision} --profile {profile}"
+    match clip:
+        case (frames, height, width, _):
+            return f"{command} --frames {frames} --height {height} --width {width}"
+        case (height, width, _):
+            return f"{command} --height {height} --width {width}"
+    return command
+
+
+def _is_of(profile: Profile, graph: GraphRecord) -> bool:
+    """Whether a profile has a shape for each of a graph's inputs."""
+    ranks = {spec.name: len(spec.shape) for spec in graph.inputs}
+    return ranks == {name: len(shapes.optimum) for name, shapes in profile.items()}
 
 
 def _runs_on(sms: tuple[str, ...], sm: str, *, portable: bool) -> bool:

@@ -238,14 +238,16 @@ def _deserialize(trt: Any, engine: Engine) -> tuple[Any, Any]:
 
 def _read_tensors(trt: Any, plan: Any, engine: Engine) -> EngineTensors:
     tensors = read_tensors(trt, plan)
-    profile = engine.record.key.profile
+    profile = engine.record.key.profiles[0]
     if not tensors.takes(profile):
         raise BundleError(
             f"{engine.plan} isn't what its sidecar says",
             found=", ".join(
                 f"{i.name} {i.minimum} to {i.maximum}" for i in tensors.inputs.values()
             ),
-            expected=f"{profile.minimum} to {profile.maximum} of {profile.clip}",
+            expected=", ".join(
+                f"{name} {shapes.minimum} to {shapes.maximum}" for name, shapes in profile.items()
+            ),
             mend=rebuild_command(engine),
         )
     return tensors

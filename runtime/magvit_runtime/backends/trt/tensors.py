@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from magvit_runtime.bundle.engine_records import BatchProfile
+from magvit_runtime.bundle.engine_records import Profile
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.types import Shape
 
@@ -46,11 +46,10 @@ class EngineTensors:
         """The largest shape of each input."""
         return {name: tensor.maximum for name, tensor in self.inputs.items()}
 
-    def takes(self, profile: BatchProfile) -> bool:
-        """Whether one of the inputs has exactly the shapes of a profile."""
-        minimum = (profile.minimum, *profile.clip)
-        maximum = (profile.maximum, *profile.clip)
-        return any((i.minimum, i.maximum) == (minimum, maximum) for i in self.inputs.values())
+    def takes(self, profile: Profile) -> bool:
+        """Whether the inputs have exactly the shapes of a profile."""
+        ours = {name: (tensor.minimum, tensor.maximum) for name, tensor in self.inputs.items()}
+        return ours == {name: (shapes.minimum, shapes.maximum) for name, shapes in profile.items()}
 
     def check(
         self,

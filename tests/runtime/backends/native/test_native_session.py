@@ -189,7 +189,7 @@ def test_half_precision_is_refused_on_a_cpu(tmp_path: Path) -> None:
         Tokenizer.open(tmp_path, backend="native")
     assert str(error.value) == (
         f"native can't run the fp16 graph of {tmp_path} here: found the native backend computes in "
-        "float32 on a CPU. To mend it: use another precision or backend"
+        "float32 on a CPU. Fix: use another precision or backend"
     )
     with Tokenizer.open(tmp_path) as tokenizer:
         assert tokenizer.capabilities.backend == "onnxruntime"

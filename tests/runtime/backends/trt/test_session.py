@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from known_profiles import profile_of
 from runtime import stand_in_gpu
 from runtime.stand_in_arrays import DlpackArray
 from runtime.stand_in_gpu import Cuda, TensorRt
@@ -31,12 +32,7 @@ from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.backends.trt.session import TensorRtSession
 from magvit_runtime.backends.trt.tensors import EngineTensors, InputTensor
 from magvit_runtime.backends.trt.worker import SHAPES_KEPT
-from magvit_runtime.bundle.engine_records import (
-    ENGINE_SCHEMA_VERSION,
-    BatchProfile,
-    EngineKey,
-    EngineRecord,
-)
+from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineKey, EngineRecord
 from magvit_runtime.bundle.manifest import FileRecord
 from magvit_runtime.cuda.arrays import view_device_array
 from magvit_runtime.cuda.device import open_device
@@ -46,7 +42,7 @@ from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.types import Flavour
 
 CLIP = (2, 3, 4, 3)
-PROFILE = BatchProfile(1, 4, 16, CLIP)
+PROFILE = profile_of(1, 4, 16, CLIP)
 
 Gpu = tuple[Cuda, TensorRt, TensorRt]
 
@@ -65,15 +61,16 @@ def write_engine(
     shapes = {"minimum": [1, *CLIP], "maximum": [16, *CLIP]}
     plan.write_bytes(json.dumps(shapes).encode() if content is None else content)
     key = EngineKey(
+        role="encode",
         flavour=flavour,
         version="1",
         cuda="13",
         sms=("8.9",),
         gpu=None,
         precision="fp16",
-        profile=PROFILE,
+        profiles=(PROFILE,),
         onnx_sha256="",
-        plugin_sha256="",
+        plugin_interface=None,
         options=dict(options),
     )
     digest = hashlib.sha256(plan.read_bytes()).hexdigest()
@@ -83,6 +80,7 @@ def write_engine(
         plan=FileRecord(plan.stat().st_size, digest),
         layers=(),
         plugin_layers={},
+        plugin_sha256=None,
         build_seconds=1.0,
         machine="",
         created="",
@@ -157,7 +155,7 @@ except BackendError as error:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(
-        "a GPU session needs an NVIDIA GPU and its driver: found no NVIDIA driver. To mend it:"
+        "a GPU session needs an NVIDIA GPU and its driver: found no NVIDIA driver. Fix:"
     )
     assert "onnxruntime" in run.stdout
     assert run.stderr == ""
@@ -184,34 +182,34 @@ print([n for n in sys.modules if n.split(".")[0] in ("tensorrt", "tensorrt_rtx",
 
 
 def tensors() -> EngineTensors:
-    clips = InputTensor("clips", np.dtype(np.uint8), (1, *CLIP), (16, *CLIP))
-    return EngineTensors({"clips": clips}, {"ids": np.dtype(np.int32)})
+    clips = InputTensor("frames", np.dtype(np.uint8), (1, *CLIP), (16, *CLIP))
+    return EngineTensors({"frames": clips}, {"ids": np.dtype(np.int32)})
 
 
 @pytest.mark.parametrize("shape", [(1, *CLIP), (16, *CLIP)])
 def test_arrays_within_the_profile_fit(shape: tuple[int, ...]) -> None:
-    tensors().check({"clips": shape}, {"clips": np.dtype(np.uint8)}, ["ids"])
+    tensors().check({"frames": shape}, {"frames": np.dtype(np.uint8)}, ["ids"])
 
 
 @pytest.mark.parametrize("shape", [(0, *CLIP), (17, *CLIP), CLIP, (1, 2, 3, 5, 3), (1, *CLIP, 1)])
 def test_arrays_outside_the_profile_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match=r"expected uint8 \[1 to 16, 2, 3, 4, 3\].*batch_size"):
-        tensors().check({"clips": shape}, {"clips": np.dtype(np.uint8)}, ["ids"])
+        tensors().check({"frames": shape}, {"frames": np.dtype(np.uint8)}, ["ids"])
 
 
 def test_wrong_type_and_names_are_refused() -> None:
-    shapes, dtypes = {"clips": (1, *CLIP)}, {"clips": np.dtype(np.float32)}
+    shapes, dtypes = {"frames": (1, *CLIP)}, {"frames": np.dtype(np.float32)}
     with pytest.raises(InputError, match="found float32"):
         tensors().check(shapes, dtypes, ["ids"])
-    with pytest.raises(InputError, match="found frames, expected clips"):
-        tensors().check({"frames": (1, *CLIP)}, dtypes, ["ids"])
+    with pytest.raises(InputError, match="found clips, expected frames"):
+        tensors().check({"clips": (1, *CLIP)}, dtypes, ["ids"])
     with pytest.raises(InputError, match="no such output: found labels, expected ids"):
-        tensors().check(shapes, {"clips": np.dtype(np.uint8)}, ["labels"])
+        tensors().check(shapes, {"frames": np.dtype(np.uint8)}, ["labels"])
 
 
 def test_a_profile_belongs_to_an_engine_or_not() -> None:
     assert tensors().takes(PROFILE)
-    assert not tensors().takes(BatchProfile(1, 4, 8, CLIP))
+    assert not tensors().takes(profile_of(1, 4, 8, CLIP))
 
 
 def test_tensor_bytes() -> None:
@@ -235,38 +233,38 @@ def test_results_are_those_of_the_engine(tmp_path: Path, flavour: Flavour) -> No
     with open_session(write_engine(tmp_path, flavour)) as session:
         for count in (16, 3, 1, 3):
             clips = clips_of(count, seed=count)
-            ids, latents = session.run({"clips": clips}, ["ids", "latents"])
+            ids, latents = session.run({"frames": clips}, ["ids", "latents"])
             assert ids.dtype == np.int32
             assert latents.dtype == np.float32
             np.testing.assert_array_equal(ids, ids_of(clips))
             np.testing.assert_array_equal(latents[..., 1], ids_of(clips) * np.float32(0.5))
-        (latents,) = session.run({"clips": clips}, ["latents"])
+        (latents,) = session.run({"frames": clips}, ["latents"])
         assert latents.shape == (3, 2, 3, 4, 2)
 
 
 def test_stages_are_timed_where_somebody_asks(tmp_path: Path, gpu: Gpu) -> None:
     cuda, *_ = gpu
     with open_session(write_engine(tmp_path)) as session:
-        session.run({"clips": clips_of(1)}, ["ids"])
+        session.run({"frames": clips_of(1)}, ["ids"])
         assert session.stage_times.seconds is None
         session.stage_times.seconds = []
         cuda.milliseconds = [1, 20, 0.5, 2, 30, 1.5]
         for _ in range(2):
-            session.run({"clips": clips_of(1)}, ["ids"])
+            session.run({"frames": clips_of(1)}, ["ids"])
         assert session.stage_times.seconds == [(0.001, 0.02, 0.0005), (0.002, 0.03, 0.0015)]
         # A run that fails is no measurement, and leaves the next one whole.
         with pytest.raises(InputError):
-            session.run({"clips": clips_of(99)}, ["ids"])
+            session.run({"frames": clips_of(99)}, ["ids"])
         cuda.milliseconds = [3, 4, 5]
-        session.run({"clips": clips_of(1)}, ["ids"])
+        session.run({"frames": clips_of(1)}, ["ids"])
         assert session.stage_times.seconds[2:] == [(0.003, 0.004, 0.005)]
 
 
 @pytest.mark.usefixtures("gpu")
 def test_results_belong_to_the_caller(tmp_path: Path) -> None:
     with open_session(write_engine(tmp_path)) as session:
-        (first,) = session.run({"clips": clips_of(2, seed=1)}, ["ids"])
-        session.run({"clips": clips_of(2, seed=2)}, ["ids"])
+        (first,) = session.run({"frames": clips_of(2, seed=1)}, ["ids"])
+        session.run({"frames": clips_of(2, seed=2)}, ["ids"])
     np.testing.assert_array_equal(first, ids_of(clips_of(2, seed=1)))
 
 
@@ -274,7 +272,7 @@ def test_results_belong_to_the_caller(tmp_path: Path) -> None:
 def test_strided_clips_are_taken(tmp_path: Path) -> None:
     clips = clips_of(8)[::2, :, :, ::-1]
     with open_session(write_engine(tmp_path)) as session:
-        np.testing.assert_array_equal(session.run({"clips": clips}, ["ids"])[0], ids_of(clips))
+        np.testing.assert_array_equal(session.run({"frames": clips}, ["ids"])[0], ids_of(clips))
 
 
 def test_third_run_of_a_shape_replays_a_graph(tmp_path: Path, gpu: Gpu) -> None:
@@ -283,7 +281,7 @@ def test_third_run_of_a_shape_replays_a_graph(tmp_path: Path, gpu: Gpu) -> None:
         for seed in range(4):
             for count in (5, 16):
                 clips = clips_of(count, seed)
-                (ids,) = session.run({"clips": clips}, ["ids"])
+                (ids,) = session.run({"frames": clips}, ["ids"])
                 np.testing.assert_array_equal(ids, ids_of(clips))
         # Each shape: one plain launch, one capture; the capture and the rest are replayed.
         assert [context.enqueued for context in trt.contexts] == [2, 2]
@@ -297,7 +295,7 @@ def test_a_shape_seen_before_allocates_nothing(tmp_path: Path, gpu: Gpu) -> None
         session.warm_up((2, *CLIP))
         before = cuda.allocations, len(trt.contexts)
         for seed in range(3):
-            session.run({"clips": clips_of(2, seed)}, ["ids"])
+            session.run({"frames": clips_of(2, seed)}, ["ids"])
         assert (cuda.allocations, len(trt.contexts)) == before
 
 
@@ -305,7 +303,7 @@ def test_rtx_captures_its_own_graphs(tmp_path: Path, gpu: Gpu) -> None:
     cuda, _, rtx = gpu
     with open_session(write_engine(tmp_path, "tensorrt-rtx")) as session:
         session.warm_up((2, *CLIP))
-        session.run_device({"clips": DlpackArray(cuda, clips_of(2))}, ["ids"])
+        session.run_device({"frames": DlpackArray(cuda, clips_of(2))}, ["ids"])
         assert session.capabilities.launches == "CUDA graphs, captured by TensorRT-RTX"
     assert "replay" not in cuda.calls
     assert [c.graphs for c in rtx.contexts] == ["WHOLE_GRAPH_CAPTURE"] * 2 + ["DISABLED"]
@@ -319,7 +317,7 @@ def test_failed_capture_is_recorded_and_runs_go_on(
         for seed in range(3):
             for count in (1, 2):
                 clips = clips_of(count, seed)
-                (ids,) = session.run({"clips": clips}, ["ids"])
+                (ids,) = session.run({"frames": clips}, ["ids"])
                 np.testing.assert_array_equal(ids, ids_of(clips))
         launches = session.capabilities.launches
     assert launches.startswith("plain launches: capture into a CUDA graph failed: cudaErrorStream")
@@ -332,7 +330,7 @@ def test_more_shapes_than_are_kept(tmp_path: Path) -> None:
         for _ in range(3):
             for count in range(1, SHAPES_KEPT + 4):
                 clips = clips_of(count)
-                (ids,) = session.run({"clips": clips}, ["ids"])
+                (ids,) = session.run({"frames": clips}, ["ids"])
                 np.testing.assert_array_equal(ids, ids_of(clips))
 
 
@@ -345,7 +343,7 @@ def test_threads_share_the_workers(tmp_path: Path) -> None:
         assert session.capabilities.workers == 2
         batches = [clips_of(1 + seed % 16, seed) for seed in range(200)]
         session.warm_up((1, *CLIP))
-        results = threads.map(lambda clips: session.run({"clips": clips}, ["ids"])[0], batches)
+        results = threads.map(lambda clips: session.run({"frames": clips}, ["ids"])[0], batches)
         for clips, ids in zip(batches, results, strict=True):
             np.testing.assert_array_equal(ids, ids_of(clips))
 
@@ -373,7 +371,7 @@ def test_a_run_waits_for_a_free_worker(
         monkeypatch.setattr(gpu[0], "cudaStreamSynchronize", synchronize)
         with ThreadPoolExecutor(3) as threads:
             for _ in range(3):
-                threads.submit(session.run, {"clips": clips_of(1)}, ["ids"])
+                threads.submit(session.run, {"frames": clips_of(1)}, ["ids"])
             inside.acquire()
             inside.acquire()
             assert not inside.acquire(timeout=0.1)
@@ -392,7 +390,7 @@ def test_closing_frees_everything(tmp_path: Path, gpu: Gpu) -> None:
     assert not cuda.blocks
     assert not any(cuda.live.values())
     with pytest.raises(BackendError, match="closed"):
-        session.run({"clips": clips_of(1)}, ["ids"])
+        session.run({"frames": clips_of(1)}, ["ids"])
 
 
 def test_no_room_for_the_second_worker(tmp_path: Path, gpu: Gpu) -> None:
@@ -411,9 +409,9 @@ def test_what_tensorrt_says_is_in_the_message(tmp_path: Path, gpu: Gpu) -> None:
     with open_session(write_engine(tmp_path)) as session:
         trt.fails = "cuDNN is upset"
         with pytest.raises(BackendError, match="can't run the engine: found cuDNN is upset"):
-            session.run({"clips": clips_of(1)}, ["ids"])
+            session.run({"frames": clips_of(1)}, ["ids"])
         trt.fails = ""
-        (ids,) = session.run({"clips": clips_of(1)}, ["ids"])
+        (ids,) = session.run({"frames": clips_of(1)}, ["ids"])
         np.testing.assert_array_equal(ids, ids_of(clips_of(1)))
 
 
@@ -494,12 +492,12 @@ def test_device_runs_read_and_give_device_memory(
     clips = clips_of(3)
     with open_session(write_engine(tmp_path, flavour)) as session:
         array = DlpackArray(cuda, clips)
-        latents, ids = session.run_device({"clips": array}, ["latents", "ids"])
-        session.run_device({"clips": DlpackArray(cuda, clips_of(5))}, ["ids"])
+        latents, ids = session.run_device({"frames": array}, ["latents", "ids"])
+        session.run_device({"frames": DlpackArray(cuda, clips_of(5))}, ["ids"])
         assert (ids.shape, ids.dtype) == ((3, 2, 3, 4), np.dtype(np.int32))
         assert latents.shape == (3, 2, 3, 4, 2)
         with pytest.raises(InputError, match="expected uint8"):
-            session.run_device({"clips": DlpackArray(cuda, clips_of(17))}, ["ids"])
+            session.run_device({"frames": DlpackArray(cuda, clips_of(17))}, ["ids"])
         again = view_device_array("ids", ids, open_device(), 77)
         assert cuda.owns(again.pointer, clips.size // 3 * 4)
         interface = ids.__cuda_array_interface__
@@ -521,4 +519,4 @@ def test_inputs_begin_where_tensorrt_can_read_them(tmp_path: Path, gpu: Gpu) -> 
     with open_session(write_engine(tmp_path)) as session:
         shifted = DlpackArray(gpu[0], clips_of(2), shift=16)
         with pytest.raises(InputError, match=r"16 bytes past a multiple of 256.*copy of the slice"):
-            session.run_device({"clips": shifted}, ["ids"])
+            session.run_device({"frames": shifted}, ["ids"])

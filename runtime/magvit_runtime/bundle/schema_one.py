@@ -1,0 +1,63 @@
+"""Bundles of schema 1, which had one encoder and no roles: what an export into their folder needs.
+
+Nothing else of them is read; `magvit_runtime.bundle.reading` refuses to open them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from magvit_runtime.bundle.manifest import Precision, WeightsRecord
+
+
+class SchemaOneGraph(msgspec.Struct, frozen=True):
+    """An encoder's graph.
+
+    Attributes:
+        residual: "fp32" where a half-precision graph keeps its residual stream in float32.
+    """
+
+    residual: Literal["fp32"] | None = None
+
+
+class SchemaOne(msgspec.Struct, frozen=True):
+    """What bundle.json of schema 1 says of how its encoder was exported.
+
+    Attributes:
+        model: Name of the model.
+        config: Its architecture.
+        weights: Where its weights came from.
+        encoder: The encoder's graphs by precision.
+    """
+
+    model: str
+    config: dict[str, Any]
+    weights: WeightsRecord
+    encoder: Annotated[dict[Precision, SchemaOneGraph], msgspec.Meta(min_length=1)]
+
+    @property
+    def encoder_files(self) -> tuple[str, ...]:
+        """Names of the encoder's files, as its exporter called them."""
+        graphs = {"fp32" if precision == "tf32" else precision for precision in self.encoder}
+        names = [f"encoder.{precision}.onnx" for precision in sorted(graphs)]
+        return (*names, *(f"{name}.data" for name in names))
+
+    def export_command(self, directory: Path) -> str:
+        """The command that exports the same encoder into its folder, in the schema of today.
+
+        Of several precisions it takes float32; the others take one more export each. A checkpoint
+        is called by its file name; where it lies, schema 1 doesn't say.
+        """
+        weights = "hub" if self.weights.source == "hub" else self.weights.name
+        command = ["magvit", "export", self.model, "--weights", weights, "-o", str(directory)]
+        if self.weights.variant is not None:
+            command += ["--variant", self.weights.variant]
+        precision = "fp32" if "fp32" in self.encoder else next(iter(self.encoder))
+        command += ["--precision", precision]
+        if (residual := self.encoder[precision].residual) is not None:
+            command += ["--residual", residual]
+        return shlex.join(command)

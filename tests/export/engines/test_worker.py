@@ -1,0 +1,119 @@
+"""The builder's configuration that Polygraphy makes of an engine's key, asked of TensorRT-RTX."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import msgspec
+import pytest
+from known_profiles import profile_of
+
+from magvit_export.engines.protocol import BuildRequest
+from magvit_runtime.bundle.engine_records import EngineKey
+from magvit_runtime.types import Flavour
+
+pytestmark = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None,
+    reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13",
+)
+
+OPTIONS: dict[str, str | int | bool | None] = {
+    "hardware_compat": "none",
+    "version_compatible": False,
+    "strip_weights": False,
+    "refit": False,
+    "workspace": None,
+    "opt_level": None,
+    "tf32": False,
+}
+PORTABLE = ("8.6", "8.9", "12.0")
+
+# In a process of its own: Polygraphy settles on one flavour when it is imported.
+CONFIGURE = """
+import json, sys
+import msgspec
+import tensorrt_rtx as trt
+from magvit_export.engines.protocol import BuildRequest
+from magvit_export.engines.worker import make_config
+from polygraphy.backend.trt import create_network
+
+request = msgspec.json.decode(sys.argv[1], type=BuildRequest)
+builder, network = create_network()
+network.add_input("frames", trt.uint8, (-1, -1, -1, -1, 3))
+config = make_config(trt, request, None)(builder, network)
+flags = [flag.name for flag in trt.BuilderFlag.__members__.values() if config.get_flag(flag)]
+targets = range(config.num_compute_capabilities)
+print(json.dumps({
+    "flags": flags,
+    "targets": [config.get_compute_capability(i).name for i in targets],
+    "workspace": config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE),
+    "opt_level": config.builder_optimization_level,
+    "verbosity": config.profiling_verbosity.name,
+    "profiles": config.num_optimization_profiles,
+}))
+"""
+
+
+def configure(
+    *,
+    flavour: Flavour = "tensorrt-rtx",
+    sms: tuple[str, ...] = PORTABLE,
+    **options: str | int | bool | None,
+) -> dict:
+    key = EngineKey(
+        role="encode",
+        flavour=flavour,
+        version="1.7",
+        cuda="13",
+        sms=sms,
+        gpu=None,
+        precision="fp32",
+        profiles=(profile_of(1, 2, 4, (5, 32, 32, 3)),),
+        onnx_sha256="a" * 64,
+        plugin_interface=1,
+        options=OPTIONS | options,
+    )
+    request = msgspec.json.encode(BuildRequest(key, "graph", "plugins", {}, "plan", None))
+    result = subprocess.run(
+        [sys.executable, "-c", CONFIGURE, request],
+        env={**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+# TensorRT-RTX takes the configuration of tensorrt too; tensorrt itself wants a GPU.
+@pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
+def test_tf32_is_off_unless_asked_for(flavour: Flavour) -> None:
+    assert "TF32" not in configure(flavour=flavour)["flags"]
+    assert "TF32" in configure(flavour=flavour, tf32=True)["flags"]
+
+
+def test_defaults() -> None:
+    made = configure()
+    assert set(made["flags"]) <= {"STRONGLY_TYPED"}
+    assert made["targets"] == []
+    assert made["verbosity"] == "DETAILED"
+    assert made["profiles"] == 1
+
+
+def test_options_reach_tensorrt() -> None:
+    made = configure(
+        sms=("8.9",),
+        strip_weights=True,
+        refit=True,
+        version_compatible=True,
+        workspace=500,
+        opt_level=1,
+    )
+    assert {"STRIP_PLAN", "REFIT", "VERSION_COMPATIBLE"} <= set(made["flags"])
+    assert made["targets"] == ["SM89"]
+    assert made["workspace"] == 500 * 2**20
+    assert made["opt_level"] == 1
