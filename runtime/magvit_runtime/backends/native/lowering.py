@@ -224,6 +224,8 @@ class _Lowering:
         groups, epsilon = node.attributes.get("num_groups"), node.attributes.get("epsilon")
         if (
             source.normalization is not None
+            # Only convs leave moments.
+            or not isinstance(self._writer(source)[1], Conv)
             or weight not in tensors
             or bias not in tensors
             or not isinstance(groups, int)
@@ -250,9 +252,10 @@ class _Lowering:
         first, last = sorted(terms, key=lambda term: self._writer(term)[0])
         index, conv = self._writer(last)
         if (
-            any(term.normalization is not None for term in terms)
-            or first.channels != last.channels
+            not isinstance(conv, Conv)
             or conv.residual is not None
+            or any(term.normalization is not None for term in terms)
+            or first.channels != last.channels
             or not self._is_read_once(last, node)
         ):
             raise _refusal(node)
@@ -264,13 +267,14 @@ class _Lowering:
         to = node.attributes.get("to")
         if not isinstance(to, int) or to not in _FLOAT_TYPES:
             raise _refusal(node)
+        index, conv = self._writer(source)
+        output = node.outputs[0]
+        is_bare = source.normalization is None and self._is_read_once(source, node)
         # What is read as another type everywhere is written as that.
-        if source.normalization is None and self._is_read_once(source, node):
-            index, conv = self._writer(source)
-            output = node.outputs[0]
+        if isinstance(conv, Conv) and is_bare:
             self._steps[index] = replace(conv, output=output, output_type=_FLOAT_TYPES[to])
             source = replace(source, value=output)
-        self._values[node.outputs[0]] = source
+        self._values[output] = source
 
     def _read_lfq(self, node: Node) -> None:
         latents, ids = self._map(node.inputs[0], node), node.outputs[0]
@@ -282,16 +286,13 @@ class _Lowering:
         self._values[ids] = _Ids(ids)
 
     def _is_read_once(self, source: _Map, node: Node) -> bool:
-        """Whether nothing but a node reads what a conv wrote, by any name."""
+        """Whether nothing but a node reads what a step wrote, by any name."""
         return source.value in node.inputs and self._uses[source.value] == 1
 
-    def _writer(self, source: _Map) -> tuple[int, Conv]:
-        """The conv that writes a map, after its index among the steps."""
-        return next(
-            (i, step)
-            for i, step in reversed(list(enumerate(self._steps)))
-            if isinstance(step, Conv) and step.output == source.value
-        )
+    def _writer(self, source: _Map) -> tuple[int, Step]:
+        """The step that writes a map, after its index."""
+        steps = reversed(list(enumerate(self._steps)))
+        return next((i, step) for i, step in steps if step.output == source.value)
 
     def _map(self, name: str, node: Node) -> _Map:
         value = self._values.get(name)

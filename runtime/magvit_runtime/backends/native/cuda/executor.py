@@ -68,11 +68,11 @@ class CudaExecutor:
         convs: ConvLibrary,
         workers: int = 1,
     ) -> None:
-        check_outputs(program)
         (self._input,) = program.inputs
         self._pool: WorkerPool[CudaWorker] = WorkerPool(device)
         with device.current(), ExitStack() as opened:
             opened.callback(convs.close)
+            check_outputs(program)
             parameters = CudaParameters(device, program)
             opened.callback(parameters.close)
             results = ResultMemory(device)
