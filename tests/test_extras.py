@@ -26,7 +26,7 @@ from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import ClipSizes, export_model
-from magvit_export.training import TrainingOptions, train_classifier
+from magvit_export.training.classifier_training import TrainingOptions, train_classifier
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.hardware.packages import EXTRAS_OF, missing_package
 from magvit_runtime.results.token_files import read_tokens, token_writer

@@ -1,1 +1,1 @@
-"""Training on tokens, and the data that ships with the package."""
+"""Training classifiers on tokens."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from magvit_runtime import BackendError
-from magvit_runtime.benchmarks.encoders import Encoder, Frames, Ids
+from magvit_runtime.benchmarks.encoders import Frames, Ids, TimedEncoder
 from magvit_runtime.benchmarks.measuring import encode_once, measure_rows
 from magvit_runtime.benchmarks.results import EncoderRecord, Row, Settings
 from magvit_runtime.benchmarks.workload import input_sets
@@ -19,7 +19,7 @@ SETTINGS = Settings(1, SHAPE, "drawn", 2, 3, 2, 2)
 INPUTS = input_sets("drawn", SHAPE, 2, 2)
 
 
-def sleeper(name: str, seconds: float, *, wrong: int = 0, kind: str = "ours") -> Encoder:
+def sleeper(name: str, seconds: float, *, wrong: int = 0, kind: str = "ours") -> TimedEncoder:
     """Takes a known time for 2 clips; of the 10 ids of each, some may be wrong."""
     run_seconds: list[float] = []
 
@@ -31,10 +31,10 @@ def sleeper(name: str, seconds: float, *, wrong: int = 0, kind: str = "ours") ->
         return ids
 
     record = EncoderRecord(name, "ours" if kind == "ours" else "peer", "1", "CPU", "fp32", "")
-    return Encoder(record, encode, lambda: None, run_seconds if kind == "ours" else None)
+    return TimedEncoder(record, encode, lambda: None, run_seconds if kind == "ours" else None)
 
 
-def rows(*encoders: Encoder) -> list[Row]:
+def rows(*encoders: TimedEncoder) -> list[Row]:
     ids, failures = encode_once(encoders, INPUTS, lambda _: None)
     assert failures == {}
     return measure_rows(
@@ -96,10 +96,10 @@ def test_a_peer_may_fail_in_its_own_way_and_ours_in_ours() -> None:
         raise ZeroDivisionError(f"no {len(clips)} clips\nsecond line")
 
     ours, peer = sleeper("ours", 0), sleeper("peer", 0, kind="peer")
-    failing = Encoder(ours.record, fail, ours.close)
-    crashing = Encoder(peer.record, crash, peer.close)
+    failing = TimedEncoder(ours.record, fail, ours.close)
+    crashing = TimedEncoder(peer.record, crash, peer.close)
     ids, failures = encode_once([failing, crashing], INPUTS, lambda _: None)
     assert ids == {}
     assert failures == {"ours": "no room for 2", "peer": "no 2 clips"}
     with pytest.raises(ZeroDivisionError):
-        encode_once([Encoder(ours.record, crash, ours.close)], INPUTS, lambda _: None)
+        encode_once([TimedEncoder(ours.record, crash, ours.close)], INPUTS, lambda _: None)
