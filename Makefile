@@ -28,8 +28,10 @@ demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH) build/cudnn  ## All tests: C++ and Python.
 	for build in ctest sanitize-address sanitize-thread; do \
 	    $(BIN)/ctest --test-dir build/$$build --output-on-failure || exit 1; done
-	MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
-	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) $(BIN)/python -m pytest
+	export MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
+	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) && \
+	    $(BIN)/python -m pytest -n auto -m "not alone and not full_size" && \
+	    $(BIN)/python -m pytest -m "alone or full_size"
 
 lint: $(VENV)/.dev  ## Style, types, and which room may import which.
 	$(BIN)/ruff check

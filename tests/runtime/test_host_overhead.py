@@ -20,6 +20,8 @@ from magvit_runtime.backends.opening import open_role
 from magvit_runtime.benchmarks.encoders import TimedSession
 from magvit_runtime.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.alone
+
 BACKENDS: tuple[Literal["native", "onnxruntime"], ...] = ("native", "onnxruntime")
 LIMIT_SECONDS = 150e-6
 CALLS = 10_000
