@@ -163,7 +163,7 @@ ConvTask TaskOf(const magvit_conv& conv, const magvit_conv_call& call, const Pla
   task.pitch = output.channel_pitch;
   if (block.tiles.is_background) {
     // An all-background clip of the size of the output's background, and an input to it that ends
-    // behind its last window as the real one does.
+    // after its last window as the real one does.
     const auto size = [&](int axis, int64_t in, int64_t out, int64_t background) {
       return in + (background - out) * conv.shape.stride[axis];
     };

@@ -30,7 +30,7 @@ struct ConvTask {
   int64_t height, width, pitch;               // of the output or its background
 
   TileBlock block;
-  // First row of each frame, and behind them the number of rows. A row is one tile in one frame;
+  // First row of each frame, and after them the number of rows. A row is one tile in one frame;
   // in frame t they are those of the block's first columns, as many as have begun.
   const int64_t* input_rows;
   const int64_t* output_rows;

@@ -1,5 +1,5 @@
 // TensorRT plugins magvit::GroupNorm and magvit::GroupNormSiLU, version 1: one class, with and
-// without the SiLU behind it.
+// without the SiLU after it.
 //
 //   inputs  x fp32 | fp16 [N, C, ...], rank 3 to 5; then none, or weight and bias, both fp32 and
 //           both [C] or both [N, C]

@@ -4,7 +4,7 @@
 // A kernel calls WaitForPredecessor() first, in every thread. What comes before that call must not
 // touch global memory; what comes after sees all that earlier kernels wrote. Since no thread
 // gets past the call before its predecessor has ended, a kernel's end means the end of all before
-// it. So an ordinary launch behind it (a conv of cuDNN's) needs nothing special: it begins once the
+// it. So an ordinary launch after it (a conv of cuDNN's) needs nothing special: it begins once the
 // whole kernel has ended, as in any stream. A kernel may call LetSuccessorBegin() to let the next
 // one's blocks take their places early; they wait there.
 //

@@ -10,7 +10,7 @@
 
 namespace magvit {
 
-// One behind the other.
+// One after the other.
 struct PackedPlaces {
   uint32_t clip_size;  // positions
 

@@ -1,4 +1,4 @@
-"""Every error a user can meet: one base, one sentence, and how to mend it."""
+"""Every error a user can meet: one base, one sentence, and how to fix it."""
 
 from __future__ import annotations
 

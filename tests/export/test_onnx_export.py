@@ -59,7 +59,7 @@ def test_padding_is_in_the_convs(model: onnx.ModelProto) -> None:
     kinds = {node.op_type for node in model.graph.node}
     assert kinds == {"Transpose", "Cast", "Div", "Sub", "Conv", "Add", "GroupNormSiLU", "LFQ"}
     (first,) = [node for node in model.graph.node if node.name == "encoder.conv_in.conv_1/Conv"]
-    # Causal: two frames of zeros before the first, none behind the last.
+    # Causal: two frames of zeros before the first, none after the last.
     assert attributes(first)["pads"] == [2, 1, 1, 0, 1, 1]
 
 

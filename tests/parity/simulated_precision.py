@@ -125,7 +125,7 @@ def simulate_half(encoder: Encoder, compute: Rounding, residual: Rounding) -> No
             module.register_forward_pre_hook(partial(_round_input, compute))
             module.register_forward_hook(partial(_round_output, compute))
         elif isinstance(module, GroupNormSiLU):
-            # A norm's result is of its input's type; behind the first conv of a block that is half.
+            # A norm's result is of its input's type; after the first conv of a block that is half.
             rounding = compute if name.endswith(".norm2") else residual
             module.register_forward_hook(partial(_round_output, rounding))
         elif isinstance(module, ResidualBlock):

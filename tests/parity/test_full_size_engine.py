@@ -13,7 +13,7 @@ import pytest
 
 from magvit_runtime.native_libraries.lookup import plugin_library
 
-# Runs a command of ours and prints the peak memory of its processes, in KiB, behind its output.
+# Runs a command of ours and prints the peak memory of its processes, in KiB, after its output.
 MEASURED = """
 import resource, subprocess, sys
 code = "from magvit_runtime.cli.main import main; main()"

@@ -104,7 +104,7 @@ def most_significant_bit_first(model: onnx.ModelProto) -> int:
 
 
 def pad_behind(model: onnx.ModelProto) -> int:
-    """The time padding of every conv behind the clip: as much of it, on the wrong side."""
+    """The time padding of every conv after the clip: as much of it, on the wrong side."""
     count = 0
     for node in model.graph.node:
         for attribute in node.attribute:

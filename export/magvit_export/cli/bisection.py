@@ -43,7 +43,7 @@ def bisection_facts(found: Sequence[Bisection]) -> list[dict[str, Any]]:
 
 
 def stage_errors(found: Sequence[Bisection]) -> list[StageErrors]:
-    """The accumulated errors behind each module, for the report's plot; ids have none."""
+    """The accumulated errors after each module, for the report's plot; ids have none."""
     from magvit_runtime.reports.verification_report import StageErrors
 
     ran = [one for one in found if not one.why_not]
@@ -59,7 +59,7 @@ def stage_errors(found: Sequence[Bisection]) -> list[StageErrors]:
 def _table(ran: Sequence[Bisection]) -> list[str]:
     width = max(len(stage.module) for stage in ran[0].stages)
     lines = [
-        "rms error behind each module, in σ of its values: from the frames on (its own alone)",
+        "rms error after each module, in σ of its values: from the frames on (its own alone)",
         " " * width + "".join(f"{one.precision:>20}" for one in ran),
     ]
     for row in zip(*(one.stages for one in ran), strict=True):

@@ -33,7 +33,7 @@ def classifier(
         embedding: How ids enter: their bits, two small tables, or one large table.
         width: Features a token.
         holdout: Share of each class that is kept out of training, to measure accuracy on.
-        epochs: Gradient descent on all weights behind the closed-form fit.
+        epochs: Gradient descent on all weights after the closed-form fit.
         learning_rate: Of that gradient descent.
         seed: Chooses the split.
     """

@@ -57,7 +57,7 @@ class RoleExport(Generic[Config]):
         nominal: Sizes of the one item that the model is made for.
         set_precision: Converts the wrapped module in place: the type that it computes in, and that
             of the residual stream. None exports float32 only.
-        cuts: The modules behind which the graph can be cut, with their paths; for bisection.
+        cuts: The modules after which the graph can be cut, with their paths; for bisection.
         preprocessing: What the graph does to its input.
     """
 

@@ -45,7 +45,7 @@ class StagedGraph:
     Args:
         path: An exported graph whose digest was checked.
         precision: Its precision, for the record.
-        modules: Paths of the modules to cut behind.
+        modules: Paths of the modules to cut after.
 
     Raises:
         BundleError: Its nodes aren't named after these modules.
@@ -112,7 +112,7 @@ class StagedGraph:
 
 
 class StageValues(Generic[Value]):
-    """Values on their way from stage to stage; each is dropped behind the last that takes it.
+    """Values on their way from stage to stage; each is dropped after the last that takes it.
 
     Args:
         graph: The graph.

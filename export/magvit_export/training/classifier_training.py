@@ -39,7 +39,7 @@ class TrainingOptions:
         embedding: How ids enter.
         width: Features a token.
         holdout: Share of each class that is kept out of training, 0 .. 1.
-        epochs: Gradient descent on all weights behind the closed-form fit; 0 leaves it at that.
+        epochs: Gradient descent on all weights after the closed-form fit; 0 leaves it at that.
         learning_rate: Of that gradient descent (AdamW).
         seed: Chooses the split, and the tables of "factorized" and "table".
     """

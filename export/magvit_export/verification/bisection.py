@@ -1,6 +1,6 @@
 """Finds the modules at which an exported graph's error arises.
 
-PyTorch runs in float64 and, behind each of its modules, the graph's part of the same name runs
+PyTorch runs in float64 and, after each of its modules, the graph's part of the same name runs
 twice: with what the graph's own parts gave so far, and with what PyTorch gave. So of all values
 only those are held that are still needed, and each module shows its own error apart from what it
 was given.
@@ -51,7 +51,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class StageError:
-    """Errors at the boundary behind one module.
+    """Errors at the boundary after one module.
 
     Both are rms errors in units of the standard deviation that the reference's values have at this
     boundary. For the quantizer, whose ids have no size, they are shares of changed ids.
@@ -73,7 +73,7 @@ class Bisection:
 
     Attributes:
         precision: The graph's.
-        stages: Errors behind each module, in the order in which they run.
+        stages: Errors after each module, in the order in which they run.
         islands: For half precision, the modules whose own errors are largest, best island first.
         why_not: Why this graph can't run here; "" otherwise.
     """
@@ -111,7 +111,7 @@ class Bisection:
         """Where on the main path, outside of blocks, the square of the error grows most.
 
         Returns:
-            Three pairs of neighbours, the boundary before and the boundary behind.
+            Three pairs of neighbours, the boundary before and the boundary after it.
         """
         modules = {stage.module for stage in self.stages}
         path = [

@@ -75,7 +75,7 @@ class Row(_Record, frozen=True):
         median: Their median with its interval.
         clips_per_second: One request at a time, from the median.
         ratio: How many times as long as the first of our own encoders it takes.
-        parts: Median seconds of the parts of a call, and of what comes before and behind it.
+        parts: Median seconds of the parts of a call, and of what comes before and after it.
         kept_full: Clips a second with all workers calling at once; None where not measured.
         agreement: Share of ids equal to the reference's, 0..1; None where there is no reference.
     """

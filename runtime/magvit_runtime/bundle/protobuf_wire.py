@@ -58,7 +58,7 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number at a place of a message, in 0 .. 2^64 - 1, and the place behind it.
+    """The number at a place of a message, in 0 .. 2^64 - 1, and the place after it.
 
     Raises:
         WireError: It passes the message's end, or 64 bits.

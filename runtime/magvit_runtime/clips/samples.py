@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, RenderStyle, Trajectory, render
 
 FRAMES, HEIGHT, WIDTH = 17, 128, 128
-# No stride divides these, and neither what remains behind the first downsampling.
+# No stride divides these, nor what remains after the first downsampling.
 ODD_FRAMES, ODD_HEIGHT, ODD_WIDTH = 7, 45, 61
 CLIP_NAMES = ("drawn", "noise", "grey", "all 0", "all 255", "checkerboard")
 GREY = 128

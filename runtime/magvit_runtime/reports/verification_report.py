@@ -226,7 +226,7 @@ def _stages(stages: Sequence[StageErrors]) -> Section:
     )
     return Section(
         "Error by stage",
-        "From the input to the latents: the error behind each module, in units of the spread of "
+        "From the input to the latents: the error after each module, in units of the spread of "
         "what the module should give. A step up is where precision is lost.",
         figure=figure,
     )

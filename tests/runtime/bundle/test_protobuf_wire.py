@@ -78,7 +78,7 @@ def test_what_is_no_message_is_refused(content: bytes, what: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_fields_or_a_wire_error(content: bytes) -> None:
-    """Every value lies in the message, and one behind the other."""
+    """Every value lies in the message, one after the other."""
     message = memoryview(content)
     try:
         found = [value for _, _, value in fields(message) if isinstance(value, memoryview)]

@@ -15,7 +15,7 @@ from magvit_export.layers.group_norm import GroupNormSiLU
 
 
 class ResidualBlock(nn.Module):
-    """Two convs, each behind GroupNorm and SiLU, added to the input."""
+    """Two convs, each after GroupNorm and SiLU, added to the input."""
 
     def __init__(self, dims: Literal[2, 3], c_in: int, c_out: int) -> None:
         super().__init__()

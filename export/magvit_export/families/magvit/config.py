@@ -57,7 +57,7 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return int(2 ** sum(mult != 1 for mult in self.ch_mult[:-1]))
 
     def downsample_stride(self, level: int) -> tuple[int, ...]:
-        """Stride of the downsampling conv behind `level`: time is kept where `ch_mult` is 1."""
+        """Stride of the downsampling conv after `level`: time is kept where `ch_mult` is 1."""
         if self.dims == 2:
             return (2, 2)
         return (1 if self.ch_mult[level] == 1 else 2, 2, 2)

@@ -74,7 +74,7 @@ def depth_to_space(x: Tensor, block: tuple[int, ...]) -> Tensor:
 
 
 class UpLevel(nn.Module):
-    """Adapted residual blocks at one resolution; the decoder upsamples behind them."""
+    """Adapted residual blocks at one resolution; the decoder upsamples after them."""
 
     def __init__(
         self, config: TokenizerConfig, c_in: int, c_out: int, block: tuple[int, ...] | None

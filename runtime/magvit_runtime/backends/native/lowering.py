@@ -77,7 +77,7 @@ def lower(graph: Graph) -> Program:
 
     Args:
         graph: An encoder of the Open-MAGVIT2 family as `magvit export` writes it: pixels, convs
-            behind GroupNorm and SiLU, residual sums, LFQ.
+            after GroupNorm and SiLU, residual sums, LFQ.
 
     Raises:
         BackendError: A node is none of those, or stands where a program has no place for it; the
@@ -316,6 +316,6 @@ def _three(sizes: Sequence[int], missing: int) -> Sizes:
 def _refusal(node: Node) -> BackendError:
     return BackendError(
         f"the native backend can't run the node {node.name} ({node.operator})",
-        expected="convs behind GroupNorm and SiLU, residual sums of convs, and LFQ",
+        expected="convs after GroupNorm and SiLU, residual sums of convs, and LFQ",
         mend="use backend='onnxruntime'",
     )

@@ -2,8 +2,9 @@
 
 Where a conv has seen nothing but a constant background, its result depends on the frame and on the
 distance to the borders only. So each map is computed at the 4x4 tiles that the drawing can reach,
-and for a small clip of background alone. What a pixel has once been reached by stays reached: in
-rendered trajectories strokes stay, and elsewhere it costs time but no accuracy.
+and for a small clip of background alone. Once the drawing reaches a pixel, the pixel counts as
+reached from then on: strokes of rendered trajectories stay, and elsewhere this costs time but no
+accuracy.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class ConvPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A plan of cuDNN.
 
     Attributes:
-        padding: How the conv's zeros are had.
+        padding: Where the conv's zeros come from.
         engine: cuDNN's number of the engine.
         knobs: Its settings by cuDNN's names.
         workspace: Bytes that it needs besides.
