@@ -50,7 +50,8 @@ class TensorSpec(_Record, frozen=True):
     Attributes:
         name: Its name in the graph.
         dtype: NumPy name of its element type.
-        shape: Sizes; a string names a size that the caller chooses, or that follows from one.
+        shape: Sizes, the batch first; a string names a size that the caller chooses, or that
+            follows from one.
         kind: What the values are, for the code that handles them.
         meaning: What the values are, with units, for people to read.
         minimum, maximum: Range of the values, inclusive; None where there is no bound.
@@ -58,7 +59,7 @@ class TensorSpec(_Record, frozen=True):
 
     name: str
     dtype: DType
-    shape: tuple[Size | str, ...]
+    shape: Annotated[tuple[Size | str, ...], msgspec.Meta(min_length=1)]
     kind: Kind
     meaning: str
     minimum: float | None = None
