@@ -109,7 +109,7 @@ class Workplace:
 
     def graph(self, precision: str) -> Path:
         """The graph of a precision; TF32's is that of float32."""
-        return self.bundle / f"encoder.{'fp16' if precision == 'fp16' else 'fp32'}.onnx"
+        return self.bundle / f"encode.{'fp16' if precision == 'fp16' else 'fp32'}.onnx"
 
     def library(self, name: str) -> Path:
         """A native library by the end of its name."""
