@@ -131,7 +131,10 @@ def export_model(
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             model=entry.name,
-            components={family.name: model.component},
+            components={
+                **(existing.components if existing else {}),
+                family.name: model.component,
+            },
             graphs=graphs,
             files={**(existing.files if existing else {}), **file_records(staged)},
             made_by=software_versions(),

@@ -79,7 +79,7 @@ def find_candidates(bundle: Bundle) -> Iterator[Candidate | Unfit]:
                 partial(_open_graph, bundle, backend, precision),
             )
     machine = this_machine()
-    for engine in find_engines(bundle):
+    for engine in find_engines(bundle, "encode"):
         key = engine.record.key
         if mismatch := first_mismatch(engine, bundle, machine):
             why = f"{mismatch.what}: built for {mismatch.engine}, here {mismatch.here}"

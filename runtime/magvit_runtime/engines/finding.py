@@ -20,7 +20,7 @@ from magvit_runtime.engines.records import (
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.hardware.machine import Machine
-from magvit_runtime.manifest import GraphRecord, Precision
+from magvit_runtime.manifest import GraphRecord, Precision, Role
 
 ENGINES_FOLDER = "engines"
 
@@ -58,8 +58,12 @@ def this_machine() -> Machine:
     return Machine()
 
 
-def find_engines(bundle: Bundle) -> Iterator[Engine]:
-    """Engines of a bundle that have a readable sidecar, by name.
+def find_engines(bundle: Bundle, role: Role | None = None) -> Iterator[Engine]:
+    """Engines of a bundle, by name.
+
+    Args:
+        bundle: The bundle.
+        role: What they do; None takes all.
 
     Raises:
         BundleError: A sidecar is malformed, or a link leads out of the bundle.
@@ -74,7 +78,9 @@ def find_engines(bundle: Bundle) -> Iterator[Engine]:
             mend="remove it and build again",
         )
     for sidecar in sorted(folder.glob("*.json")):
-        yield Engine(sidecar.with_suffix(".plan"), read_sidecar(sidecar))
+        record = read_sidecar(sidecar)
+        if role in (None, record.key.role):
+            yield Engine(sidecar.with_suffix(".plan"), record)
 
 
 def read_sidecar(path: Path) -> EngineRecord:

@@ -257,7 +257,7 @@ def _usable_engines(
 
     engines = [
         engine
-        for engine in find_engines(bundle)
+        for engine in find_engines(bundle, "encode")
         if precision in (None, engine.record.key.precision)
         and flavour in (None, engine.record.key.flavour)
     ]

@@ -74,7 +74,8 @@ def test_a_sidecar_reads_back(bundle: Bundle) -> None:
     assert json.loads(text)["key"]["profiles"] == [
         {"frames": {"minimum": [1, *CLIP], "optimum": [2, *CLIP], "maximum": [4, *CLIP]}}
     ]
-    assert list(find_engines(bundle)) == [engine]
+    assert list(find_engines(bundle)) == list(find_engines(bundle, "encode")) == [engine]
+    assert list(find_engines(bundle, "classify")) == []
 
 
 @pytest.mark.parametrize(
