@@ -12,7 +12,7 @@ from magvit_export.families.family import read_config
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.errors import InputError
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 DDCONFIG = {
     "double_z": False,
     "z_channels": 14,

@@ -193,7 +193,7 @@ def test_golden_values_are_a_file(bundle: Path) -> None:
 def test_stored_latents_are_a_reference(small_bundle: Path, tmp_path: Path) -> None:
     """Golden values: the original implementation's, of the weights that `seeded` generates."""
     bundle = shutil.copytree(small_bundle, tmp_path / "bundle")
-    path = Path(__file__).parents[1] / "golden" / "video_small.npz"
+    path = Path(__file__).parents[2] / "golden" / "video_small.npz"
     outcome = verify(bundle, against=str(path), batch_sizes="1")
     assert outcome.passed
     rows = outcome.facts["encoders"]
