@@ -6,10 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from magvit_export.layers.norm_constants import NORM_EPSILON, NORM_GROUPS
 from magvit_export.onnx import operator_nodes
-
-NORM_GROUPS = 32
-NORM_EPSILON = 1e-6
 
 
 def group_norm(

@@ -138,7 +138,9 @@ def test_targets_of_a_tuned_engine(
 
 def test_polygraphy_builds_engines(engine_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polygraphy", None)
-    with pytest.raises(BackendError, match=r"needs Polygraphy.*magvit-runtime\[tensorrt\].*\[rtx\]"):
+    with pytest.raises(
+        BackendError, match=r"needs Polygraphy.*magvit-runtime\[tensorrt\].*\[rtx\]"
+    ):
         plan_build(open_bundle(engine_bundle), BuildOptions(), machine(None, RTX))
 
 

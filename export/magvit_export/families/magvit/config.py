@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from magvit_export.layers.group_norm import NORM_GROUPS
+from magvit_export.layers.norm_constants import NORM_GROUPS
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 

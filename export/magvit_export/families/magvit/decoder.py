@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from magvit_export.families.magvit.blocks import residual_blocks
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.layers.convs import conv
-from magvit_export.layers.group_norm import NORM_EPSILON, NORM_GROUPS, GroupNormSiLU, group_norm
+from magvit_export.layers.group_norm import GroupNormSiLU, group_norm
+from magvit_export.layers.norm_constants import NORM_EPSILON, NORM_GROUPS
 from magvit_export.onnx import operator_nodes
 
 STATISTICS_EPSILON = 1e-6

@@ -16,8 +16,10 @@ from known_profiles import profile_of
 from magvit_runtime import BundleError, open_bundle
 from magvit_runtime.backends.trt.engines import (
     Engine,
+    UnreadableEngine,
     find_engines,
     first_mismatch,
+    read_sidecar,
     rebuild_command,
 )
 from magvit_runtime.bundle.engine_records import (
@@ -141,7 +143,10 @@ def write_schema_one(bundle: Bundle, **key: Any) -> Path:
 def test_one_of_the_first_schema_names_the_commands_that_replace_it(bundle: Bundle) -> None:
     sidecar = write_schema_one(bundle)
     with pytest.raises(BundleError) as error:
-        list(find_engines(bundle))
+        read_sidecar(sidecar)
+    (found,) = find_engines(bundle)
+    assert isinstance(found, UnreadableEngine)
+    assert found.why == str(error.value)
     remove, build = str(error.value.mend).split(" && ")
     assert str(error.value).startswith(f"{sidecar} has another schema version: found 1, expected 2")
     assert build == (
@@ -155,6 +160,6 @@ def test_one_of_the_first_schema_names_the_commands_that_replace_it(bundle: Bund
 
 
 def test_a_malformed_one_of_the_first_schema(bundle: Bundle) -> None:
-    write_schema_one(bundle, profile=None)
+    sidecar = write_schema_one(bundle, profile=None)
     with pytest.raises(BundleError, match="is malformed: found Expected `object`"):
-        list(find_engines(bundle))
+        read_sidecar(sidecar)
