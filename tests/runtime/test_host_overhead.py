@@ -38,7 +38,7 @@ def test_a_call_adds_at_most_150_microseconds_to_the_backends_run(
     clips = np.zeros((1, 17, 128, 128, 3), np.uint8)
     added = []
     with Tokenizer(bundle, graph, session, batch_size=1) as tokenizer:
-        for _ in range(8):
+        for _ in range(24):
             begin = time.perf_counter()
             tokenizer(clips)
             added.append(time.perf_counter() - begin - session.seconds[-1])
