@@ -53,6 +53,7 @@ class Classifier(Closing):
         """Opens a bundle's classifier, after checking its files against their digests.
 
         Raises:
+            InputError: The backend is unknown or runs no classifiers, or `threads` isn't positive.
             BundleError: There is no sound bundle at `path`, or it has no classifier.
             BackendError: No backend here can run it.
         """
