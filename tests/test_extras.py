@@ -128,7 +128,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_bytes(msgspec.json.encode(TINY))
     bundle = folder / "bundle"
     entry, sizes = find_model("trajectory-small"), ClipSizes(None, *clips.shape[1:4])
-    export_model(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, bundle, weights="seeded", roles=["encode"], config=TINY, sizes=sizes)
     with (
         Tokenizer.open(bundle) as tokenizer,
         token_writer(folder / "tokens.npz", open_bundle(bundle)) as writer,

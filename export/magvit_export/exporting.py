@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ from magvit_export.checkpoints.weights import Weights, find_weights
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
-from magvit_export.onnx.operator_nodes import DOMAIN
+from magvit_export.onnx.operator_nodes import DOMAIN, PLUGINS
 from magvit_export.onnx.work import count_work
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
@@ -49,6 +50,21 @@ COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
 }
 # TF32 is fp32's graph: the hardware's leave to round, not another model.
 GRAPH_PRECISION: dict[Precision, Precision] = {"tf32": "fp32"}
+
+
+@dataclass(frozen=True)
+class ExportedRole:
+    """What exporting one role took.
+
+    Attributes:
+        role: The role.
+        seconds: Time that it took, without reading the checkpoint.
+        size: Bytes of its graph and weights.
+    """
+
+    role: Role
+    seconds: float
+    size: int
 
 
 @dataclass(frozen=True)
@@ -85,8 +101,9 @@ def export_model(
     precision: Precision = "fp32",
     residual: Literal["fp32"] | None = None,
     sizes: ClipSizes | None = None,
+    advance: Callable[[ExportedRole], None] = lambda _: None,
 ) -> Bundle:
-    """Exports a model into a bundle, a graph a role.
+    """Exports a model into a bundle, a graph a role, each with a file of weights of its own.
 
     An existing bundle of the same model and weights gains the graphs; its other files stay. One of
     the first schema is replaced: its encoder's files go, and all else stays in the folder, no part
@@ -96,7 +113,8 @@ def export_model(
         entry: The model.
         output: The bundle's directory.
         weights: Path of a checkpoint, "hub", "seeded" or "seeded:N".
-        roles: What to export of it; None is all that its family has.
+        roles: What to export of it; None is all that its family has and the checkpoint has weights
+            for.
         variant: "ema" or "raw" weights; None takes EMA weights where there are any.
         config: Architecture, where it isn't the model's own; None also keeps that of a bundle of
             the first schema.
@@ -104,28 +122,35 @@ def export_model(
             its conv inputs to TF32.
         residual: "fp32" keeps the residual stream of a half-precision graph in float32.
         sizes: Sizes to fix; None leaves all to the caller.
+        advance: Told of each role once it is exported.
 
     Raises:
         InputError: The model can't be exported, or `output` is something else.
         CheckpointError: The checkpoint isn't one of this model.
     """
     family = find_family(entry.family)
-    chosen = _chosen_roles(family, roles)
+    _check_roles(family, roles)
     found = _existing_bundle(output)
     old = found if isinstance(found, SchemaOne) else None
     existing = found if isinstance(found, Manifest) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
-    model = load_model(family, entry, config or entry.config, chosen, weights, variant)
+    model = load_model(family, entry, config or entry.config, roles, weights, variant)
+    chosen = tuple(family.roles) if roles is None else tuple(dict.fromkeys(roles))
+    if roles is None:
+        chosen = tuple(role for role in chosen if _has_weights(model, role))
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
         graphs: dict[Role, dict[Precision, GraphRecord]] = dict(existing.graphs if existing else {})
         staged: list[Path] = []
         for role in chosen:
+            begin = time.perf_counter()
             files, graph = _export_role(
                 model, role, precision, residual, sizes or ClipSizes(), staging
             )
+            size = sum(file.stat().st_size for file in files)
+            advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
             graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
         manifest = Manifest(
@@ -153,11 +178,11 @@ def load_model(
     family: Family[Any],
     entry: CatalogEntry,
     config: msgspec.Struct | None,
-    roles: Sequence[Role],
+    roles: Sequence[Role] | None,
     weights: str,
     variant: Variant | None,
 ) -> LoadedModel:
-    """Builds a model and gives it the weights that some roles need.
+    """Builds a model and gives it the weights that some roles need; None is all that there are.
 
     Raises:
         InputError: There is no config, or the source of the weights makes no sense.
@@ -167,10 +192,14 @@ def load_model(
         raise InputError(f"{entry.name} needs a config", mend="give one with --config")
     module = family.build(config)
     shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    prefixes = tuple(prefix for role in roles for prefix in family.roles[role].prefixes)
+    prefixes = None
+    if roles is not None:
+        prefixes = tuple(prefix for role in roles for prefix in family.roles[role].prefixes)
     found = find_weights(weights, entry, shapes, prefixes, family.spellings, variant)
-    needed = {key: value for key, value in found.state.items() if key.startswith(prefixes)}
-    module.load_state_dict(needed, strict=False, assign=True)
+    state = found.state
+    if prefixes is not None:
+        state = {key: value for key, value in state.items() if key.startswith(prefixes)}
+    module.load_state_dict(state, strict=False, assign=True)
     return LoadedModel(family, config, module.requires_grad_(False).eval(), found)
 
 
@@ -189,14 +218,23 @@ def set_role_precision(
         raise InputError("this model is exported in float32 only", found=precision, expected="fp32")
 
 
-def _chosen_roles(family: Family[Any], roles: Sequence[Role] | None) -> tuple[Role, ...]:
+def _check_roles(family: Family[Any], roles: Sequence[Role] | None) -> None:
     unknown = [role for role in roles or () if role not in family.roles]
     if unknown:
         raise InputError(
             f"the family {family.name!r} has no role {unknown[0]!r}",
             expected=", ".join(family.roles),
         )
-    return tuple(roles or family.roles)
+
+
+def _has_weights(model: LoadedModel, role: Role) -> bool:
+    """Whether the checkpoint had the weights of a role; it has all of a group of keys, or none."""
+    prefixes = model.family.roles[role].prefixes
+    return not any(
+        parameter.is_meta
+        for key, parameter in model.module.state_dict().items()
+        if key.startswith(prefixes)
+    )
 
 
 def _export_role(
@@ -232,6 +270,7 @@ def _export_role(
         outputs=outputs,
         operators=_count_operators(path),
         preprocessing=None if export.preprocessing is None else export.preprocessing(config),
+        postprocessing=None if export.postprocessing is None else export.postprocessing(config),
         residual=residual,
         work=_work(model, export, precision, residual, sizes),
     )
@@ -256,9 +295,10 @@ def _work(
 
 
 def _count_operators(path: Path) -> dict[str, int]:
-    """Nodes of each of our own operators."""
+    """Nodes of each of our own operators that have a plugin."""
     nodes = onnx.load(path, load_external_data=False).graph.node
-    return dict(Counter(node.op_type for node in nodes if node.domain == DOMAIN))
+    ours = (node.op_type for node in nodes if node.domain == DOMAIN)
+    return dict(Counter(name for name in ours if name in PLUGINS))
 
 
 def _kept_graphs(

@@ -82,7 +82,11 @@ def test_the_named_command_exports_it_again(tmp_path: Path) -> None:
     assert open_bundle(path).manifest.files.keys() == graphs
     clips = np.random.default_rng(0).integers(0, 256, (1, 3, 8, 8, 3), np.uint8)
     same = export_model(
-        find_model("trajectory-small"), tmp_path / "same", weights="seeded:3", config=TINY
+        find_model("trajectory-small"),
+        tmp_path / "same",
+        weights="seeded:3",
+        roles=["encode"],
+        config=TINY,
     )
     with Tokenizer.open(path) as again, Tokenizer.open(same.path) as anew:
         np.testing.assert_array_equal(again(clips), anew(clips))
@@ -94,6 +98,7 @@ def test_a_checkpoint_is_called_by_its_name_and_variant(tmp_path: Path) -> None:
         find_model("trajectory-small"),
         tmp_path / "first",
         weights=str(checkpoint),
+        roles=["encode"],
         variant="raw",
         config=TINY,
     )
@@ -104,7 +109,7 @@ def test_a_checkpoint_is_called_by_its_name_and_variant(tmp_path: Path) -> None:
     mend = mend_of(path)
     assert mend == (
         f"magvit export trajectory-small --weights mine.ckpt -o {path} --variant raw "
-        "--precision fp16 --residual fp32"
+        "--roles encode --precision fp16 --residual fp32"
     )
     run(mend, tmp_path)
     manifest = open_bundle(path).manifest
@@ -125,7 +130,9 @@ def test_another_model_leaves_it_alone(
     )
     before = {name: (path / name).read_bytes() for name in names(path)}
     with pytest.raises(InputError) as error:
-        export_model(find_model("trajectory-small"), path, weights=weights, config=config)
+        export_model(
+            find_model("trajectory-small"), path, weights=weights, roles=["encode"], config=config
+        )
     assert str(error.value) == (
         f"{path} holds a bundle of another model or other weights: found trajectory-small, "
         f"{found}, expected trajectory-small, {weights}. "

@@ -79,6 +79,7 @@ class Encoders:
             find_model(model.entry),
             path,
             weights="seeded" if variant == "raw" else str(self.checkpoint(model)),
+            roles=["encode"],
             config=model.config,
             precision=precision,
         )

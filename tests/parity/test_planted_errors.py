@@ -38,7 +38,9 @@ GRAPH, DATA = "encode.fp32.onnx", "encode.fp32.data"
 
 def export(path: Path, weights: str, variant: Variant | None = None) -> Path:
     entry = find_model("trajectory-small")
-    export_model(entry, path, weights=weights, variant=variant, config=TINY, sizes=SIZES)
+    export_model(
+        entry, path, weights=weights, roles=["encode"], variant=variant, config=TINY, sizes=SIZES
+    )
     return path
 
 

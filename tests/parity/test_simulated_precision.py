@@ -180,6 +180,7 @@ def test_half_is_what_the_exported_graph_computes(tmp_path: Path) -> None:
         find_model("trajectory-small"),
         tmp_path / "bundle",
         weights="seeded",
+        roles=["encode"],
         config=TINY,
         precision="fp16",
     )

@@ -110,7 +110,15 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def export(path: Path, precision: Precision, sizes: ClipSizes) -> None:
     entry = find_model("trajectory-small")
-    export_model(entry, path, weights="seeded", config=TINY, precision=precision, sizes=sizes)
+    export_model(
+        entry,
+        path,
+        weights="seeded",
+        roles=["encode"],
+        config=TINY,
+        precision=precision,
+        sizes=sizes,
+    )
 
 
 def write_engines(path: Path) -> None:

@@ -53,7 +53,7 @@ class LoadedWeights:
 def load_weights(
     path: Path,
     shapes: Mapping[str, tuple[int, ...]],
-    prefixes: tuple[str, ...],
+    prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
 ) -> LoadedWeights:
@@ -63,7 +63,8 @@ def load_weights(
         path: The checkpoint.
         shapes: Shape of every raw key of the model. A group of keys (`encoder`, `decoder`) that
             the file lacks altogether is left out of the result, unless it is needed.
-        prefixes: The keys that are needed begin with one of these.
+        prefixes: The keys that are needed begin with one of these; None needs those of the groups
+            that the file has, of which there must be one.
         spellings: Names under which a key may stand in the file.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
@@ -140,7 +141,7 @@ def _select(
     path: Path,
     tensors: Mapping[str, Tensor],
     shapes: Mapping[str, tuple[int, ...]],
-    prefixes: tuple[str, ...],
+    prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant,
 ) -> dict[str, Tensor]:
@@ -166,8 +167,10 @@ def _select(
             )
         found[key] = tensor.float()
     groups = {key.split(".")[0] for key in found}
+    if not groups:
+        prefixes = prefixes or ("",)
     needed = {
-        key for key in shapes if key.startswith(prefixes) or key.split(".")[0] in groups
+        key for key in shapes if key.startswith(prefixes or ()) or key.split(".")[0] in groups
     } - found.keys()
     if needed:
         raise CheckpointError(

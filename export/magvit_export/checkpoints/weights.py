@@ -31,7 +31,7 @@ def find_weights(
     source: str,
     entry: CatalogEntry,
     shapes: Mapping[str, tuple[int, ...]],
-    prefixes: tuple[str, ...],
+    prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
 ) -> Weights:
@@ -41,7 +41,8 @@ def find_weights(
         source: Path of a checkpoint, "hub", "seeded" or "seeded:N".
         entry: The model, for its place on the hub.
         shapes: Shape of every raw key of the model.
-        prefixes: The keys that are needed begin with one of these.
+        prefixes: The keys that are needed begin with one of these; None needs those of the groups
+            that the checkpoint has.
         spellings: Names under which a key may stand in a file.
         variant: "ema" or "raw"; None takes EMA weights where there are any.
 
@@ -55,7 +56,11 @@ def find_weights(
             raise InputError("seeded weights have no EMA", mend="leave --variant out")
         seed = None if seeded[1] is None else int(seeded[1])
         # Weights that nobody needs would be made for nothing.
-        needed = {key: shape for key, shape in shapes.items() if key.startswith(prefixes)}
+        needed = {
+            key: shape
+            for key, shape in shapes.items()
+            if prefixes is None or key.startswith(prefixes)
+        }
         return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
     if source == "hub":
         loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant)

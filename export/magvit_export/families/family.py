@@ -12,7 +12,13 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from magvit_runtime.bundle.manifest import Preprocessing, Role, TensorSpec, TokenSpec
+from magvit_runtime.bundle.manifest import (
+    Postprocessing,
+    Preprocessing,
+    Role,
+    TensorSpec,
+    TokenSpec,
+)
 from magvit_runtime.bundle.reading import EXPORT_AGAIN
 from magvit_runtime.errors import BundleError, InputError
 
@@ -58,7 +64,8 @@ class RoleExport(Generic[Config]):
         set_precision: Converts the wrapped module in place: the type that it computes in, and that
             of the residual stream. None exports float32 only.
         cuts: The modules after which the graph can be cut, with their paths; for bisection.
-        preprocessing: What the graph does to its input.
+        preprocessing: What the graph does to its pixels.
+        postprocessing: How the graph makes pixels.
     """
 
     prefixes: tuple[str, ...]
@@ -70,6 +77,7 @@ class RoleExport(Generic[Config]):
     set_precision: Callable[[nn.Module, torch.dtype, torch.dtype], None] | None = None
     cuts: Callable[[nn.Module], Iterator[tuple[str, nn.Module]]] | None = None
     preprocessing: Callable[[Config], Preprocessing] | None = None
+    postprocessing: Callable[[Config], Postprocessing] | None = None
 
 
 @dataclass(frozen=True)

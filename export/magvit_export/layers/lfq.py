@@ -42,6 +42,8 @@ def dequantize(ids: Tensor, channels: int, dtype: torch.dtype = torch.float32) -
     Returns:
         `dtype` [N, channels, ...], each exactly -1 or +1.
     """
+    if torch.onnx.is_in_onnx_export():
+        return operator_nodes.codes_node(ids, channels).to(dtype)
     shifts = torch.arange(channels, device=ids.device).view(channels, *[1] * (ids.ndim - 1))
     bits = (ids.unsqueeze(1) >> shifts) & 1
     return (2 * bits - 1).to(dtype)

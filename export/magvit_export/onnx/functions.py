@@ -1,7 +1,7 @@
 """What our custom operators compute, as model-local ONNX functions.
 
 A file that holds these runs in every ONNX runtime with no operator library; a TensorRT plugin of
-the same name is only the fast way to do the same.
+the same name, where there is one, is only the fast way to do the same.
 
 GroupNorm's statistics are staged means, over width, then height, then the rest: a naive float32
 sum over a clip's million positions is wrong by up to one per cent on flat backgrounds.
@@ -42,6 +42,88 @@ LFQ <plugin_namespace, plugin_version> (z) => (ids)
     flat_ids = ReduceSum <keepdims = 0> (weighted, axis_1)
     ids_shape = Concat <axis = 0> (batch, sizes)
     ids = Reshape (flat_ids, ids_shape)
+}}
+"""
+
+# Division and remainder, since TensorRT has no bitwise operators.
+_LFQ_CODES = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+LFQCodes <bits> (ids) => (codes)
+{{
+    batch = Shape <start = 0, end = 1> (ids)
+    sizes = Shape <start = 1> (ids)
+    bits_scalar = Constant <value_int: int = @bits> ()
+    one = Constant <value_ints = [1]> ()
+    channels = Reshape (bits_scalar, one)
+
+    all_weights = Constant <value = int32[{MAX_BITS}] {{{_POWERS}}}> ()
+    first = Constant <value_ints = [0]> ()
+    weights_row = Slice (all_weights, first, channels)
+    weights = Unsqueeze (weights_row, one)
+    flat_shape = Constant <value_ints = [0, 1, -1]> ()
+    flat_ids = Reshape (ids, flat_shape)
+    shifted = Div (flat_ids, weights)
+    two = Constant <value = int32 {{2}}> ()
+    halved = Div (shifted, two)
+    without_bit = Mul (halved, two)
+    bits_of_ids = Sub (shifted, without_bit)
+    bits_float = Cast <to = 1> (bits_of_ids)
+    two_float = Constant <value_float = 2.0> ()
+    one_float = Constant <value_float = 1.0> ()
+    doubled = Mul (bits_float, two_float)
+    flat = Sub (doubled, one_float)
+    codes_shape = Concat <axis = 0> (batch, channels, sizes)
+    codes = Reshape (flat, codes_shape)
+}}
+"""
+
+_CODE_STATISTICS = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+CodeStatistics <epsilon> (codes) => (spread, mean)
+{{
+    flat_shape = Constant <value_ints = [0, 0, -1]> ()
+    flat = Reshape (codes, flat_shape)
+    positions_axis = Constant <value_ints = [2]> ()
+    kept_mean = ReduceMean (flat, positions_axis)
+    centered = Sub (flat, kept_mean)
+    squares = Mul (centered, centered)
+    sum_of_squares = ReduceSum <keepdims = 0> (squares, positions_axis)
+    positions = Shape <start = 2> (flat)
+    positions_float = Cast <to = 1> (positions)
+    one = Constant <value_float = 1.0> ()
+    degrees_of_freedom = Sub (positions_float, one)
+    variance = Div (sum_of_squares, degrees_of_freedom)
+    epsilon_scalar = Constant <value_float: float = @epsilon> ()
+    variance_kept_off_zero = Add (variance, epsilon_scalar)
+    spread = Sqrt (variance_kept_off_zero)
+    mean = Squeeze (kept_mean, positions_axis)
+}}
+"""
+
+# Of the frames that one token becomes, the clip's first token gives only the first.
+_CAUSAL_DEPTH_TO_SPACE = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+CausalDepthToSpace <block> (x) => (y)
+{{
+    keep = Constant <value_ints = [0]> ()
+    infer = Constant <value_ints = [-1]> ()
+    sizes = Shape <start = 2> (x)
+    block = Constant <value_ints: ints = @block> ()
+    split_shape = Concat <axis = 0> (keep, block, infer, sizes)
+    split = Reshape (x, split_shape)
+    woven = Transpose <perm = [0, 4, 5, 1, 6, 2, 7, 3]> (split)
+    finer_sizes = Mul (sizes, block)
+    finer_shape = Concat <axis = 0> (keep, infer, finer_sizes)
+    finer = Reshape (woven, finer_shape)
+
+    start = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    time_axis = Constant <value_ints = [2]> ()
+    first_frame = Slice (finer, start, one, time_axis)
+    frames_a_token = Slice (block, start, one, start)
+    end = Slice (finer_sizes, start, one, start)
+    other_frames = Slice (finer, frames_a_token, end, time_axis)
+    y = Concat <axis = 2> (first_frame, other_frames)
 }}
 """
 
@@ -117,8 +199,29 @@ def group_norm_silu_function() -> FunctionProto:
     return parser.parse_function(text)
 
 
+def lfq_codes_function() -> FunctionProto:
+    """`magvit::LFQCodes`: ids [N, ...] -> codes [N, bits, ...]: 2·bit - 1, 0 the lowest bit."""
+    return parser.parse_function(_LFQ_CODES)
+
+
+def code_statistics_function() -> FunctionProto:
+    """`magvit::CodeStatistics`: of each clip's channel √(variance + ε), unbiased, and mean."""
+    return parser.parse_function(_CODE_STATISTICS)
+
+
+def causal_depth_to_space_function() -> FunctionProto:
+    """`magvit::CausalDepthToSpace`: [N, prod(block)·C, t, h, w] -> [N, C, (t-1)·bt+1, h·bh, w·bw].
+
+    Channels are laid out (*block, C). Of the first token's frames only the first is kept.
+    """
+    return parser.parse_function(_CAUSAL_DEPTH_TO_SPACE)
+
+
 FUNCTIONS = {
     "LFQ": lfq_function,
+    "LFQCodes": lfq_codes_function,
+    "CodeStatistics": code_statistics_function,
+    "CausalDepthToSpace": causal_depth_to_space_function,
     "GroupNorm": group_norm_function,
     "GroupNormSiLU": group_norm_silu_function,
 }

@@ -2,12 +2,15 @@
 
 During `torch.onnx.export` the modules call these in place of their eager arithmetic. Each returns a
 placeholder that becomes one node in the domain `magvit`; `magvit_export.onnx.functions` defines
-what the node computes, so that every runtime can run it, and a TensorRT plugin of the same name
-computes the same faster. `plugin_namespace` and `plugin_version` are what lets TensorRT's parser
-prefer the plugin to the definition.
+what the node computes, so that every runtime can run it. For those of `PLUGINS` a TensorRT plugin
+of the same name computes the same faster; `plugin_namespace` and `plugin_version` are what lets
+TensorRT's parser prefer the plugin to the definition.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +19,8 @@ from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE
 
 DOMAIN = "magvit"
 OPSET_VERSION = 1
+# Operators that have a TensorRT plugin.
+PLUGINS = ("LFQ", "GroupNorm", "GroupNormSiLU")
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": str(PLUGIN_INTERFACE)}
 
 
@@ -42,4 +47,54 @@ def group_norm_node(
         dtype=x.dtype,
         shape=tuple(x.shape),
         version=OPSET_VERSION,
+    )
+
+
+def codes_node(ids: Tensor, bits: int) -> Tensor:
+    """`magvit::LFQCodes`: int32 ids [N, ...] -> float32 codes [N, bits, ...], each -1 or +1."""
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::LFQCodes",
+        (ids,),
+        {"bits": bits},
+        dtype=torch.float32,
+        shape=(ids.shape[0], bits, *ids.shape[1:]),
+        version=OPSET_VERSION,
+    )
+
+
+def code_statistics_node(codes: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """`magvit::CodeStatistics`: codes [N, C, ...] -> spread [N, C] and mean [N, C]."""
+    spread, mean = torch.onnx.ops.symbolic_multi_out(
+        f"{DOMAIN}::CodeStatistics",
+        (codes,),
+        {"epsilon": epsilon},
+        dtypes=(codes.dtype,) * 2,
+        shapes=(tuple(codes.shape[:2]),) * 2,
+        version=OPSET_VERSION,
+    )
+    return spread, mean
+
+
+def causal_depth_to_space_node(x: Tensor, block: Sequence[int], sizes: Sequence[int]) -> Tensor:
+    """`magvit::CausalDepthToSpace`: x [N, prod(block)·C, t, h, w] -> [N, C, *sizes]."""
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::CausalDepthToSpace",
+        (x,),
+        {"block": list(block)},
+        dtype=x.dtype,
+        shape=(x.shape[0], x.shape[1] // math.prod(block), *sizes),
+        version=OPSET_VERSION,
+    )
+
+
+def depth_to_space_node(x: Tensor, block: int) -> Tensor:
+    """ONNX's own `DepthToSpace`, channels laid out (row, column, C)."""
+    batch, channels, height, width = x.shape
+    return torch.onnx.ops.symbolic(
+        "DepthToSpace",
+        (x,),
+        {"blocksize": block, "mode": "DCR"},
+        dtype=x.dtype,
+        shape=(batch, channels // block**2, height * block, width * block),
+        version=13,
     )

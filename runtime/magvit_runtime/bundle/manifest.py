@@ -80,6 +80,20 @@ class Preprocessing(_Record, frozen=True):
     formula: str
 
 
+class Postprocessing(_Record, frozen=True):
+    """How a graph makes pixels of what it computes; callers do none of it.
+
+    Attributes:
+        layout: Order of the output's axes.
+        color: Order of the colour channels.
+        formula: The byte of a value x, where -1 is black and 1 is white.
+    """
+
+    layout: Literal["NTHWC", "NHWC"]
+    color: Literal["RGB"]
+    formula: str
+
+
 class GraphWork(_Record, frozen=True):
     """What a graph computes and moves for one item, of the size that its model is made for.
 
@@ -105,8 +119,9 @@ class GraphRecord(_Record, frozen=True):
         file: The ONNX file, a key of `Manifest.files`.
         data: Files with its weights, keys of `Manifest.files`; graphs of one model share them.
         inputs, outputs: In the graph's order.
-        operators: How many nodes it has of each of our own operators.
+        operators: How many nodes it has of each of our operators that have a TensorRT plugin.
         preprocessing: What it does to pixels; None where it takes none.
+        postprocessing: How it makes pixels; None where it gives none.
         residual: "fp32" where a half-precision graph keeps its residual stream in float32.
         work: How much it computes; None where nobody counted.
     """
@@ -117,6 +132,7 @@ class GraphRecord(_Record, frozen=True):
     outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     operators: dict[str, int] = {}
     preprocessing: Preprocessing | None = None
+    postprocessing: Postprocessing | None = None
     residual: Literal["fp32"] | None = None
     work: GraphWork | None = None
 

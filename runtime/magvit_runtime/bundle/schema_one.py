@@ -57,7 +57,7 @@ class SchemaOne(msgspec.Struct, frozen=True):
         if self.weights.variant is not None:
             command += ["--variant", self.weights.variant]
         precision = "fp32" if "fp32" in self.encoder else next(iter(self.encoder))
-        command += ["--precision", precision]
+        command += ["--roles", "encode", "--precision", precision]
         if (residual := self.encoder[precision].residual) is not None:
             command += ["--residual", residual]
         return shlex.join(command)

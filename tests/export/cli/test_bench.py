@@ -29,7 +29,14 @@ SHAPE = (5, 32, 32, 3)
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "bundle"
     sizes = ClipSizes(frames=5, height=32, width=32)
-    export_model(find_model("trajectory-small"), path, weights="seeded", config=TINY, sizes=sizes)
+    export_model(
+        find_model("trajectory-small"),
+        path,
+        weights="seeded",
+        roles=["encode"],
+        config=TINY,
+        sizes=sizes,
+    )
     return path
 
 

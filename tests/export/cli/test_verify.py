@@ -41,6 +41,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
             find_model("trajectory-small"),
             path,
             weights="seeded",
+            roles=["encode"],
             config=TINY,
             precision=precision,
             sizes=ClipSizes(frames=5, height=16, width=16),
@@ -290,7 +291,7 @@ def test_a_fixed_batch_and_free_frames(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     sizes = ClipSizes(batch=4, height=16, width=16)
     entry = find_model("trajectory-small")
-    export_model(entry, path, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, path, weights="seeded", roles=["encode"], config=TINY, sizes=sizes)
     outcome = verify(path, batch_sizes="1,2")
     assert outcome.passed
     stamp = manifest_of(path).stamps["encode onnxruntime fp32"]
@@ -342,7 +343,7 @@ def test_an_export_keeps_the_stamps_of_other_graphs(bundle: Path) -> None:
     verify(bundle, against="fp32")
     before = manifest_of(bundle).stamps
     entry, sizes = find_model("trajectory-small"), ClipSizes(frames=5, height=16, width=16)
-    export_model(entry, bundle, weights="seeded", config=TINY, sizes=sizes)
+    export_model(entry, bundle, weights="seeded", roles=["encode"], config=TINY, sizes=sizes)
     assert manifest_of(bundle).stamps == before
 
 

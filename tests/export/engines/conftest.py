@@ -17,7 +17,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("engines") / "bundle"
     for precision in ("fp32", "fp16"):
         entry = find_model("trajectory-small")
-        export_model(entry, path, weights="seeded", config=TINY, precision=precision)
+        export_model(
+            entry, path, weights="seeded", roles=["encode"], config=TINY, precision=precision
+        )
     return path
 
 

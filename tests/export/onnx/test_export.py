@@ -155,7 +155,7 @@ def test_equal_weights_give_equal_bytes_in_every_process(tiny_bundle: Path, tmp_
         for seed in ("1", "2")
     ]
     assert [process.wait() for process in processes] == [0, 0]
-    for name in ("encode.fp32.onnx", "encode.fp32.data"):
+    for name in ("encode.fp32.onnx", "encode.fp32.data", "decode.fp32.onnx", "decode.fp32.data"):
         first, second = ((tmp_path / seed / name).read_bytes() for seed in ("1", "2"))
         assert first == second == (tiny_bundle / name).read_bytes()
 
@@ -167,6 +167,7 @@ def fixed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         find_model("trajectory-small"),
         path,
         weights="seeded",
+        roles=["encode"],
         config=TINY,
         sizes=ClipSizes(batch=1, frames=3, height=16, width=24),
     )

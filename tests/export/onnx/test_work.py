@@ -61,6 +61,7 @@ def test_sizes_that_are_fixed_are_the_items(tmp_path: Path) -> None:
         find_model("trajectory-small"),
         tmp_path / "bundle",
         weights="seeded",
+        roles=["encode"],
         config=TINY,
         precision="fp16",
         sizes=ClipSizes(batch=4, frames=5, height=32),

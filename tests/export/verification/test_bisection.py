@@ -42,6 +42,7 @@ def export(
             find_model("trajectory-small"),
             path,
             weights="seeded",
+            roles=["encode"],
             config=config,
             precision=precision,
             residual=residual,

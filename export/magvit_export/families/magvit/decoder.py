@@ -25,19 +25,30 @@ class AdaptiveGroupNorm(nn.Module):
         self.gamma = nn.Linear(z_channels, channels)
         self.beta = nn.Linear(z_channels, channels)
 
-    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
-        """X [N, C, ...] normalised, scaled and shifted by codes [N, z, ...]."""
-        flat = codes.flatten(2)
-        spread = (flat.var(dim=2, unbiased=True) + STATISTICS_EPSILON).sqrt()
+    def forward(self, x: Tensor, spread: Tensor, mean: Tensor) -> Tensor:
+        """X [N, C, ...] normalised, scaled by the spread [N, z] and shifted by the mean [N, z].
+
+        It computes in the type of its own weights, as `GroupNormSiLU` does.
+        """
         scale = self.gamma(spread)
-        shift = self.beta(flat.mean(dim=2))
+        shift = self.beta(mean)
         if torch.onnx.is_in_onnx_export():
             return operator_nodes.group_norm_node(
                 x, scale, shift, NORM_GROUPS, NORM_EPSILON, name="GroupNorm"
             )
         per_channel = (*scale.shape, *[1] * (x.ndim - 2))
-        normalized = group_norm(x, None, None)
-        return torch.addcmul(shift.view(per_channel), normalized, scale.view(per_channel))
+        normalized = group_norm(x.to(scale.dtype), None, None)
+        adapted = torch.addcmul(shift.view(per_channel), normalized, scale.view(per_channel))
+        return adapted.to(x.dtype)
+
+
+def code_statistics(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Spread, √(unbiased variance + ε), and mean of each channel: [N, z, ...] -> [N, z] each."""
+    if torch.onnx.is_in_onnx_export():
+        return operator_nodes.code_statistics_node(codes, STATISTICS_EPSILON)
+    flat = codes.flatten(2)
+    spread = (flat.var(dim=2, unbiased=True) + STATISTICS_EPSILON).sqrt()
+    return spread, flat.mean(dim=2)
 
 
 class Upsampler(nn.Module):
@@ -49,22 +60,29 @@ class Upsampler(nn.Module):
         self.conv1 = conv(config.dims, channels, channels * math.prod(block), bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, T, H, W] -> [N, C, T·tb, H·hb, W·wb], less the second frame where tb = 2.
+        """[N, C, T, H, W] -> [N, C, (T-1)·tb+1, H·hb, W·wb].
 
-        Frame 0 stands for a single frame of the clip, so its upsampled pair keeps one.
+        Frame 0 stands for a single frame of the clip, so of what it becomes the first is kept.
         """
-        x = depth_to_space(self.conv1(x), self.block)
-        if len(self.block) == 2 or self.block[0] == 1:
-            return x
-        if x.shape[2] <= 2:
-            return x[:, :, :1]
-        return torch.cat((x[:, :, :1], x[:, :, 2:]), dim=2)
+        x = self.conv1(x)
+        return depth_to_space(x, self.block) if len(self.block) == 2 else self._causal(x)
+
+    def _causal(self, x: Tensor) -> Tensor:
+        frames_a_token = self.block[0]
+        if torch.onnx.is_in_onnx_export():
+            t, h, w = (size * b for size, b in zip(x.shape[2:], self.block, strict=True))
+            sizes = (t - frames_a_token + 1, h, w)
+            return operator_nodes.causal_depth_to_space_node(x, self.block, sizes)
+        x = depth_to_space(x, self.block)
+        return torch.cat((x[:, :, :1], x[:, :, frames_a_token:]), dim=2)
 
 
 def depth_to_space(x: Tensor, block: tuple[int, ...]) -> Tensor:
     """[N, prod(block)·C, *sizes] -> [N, C, *(sizes·block)]; channels are laid out (*block, C)."""
     dims = len(block)
     sizes = x.shape[2:]
+    if dims == 2 and torch.onnx.is_in_onnx_export():
+        return operator_nodes.depth_to_space_node(x, block[0])
     x = x.view(x.shape[0], *block, -1, *sizes)
     order = [0, dims + 1]
     for axis in range(dims):
@@ -122,7 +140,8 @@ class Decoder(nn.Module):
         x = self.conv_in(codes)
         for block in self.mid_block:
             x = block(x)
+        spread, mean = code_statistics(codes)
         for i in reversed(range(len(self.up))):
-            x = self.up[i](self.adaptive[i](x, codes))
+            x = self.up[i](self.adaptive[i](x, spread, mean))
         frames: Tensor = self.conv_out(self.norm_out(x))
         return frames

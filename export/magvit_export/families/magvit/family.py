@@ -12,22 +12,28 @@ from magvit_export.families.magvit.blocks import ResidualBlock
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.precision import set_precision
 from magvit_export.families.magvit.tokenizer import (
+    ExportedDecoder,
     ExportedEncoder,
     MagvitTokenizer,
     empty_tokenizer,
 )
 from magvit_export.layers.convs import CausalConv3d, SameConv2d
 from magvit_export.layers.group_norm import GroupNormSiLU
-from magvit_runtime.bundle.manifest import Preprocessing, TensorSpec, TokenSpec
+from magvit_runtime.bundle.manifest import Postprocessing, Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import LfqSpec
 
 FRAMES = 17  # Of the clips that the released video weights were trained on.
 # Traced sizes only stand in for "any size"; they differ so that none is taken for another.
 _TRACED = {"batch": 2, "frames": 5, "height": 32, "width": 48}
+_TRACED_GRID = {"batch": 2, "t": 3, "h": 4, "w": 5}
 
 
 def _wrap_encoder(model: MagvitTokenizer) -> nn.Module:
     return ExportedEncoder(model.encoder)
+
+
+def _wrap_decoder(model: MagvitTokenizer) -> nn.Module:
+    return ExportedDecoder(model.decoder, model.config.z_channels)
 
 
 def _sizes(config: TokenizerConfig, sizes: ClipSizes) -> dict[str, int | None]:
@@ -46,9 +52,8 @@ def _encoder_outputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorS
     chosen = _sizes(config, sizes)
     grid = _grid(config, chosen)
     batch = chosen["batch"] or "batch"
-    last_id = 2**config.z_channels - 1
     return (
-        TensorSpec("ids", "int32", (batch, *grid), "ids", "token ids", 0, last_id),
+        _ids(config, (batch, *grid)),
         TensorSpec(
             "latents",
             "float32",
@@ -57,6 +62,40 @@ def _encoder_outputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorS
             "latents before quantization, without unit",
         ),
     )
+
+
+def _ids(config: TokenizerConfig, shape: tuple[int | str, ...]) -> TensorSpec:
+    return TensorSpec("ids", "int32", shape, "ids", "token ids", 0, 2**config.z_channels - 1)
+
+
+def _decoder_inputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    return (_ids(config, _decoder_grid(config, sizes)),)
+
+
+def _decoder_outputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    batch, *grid = _decoder_grid(config, sizes)
+    shape: list[int | str] = [batch]
+    if config.dims == 3:
+        stride, t = config.temporal_stride, grid.pop(0)
+        shape.append(stride * (t - 1) + 1 if isinstance(t, int) else f"{stride}*({t}-1)+1")
+    stride = config.spatial_stride
+    shape += [stride * n if isinstance(n, int) else f"{stride}*{n}" for n in grid]
+    return (TensorSpec("frames", "uint8", (*shape, 3), "pixels", "RGB frames", 0, 255),)
+
+
+def _decoder_grid(config: TokenizerConfig, sizes: ClipSizes) -> tuple[int | str, ...]:
+    """Batch and tokens of clips of these sizes."""
+    chosen = _sizes(config, sizes)
+    names = ("t", "h", "w")[-config.dims :]
+    tokens = zip(_grid(config, chosen), names, strict=True)
+    grid = (size if isinstance(size, int) else name for size, name in tokens)
+    return (chosen["batch"] or "batch", *grid)
+
+
+def _decoder_example(config: TokenizerConfig, sizes: ClipSizes) -> tuple[Tensor, ...]:
+    grid = _decoder_grid(config, sizes)
+    shape = [size if isinstance(size, int) else _TRACED_GRID[size] for size in grid]
+    return (torch.zeros(*shape, dtype=torch.int32),)
 
 
 def _grid(config: TokenizerConfig, chosen: Mapping[str, int | None]) -> tuple[int | str, ...]:
@@ -80,8 +119,9 @@ def _nominal(config: TokenizerConfig) -> ClipSizes:
 
 
 def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtype) -> None:
-    assert isinstance(module, ExportedEncoder)
-    set_precision(module.encoder, compute, residual)
+    assert isinstance(module, ExportedEncoder | ExportedDecoder)
+    side = module.encoder if isinstance(module, ExportedEncoder) else module.decoder
+    set_precision(side, compute, residual)
 
 
 def _cuts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -96,6 +136,14 @@ def _preprocessing(config: TokenizerConfig) -> Preprocessing:
         layout="NTHWC" if config.dims == 3 else "NHWC",
         color="RGB",
         formula="x / 127.5 - 1",
+    )
+
+
+def _postprocessing(config: TokenizerConfig) -> Postprocessing:
+    return Postprocessing(
+        layout="NTHWC" if config.dims == 3 else "NHWC",
+        color="RGB",
+        formula="floor((clip(x, -1, 1) + 1) * 127.5 + 0.5)",
     )
 
 
@@ -132,7 +180,17 @@ FAMILY = Family(
             set_precision=_set_precision,
             cuts=_cuts,
             preprocessing=_preprocessing,
-        )
+        ),
+        "decode": RoleExport(
+            prefixes=("decoder.",),
+            wrap=_wrap_decoder,
+            inputs=_decoder_inputs,
+            outputs=_decoder_outputs,
+            example=_decoder_example,
+            nominal=_nominal,
+            set_precision=_set_precision,
+            postprocessing=_postprocessing,
+        ),
     },
     tokens=_tokens,
     spellings=spellings,

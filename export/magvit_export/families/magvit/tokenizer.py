@@ -1,4 +1,4 @@
-"""The whole tokenizer, and its encoder side as the exported graph sees it."""
+"""The whole tokenizer, and its two sides as the exported graphs see them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ class MagvitTokenizer(nn.Module):
 
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [N, t, h, w] -> float frames [N, 3, T, H, W], roughly in -1..1, unclamped."""
-        dtype = next(self.decoder.parameters()).dtype
-        out: Tensor = self.decoder(lfq.dequantize(ids, self.config.z_channels, dtype))
-        return out
+        return decode_ids(self.decoder, ids, self.config.z_channels)
 
 
 class ExportedEncoder(nn.Module):
@@ -61,6 +59,33 @@ def encode_frames(encoder: Encoder, frames: Tensor) -> Tensor:
     normalized = frames.to(dtype) / PIXEL_SCALE - 1
     latents: Tensor = encoder(normalized.movedim(-1, 1))
     return latents
+
+
+class ExportedDecoder(nn.Module):
+    """What the decoder's ONNX graph computes: ids in, uint8 frames out."""
+
+    def __init__(self, decoder: Decoder, bits: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.bits = bits
+
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        """int32 ids [N, t, h, w] -> uint8 frames [N, T, H, W, 3], RGB 0..255."""
+        return (to_pixels(decode_ids(self.decoder, ids, self.bits)),)
+
+
+def decode_ids(decoder: Decoder, ids: Tensor, bits: int) -> Tensor:
+    """Ids [N, t, h, w] through their codes and the decoder, unclamped."""
+    dtype = decoder.norm_out.weight.dtype  # float32 in half-precision models too
+    frames: Tensor = decoder(lfq.dequantize(ids, bits, dtype))
+    return frames
+
+
+def to_pixels(frames: Tensor) -> Tensor:
+    """Frames [N, 3, ...] in -1..1 to the nearest bytes, channels last; what lies beyond is cut."""
+    levels = (frames.clamp(-1, 1) + 1) * PIXEL_SCALE
+    # Rounded in float and cast last: TensorRT casts to uint8 and does nothing else with it.
+    return torch.floor(levels + 0.5).movedim(1, -1).to(torch.uint8)
 
 
 def empty_tokenizer(config: TokenizerConfig) -> MagvitTokenizer:

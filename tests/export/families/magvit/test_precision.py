@@ -27,7 +27,9 @@ def precisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("precisions") / "bundle"
     names: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
     for name in names:
-        export_model(find_model("trajectory-small"), path, weights="seeded", precision=name)
+        export_model(
+            find_model("trajectory-small"), path, weights="seeded", roles=["encode"], precision=name
+        )
     return path
 
 
@@ -58,7 +60,12 @@ def test_half_weights_around_islands_of_float32(precisions: Path, name: str, hal
 def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     export_model(
-        find_model("trajectory-small"), path, weights="seeded", precision="fp16", residual="fp32"
+        find_model("trajectory-small"),
+        path,
+        weights="seeded",
+        roles=["encode"],
+        precision="fp16",
+        residual="fp32",
     )
     assert open_bundle(path).graphs("encode")["fp16"].residual == "fp32"
     model = load(path / "encode.fp16.onnx")
@@ -76,9 +83,11 @@ def test_tf32_is_the_float32_graph(precisions: Path) -> None:
 
 def test_precisions_of_one_file_keep_describing_it(tmp_path: Path) -> None:
     entry, path = find_model("trajectory-small"), tmp_path / "bundle"
-    export_model(entry, path, weights="seeded", config=TINY)
+    export_model(entry, path, weights="seeded", roles=["encode"], config=TINY)
     fixed = ClipSizes(frames=5, height=32, width=32)
-    export_model(entry, path, weights="seeded", config=TINY, precision="tf32", sizes=fixed)
+    export_model(
+        entry, path, weights="seeded", roles=["encode"], config=TINY, precision="tf32", sizes=fixed
+    )
     graphs = open_bundle(path).graphs("encode")
     assert graphs["fp32"] == graphs["tf32"]
     assert graphs["fp32"].inputs[0].shape == ("batch", 5, 32, 32, 3)

@@ -55,7 +55,7 @@ def released_convs(folder: Path) -> list[ConvGeometry]:
     released = find_model("open-magvit2-video-128").config
     assert (config.ch, config.ch_mult) == (released.ch, released.ch_mult) == (128, (1, 2, 2, 4))
     model = find_model("open-magvit2-video-128")
-    export_model(model, folder, weights="seeded", config=config, precision="fp16")
+    export_model(model, folder, weights="seeded", roles=["encode"], config=config, precision="fp16")
     program = lower(read_graph(folder / "encode.fp16.onnx"))
     shapes = program.shapes({program.inputs[0].name: (17, 128, 128, 3)})
     found: dict[ConvGeometry, None] = {}

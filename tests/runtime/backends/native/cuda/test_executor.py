@@ -116,6 +116,7 @@ def half_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             model,
             path / name,
             weights="seeded",
+            roles=["encode"],
             config=TINY,
             precision="fp16",
             residual=residual,
@@ -161,7 +162,11 @@ def test_half_precision_stays_within_the_parity_rule(
 def test_images(cuda: Cuda, tmp_path: Path) -> None:
     config = msgspec.structs.replace(TINY, dims=2)
     export_model(
-        find_model("open-magvit2-image-128"), tmp_path / "bundle", weights="seeded", config=config
+        find_model("open-magvit2-image-128"),
+        tmp_path / "bundle",
+        weights="seeded",
+        roles=["encode"],
+        config=config,
     )
     frames = clips_of(2, 17, 24)
     encoder = open_encoder(cuda, lower(read_graph(graph_of(tmp_path / "bundle"))))
