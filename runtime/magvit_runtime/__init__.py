@@ -1,13 +1,15 @@
 """magvit-runtime: discrete tokens and classes for trajectory videos, without torch.
 
->>> from magvit_runtime import Classifier, Tokenizer
+>>> from magvit_runtime import Classifier, Detokenizer, Tokenizer
 >>> ids = Tokenizer.open("bundle")(clips)  # uint8 [N, T, H, W, 3] -> int32 [N, t, h, w]
 >>> Classifier.open("bundle")(ids).labels
+>>> Detokenizer.open("bundle")(ids)  # uint8 [N, T, H, W, 3]
 """
 
 from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.classifier import Classifier
+from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.errors import (
     BackendError,
     BundleError,
@@ -27,6 +29,7 @@ __all__ = [
     "BundleError",
     "Classification",
     "Classifier",
+    "Detokenizer",
     "InputError",
     "MagvitError",
     "MissingPackageError",

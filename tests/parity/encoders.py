@@ -1,4 +1,4 @@
-"""Encoders of the parity suite's models: frames in, latents and ids out, each made once."""
+"""Encoders and decoders of the parity suite's models, each made once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from magvit_export.exporting import export_model
 from magvit_export.families.magvit.family import FAMILY
 from magvit_export.families.magvit.tokenizer import MagvitTokenizer, empty_tokenizer
 from magvit_export.layers.lfq import quantize
-from magvit_runtime import BackendError, InputError, Tokenizer, open_bundle
-from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime import BackendError, Detokenizer, InputError, Tokenizer, open_bundle
+from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.hardware.machine import Machine
 
 Encoded = tuple[NDArray[np.floating], NDArray[np.integer]]
@@ -55,6 +55,14 @@ class Encoders:
         with Tokenizer.open(bundle, **options, batch_size=len(frames)) as tokenizer:
             return tokenizer.latents(frames), tokenizer(frames)
 
+    def decode(self, model: Model, way: Way, ids: NDArray[np.int32]) -> NDArray[np.uint8]:
+        """Frames of ids, of the raw weights."""
+        assert way.precision != "fp64"
+        bundle = self.bundle(model, "raw", way.precision, "decode")
+        options: dict[str, Any] = {"backend": way.backend, "precision": way.precision}
+        with Detokenizer.open(bundle, **options, batch_size=len(ids)) as detokenizer:
+            return detokenizer(ids)
+
     def pytorch(self, model: Model, variant: Variant, dtype: torch.dtype) -> MagvitTokenizer:
         shapes = model_shapes(model.config)
         if variant == "raw":
@@ -73,13 +81,15 @@ class Encoders:
         path = self.folder / f"{model.name}.ckpt"
         return write_checkpoint(path, published_tensors(model.config))
 
-    def _bundle(self, model: Model, variant: Variant, precision: Precision) -> Path:
-        path = self.folder / f"{model.name}.{variant}.{precision}"
+    def _bundle(
+        self, model: Model, variant: Variant, precision: Precision, role: Role = "encode"
+    ) -> Path:
+        path = self.folder / f"{model.name}.{variant}.{precision}.{role}"
         export_model(
             find_model(model.entry),
             path,
             weights="seeded" if variant == "raw" else str(self.checkpoint(model)),
-            roles=["encode"],
+            roles=[role],
             config=model.config,
             precision=precision,
         )

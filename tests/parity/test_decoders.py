@@ -1,4 +1,4 @@
-"""PyTorch's decoder against frames that the reference implementation decoded."""
+"""Decoders against frames that the reference implementation decoded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from parity.encoders import Encoders
-from parity.suite import MODELS, Model, arrays
+from parity.suite import MODELS, WAYS, Model, Way, arrays, why_not_here
+
+from magvit_runtime.agreement.limits import PIXEL_LIMITS
 
 FRAME_TOLERANCE = 3e-5
 HALF_FRAME_TOLERANCE = 3e-3  # Rounding the stored float16 alone reaches 2e-3.
@@ -52,3 +54,47 @@ def test_pytorch_decodes_in_float64(encoders: Encoders, model: Model, case: str)
     assert frames.dtype == np.float64
     tolerances = {"rtol": FLOAT64_TOLERANCE, "atol": FLOAT64_TOLERANCE}
     np.testing.assert_allclose(rows_of(frames), model.value(case, "rec_rows_raw"), **tolerances)
+
+
+WAYS_TO_PIXELS = [
+    pytest.param(
+        way,
+        id=way.name,
+        marks=pytest.mark.skipif(bool(why_not_here(way)), reason=why_not_here(way)),
+    )
+    for way in WAYS
+    if way.backend == "onnxruntime"
+]
+
+
+def to_bytes(frames: NDArray[Any]) -> NDArray[np.int64]:
+    """(x+1)/2 clamped to 0..1, times 255, and the nearest integer; channels last."""
+    unit = np.clip((np.moveaxis(frames.astype(np.float64), 1, -1) + 1) / 2, 0, 1)
+    return np.floor(unit * 255 + 0.5).astype(np.int64)
+
+
+@pytest.mark.parametrize("way", WAYS_TO_PIXELS)
+@pytest.mark.parametrize(("model", "case"), CASES)
+def test_decoded_bytes_are_the_references(
+    encoders: Encoders, model: Model, case: str, way: Way
+) -> None:
+    if way.precision == "fp16" and model.topology not in (None, "16x_z18"):
+        pytest.skip("two topologies of one family are enough for half precision")
+    ids = model.value(case, "ids_raw").astype(np.int32)
+    pixels = encoders.decode(model, way, ids)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == model.frames(case).shape
+    height = pixels.shape[-3]
+    compared = [(pixels[..., [0, height // 2, height - 1], :, :], "rec_rows_raw")]
+    if f"{case}.rec_raw" in arrays(model.fixture):
+        compared.append((pixels, "rec_raw"))
+    for ours, stored in compared:
+        errors = np.abs(ours - to_bytes(model.value(case, stored)))
+        if way.rule == "fp32":
+            assert errors.max() <= 1
+            assert np.mean(errors == 0) >= 0.99
+        else:
+            assert way.rule != "fp64"
+            limits = PIXEL_LIMITS[way.rule]
+            assert errors.max() <= limits.max
+            assert np.sqrt(np.mean(errors**2)) <= limits.rms

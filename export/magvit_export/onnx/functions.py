@@ -91,7 +91,8 @@ CodeStatistics <epsilon> (codes) => (spread, mean)
     positions = Shape <start = 2> (flat)
     positions_float = Cast <to = 1> (positions)
     one = Constant <value_float = 1.0> ()
-    degrees_of_freedom = Sub (positions_float, one)
+    one_less = Sub (positions_float, one)
+    degrees_of_freedom = Max (one_less, one)
     variance = Div (sum_of_squares, degrees_of_freedom)
     epsilon_scalar = Constant <value_float: float = @epsilon> ()
     variance_kept_off_zero = Add (variance, epsilon_scalar)
@@ -205,7 +206,10 @@ def lfq_codes_function() -> FunctionProto:
 
 
 def code_statistics_function() -> FunctionProto:
-    """`magvit::CodeStatistics`: of each clip's channel √(variance + ε), unbiased, and mean."""
+    """`magvit::CodeStatistics`: of each clip's channel √(variance + ε), unbiased, and mean.
+
+    The variance of a single position is 0.
+    """
     return parser.parse_function(_CODE_STATISTICS)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from magvit_runtime.agreement.margins import MarginAccumulator, MarginAgreement
+from magvit_runtime.agreement.pixels import PixelAccumulator, PixelAgreement
 from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
 from magvit_runtime.bundle.manifest import GraphRecord, Kind, Metrics, Precision
 from magvit_runtime.errors import InputError
@@ -81,6 +82,20 @@ class _Margins:
         return self._accumulator.result()
 
 
+class _Pixels:
+    kinds: tuple[Kind, ...] = ("pixels",)
+    reference_kinds: tuple[Kind, ...] = ("pixels",)
+
+    def __init__(self) -> None:
+        self._accumulator = PixelAccumulator()
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:
+        self._accumulator.add(ours["pixels"], reference["pixels"], names)
+
+    def result(self) -> PixelAgreement:
+        return self._accumulator.result()
+
+
 def new_comparison(graph: GraphRecord) -> Comparison:
     """An empty comparison of the kind that a graph's outputs call for.
 
@@ -88,11 +103,11 @@ def new_comparison(graph: GraphRecord) -> Comparison:
         InputError: Nothing is known that compares such outputs.
     """
     kinds = {spec.kind for spec in graph.outputs}
-    for kind in (_Margins, _Signs):
+    for kind in (_Margins, _Signs, _Pixels):
         if kinds.issuperset(kind.kinds):
             return kind()
     raise InputError(
         f"outputs of {graph.file} can't be compared",
         found=", ".join(sorted(kinds)),
-        expected="ids with latents, or ids with margins",
+        expected="ids with latents, ids with margins, or pixels",
     )

@@ -257,7 +257,21 @@ class MarginMetrics(_Record, frozen=True, tag_field="kind", tag="margins"):
     outside_margin: int
 
 
-Metrics = SignMetrics | MarginMetrics
+class PixelMetrics(_Record, frozen=True, tag_field="kind", tag="pixels"):
+    """How pixels agree; `magvit_runtime.agreement.pixels` has the terms.
+
+    Attributes:
+        rms, max: Error in levels of 0..255.
+        values, changed_values: Values compared, three a pixel, and those that differ.
+    """
+
+    rms: float
+    max: int
+    values: int
+    changed_values: int
+
+
+Metrics = SignMetrics | MarginMetrics | PixelMetrics
 
 
 class ParityStamp(_Record, frozen=True):

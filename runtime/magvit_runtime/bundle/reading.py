@@ -82,7 +82,9 @@ class Bundle:
             f"{self.path} has no {role} graph" + (" of this precision" if precision else ""),
             found=", ".join(graphs or self.manifest.graphs) or "none",
             expected=precision or role,
-            mend=f"magvit export {self.manifest.model} --precision {precision or 'fp32'}",
+            mend=f"magvit export {self.manifest.model} "
+            + ("" if graphs else f"--roles {role} ")
+            + f"--precision {precision or 'fp32'}",
         )
 
     def verified_graph(self, graph: GraphRecord) -> Path:

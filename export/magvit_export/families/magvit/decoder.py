@@ -43,12 +43,15 @@ class AdaptiveGroupNorm(nn.Module):
 
 
 def code_statistics(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Spread, √(unbiased variance + ε), and mean of each channel: [N, z, ...] -> [N, z] each."""
+    """Spread, √(unbiased variance + ε), and mean of each channel: [N, z, ...] -> [N, z] each.
+
+    The variance of a single position is 0, where the reference's is NaN.
+    """
     if torch.onnx.is_in_onnx_export():
         return operator_nodes.code_statistics_node(codes, STATISTICS_EPSILON)
     flat = codes.flatten(2)
-    spread = (flat.var(dim=2, unbiased=True) + STATISTICS_EPSILON).sqrt()
-    return spread, flat.mean(dim=2)
+    variance = flat.var(dim=2, correction=min(1, flat.shape[2] - 1))
+    return (variance + STATISTICS_EPSILON).sqrt(), flat.mean(dim=2)
 
 
 class Upsampler(nn.Module):
