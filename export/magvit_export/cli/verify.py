@@ -1,4 +1,4 @@
-"""`magvit verify`: do a bundle's graphs and engines agree with a reference, in tokens?"""
+"""`magvit verify`: do a bundle's graphs and engines agree with a reference?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from magvit_export.cli.bisection import (
 )
 from magvit_export.verification.clips import file_clips, movement_clips
 from magvit_export.verification.references import find_reference
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
@@ -31,6 +32,7 @@ from magvit_runtime.verification.verifying import Verdict, verify_bundle
 def verify(
     bundle: Path,
     *,
+    role: Role = "encode",
     against: str | None = None,
     weights: str | None = None,
     clips: Path | None = None,
@@ -38,13 +40,16 @@ def verify(
     bisect: bool = False,
     report: Path | None = None,
 ) -> Outcome:
-    """Compares every graph and engine of a bundle that runs here with a reference, in tokens.
+    """Compares every graph and engine of a bundle that runs here with a reference.
+
+    Encoders are compared in tokens, decoders in levels of their pixels.
 
     All files are checked against their digests first. What passes gets a parity stamp in
     bundle.json, if all that runs here passes.
 
     Args:
         bundle: Directory of the exported model.
+        role: What they do: encode, or decode.
         against: `pytorch` (in float64, from the weights), `fp32` (the bundle's own float32 graph),
             another bundle's directory, or an .npz file with clips and their latents. By default
             PyTorch where it is installed and the weights are at hand, else fp32.
@@ -54,13 +59,19 @@ def verify(
             [N, T, H, W, 3] (.npy), or a video.
         batch_sizes: Clips at once, separated by commas; each size runs all clips. By default the
             smallest, best and largest batch of an engine's profile, and 1 and 2 for a graph.
-        bisect: Find the modules at which each graph's error arises; against PyTorch only.
+        bisect: Find the modules at which each encoder's error arises; against PyTorch only.
         report: An HTML file to write: plots and tables of what was measured.
     """
     if report is not None:
         check_report_packages()
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
+    if role != "encode" and (bisect or clips is not None):
+        raise InputError(
+            "only encoders can be bisected, or take clips",
+            found=f"--role {role}",
+            mend="leave --bisect and --clips out",
+        )
     if bisect and against not in (None, "pytorch"):
         raise InputError(
             "--bisect compares with PyTorch's modules",
@@ -73,7 +84,7 @@ def verify(
         encoder = pytorch_role(opened, "encode", weights)
         reference = pytorch_reference(opened, encoder)
     else:
-        reference = find_reference(opened, against, weights)
+        reference = find_reference(opened, against, weights, role)
     if clips is not None and reference.clips is not None:
         raise InputError(
             f"{against} has latents of its own clips only",
@@ -83,6 +94,8 @@ def verify(
     problems = ReadReport()
 
     def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
+        if role != "encode":
+            return
         yield from movement_clips(shape)
         if clips is not None:
             yield from file_clips(clips, shape, problems)
@@ -92,7 +105,7 @@ def verify(
     with writing as partial:
         with progress_bar("clips") as advance:
             result = verify_bundle(
-                opened, reference, extra=extra, batch_sizes=sizes, advance=advance
+                opened, reference, role=role, extra=extra, batch_sizes=sizes, advance=advance
             )
         bisections = run_bisection(opened, encoder) if bisect else ()
         if partial is not None:
@@ -117,6 +130,7 @@ def verify(
         lines.append(f"report: {report}")
     facts = {
         "bundle": str(bundle),
+        "role": role,
         "reference": result.reference,
         "encoders": [_facts(verdict) for verdict in result.verdicts],
         "passed": result.passed,

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from magvit_export.catalog import find_model
@@ -20,6 +18,7 @@ from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.types import Array
 from magvit_runtime.verification.references import Reference
 
 
@@ -29,7 +28,7 @@ class TorchRole:
 
     Attributes:
         export: How its family exports it.
-        module: What its graph computes: uint8 clips to what the graph gives, in that order.
+        module: What its graph computes: what the graph takes to what it gives, in that order.
         outputs: Kinds of what it gives.
     """
 
@@ -38,14 +37,14 @@ class TorchRole:
     outputs: tuple[Kind, ...]
 
 
-def pytorch_reference(bundle: Bundle, encoder: TorchRole) -> Reference:
-    """A bundle's encoder from `pytorch_role` as what others are compared with, in float64."""
-    module = encoder.module.double()
+def pytorch_reference(bundle: Bundle, role: TorchRole) -> Reference:
+    """A bundle's role from `pytorch_role` as what others are compared with, in float64."""
+    module = role.module.double()
 
-    def run(frames: NDArray[np.uint8]) -> Outputs:
+    def run(items: Array) -> Outputs:
         with torch.inference_mode():
-            results = module(torch.from_numpy(frames))
-        return {kind: r.numpy() for kind, r in zip(encoder.outputs, results, strict=True)}
+            results = module(torch.from_numpy(items))
+        return {kind: r.numpy() for kind, r in zip(role.outputs, results, strict=True)}
 
     name = f"PyTorch float64, {weights_label(bundle)}"
     return Reference(name, run, {"torch": str(torch.__version__)})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.bundle.stamps import graph_subject
 from magvit_runtime.bundle.weights_label import weights_label
@@ -15,7 +16,9 @@ from magvit_runtime.verification.references import Reference, graph_reference
 from magvit_runtime.verification.stored_reference import stored_reference
 
 
-def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> Reference:
+def find_reference(
+    bundle: Bundle, against: str | None, weights: str | None, role: Role = "encode"
+) -> Reference:
     """The reference of a name.
 
     Args:
@@ -23,6 +26,7 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
         against: "pytorch", "fp32", a bundle's directory, or an npz file with latents. None is
             PyTorch where it is installed and the weights are at hand, else "fp32".
         weights: The weights for PyTorch; None generates those of a seeded bundle.
+        role: What is compared. Files of latents are references of encoders alone.
 
     Raises:
         InputError: There is none of this name, or it doesn't fit the bundle.
@@ -34,7 +38,7 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
     if against == "pytorch":
         from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
-        return pytorch_reference(bundle, pytorch_role(bundle, "encode", weights))
+        return pytorch_reference(bundle, pytorch_role(bundle, role, weights))
     if weights is not None:
         raise InputError(
             "only PyTorch takes weights",
@@ -42,17 +46,24 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
             mend="leave --weights out, or use --against pytorch",
         )
     if against == "fp32":
-        bundle.graph("encode", "fp32")  # Names what to export where there is none.
+        bundle.graph(role, "fp32")  # Names what to export where there is none.
         return graph_reference(
             bundle,
             "its own fp32 graph in ONNX Runtime",
+            role=role,
             subject=graph_subject("onnxruntime", "fp32"),
         )
     path = Path(against)
     if path.suffix.lower() == ".npz" and path.is_file():
+        if role != "encode":
+            raise InputError(
+                "a file of latents is a reference of encoders only",
+                found=f"--role {role}",
+                mend="use another --against",
+            )
         return stored_reference(bundle, path)
     if path.is_dir():
-        return _other_bundle(bundle, path)
+        return _other_bundle(bundle, path, role)
     raise InputError(
         f"there is no reference {against!r}",
         expected="pytorch, fp32, a bundle's directory, or an .npz file of latents",
@@ -62,7 +73,7 @@ def find_reference(bundle: Bundle, against: str | None, weights: str | None) -> 
     )
 
 
-def _other_bundle(bundle: Bundle, path: Path) -> Reference:
+def _other_bundle(bundle: Bundle, path: Path, role: Role) -> Reference:
     other = open_bundle(path)
     if other.tokens != bundle.tokens:
         raise InputError(
@@ -70,6 +81,6 @@ def _other_bundle(bundle: Bundle, path: Path) -> Reference:
             found=msgspec.to_builtins(other.tokens),
             expected=msgspec.to_builtins(bundle.tokens),
         )
-    precision, _ = other.graph("encode")
+    precision, _ = other.graph(role)
     name = f"{precision} graph of {other.manifest.model}, {weights_label(other)}"
-    return graph_reference(other, f"{name}, in ONNX Runtime")
+    return graph_reference(other, f"{name}, in ONNX Runtime", role=role)

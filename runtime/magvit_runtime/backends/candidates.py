@@ -116,7 +116,10 @@ def fastest_first(bundle: Bundle, candidates: tuple[Candidate, ...]) -> list[Can
     Raises:
         BundleError: The file of times is malformed.
     """
-    seconds = tuned_seconds(bundle, {one.subject: one.sha256 for one in candidates})
+    if not candidates:
+        return []
+    digests = {one.subject: one.sha256 for one in candidates}
+    seconds = tuned_seconds(bundle, digests, candidates[0].role)
     timed = [
         replace(one, reason=f"the fastest of {len(seconds)} that `magvit tune` timed here")
         for one in sorted(candidates, key=lambda one: seconds.get(one.subject, inf))

@@ -1,4 +1,4 @@
-"""Times the ways to run a bundle's encoder on this machine, so that "auto" takes the fastest."""
+"""Times the ways to run a role of a bundle on this machine, so that "auto" takes the fastest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
-from numpy.typing import NDArray
 
 from magvit_runtime.agreement import Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session
@@ -17,10 +16,11 @@ from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.benchmarks.statistics import Estimate, median_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
-from magvit_runtime.bundle.manifest import GraphRecord
+from magvit_runtime.bundle.manifest import GraphRecord, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, write_tuning
 from magvit_runtime.errors import BackendError
+from magvit_runtime.types import Array
 
 WARM_UP = 1
 
@@ -42,8 +42,9 @@ class Timing:
 
 def tune(
     bundle: Bundle,
-    clips: NDArray[np.uint8],
+    clips: Array,
     *,
+    role: Role = "encode",
     threads: int | None = None,
     repetitions: int = 5,
     advance: Callable[[int], None] = lambda _: None,
@@ -55,9 +56,11 @@ def tune(
 
     Args:
         bundle: The bundle.
-        clips: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]), as production will see them.
+        clips: What the role takes, as production will see it: uint8 clips [N, T, H, W, 3] (or
+            [N, H, W, 3]), or int32 ids.
+        role: What is timed.
         threads: CPU threads of one run; None is each backend's own choice.
-        repetitions: How often each option encodes each clip.
+        repetitions: How often each option runs each clip.
         advance: Told of every round done.
 
     Returns:
@@ -68,8 +71,8 @@ def tune(
         BundleError: A file was changed.
         BackendError: Nothing runs here.
     """
-    precision, _ = bundle.graph("encode")
-    found = list_candidates(bundle).for_precision(precision, any_engine=True)
+    precision, _ = bundle.graph(role)
+    found = list_candidates(bundle, role).for_precision(precision, any_engine=True)
     options = found.fit
     frames = options[-1].graph.inputs[0]
     batch = frames.shape[0] if isinstance(frames.shape[0], int) else 1
@@ -111,7 +114,7 @@ def tune(
         versions=versions | {"magvit-runtime": version("magvit-runtime")},
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_tuning(bundle, record)
+    write_tuning(bundle, record, role)
     untimed = [Timing(subject, why_not=why) for subject, why in (refused | wrong).items()]
     return (*timed, *untimed)
 
@@ -135,7 +138,7 @@ def _open_all(
 
 def _disagreeing(
     sessions: Sequence[tuple[Candidate, Session]],
-    inputs: Sequence[NDArray[np.uint8]],
+    inputs: Sequence[Array],
     graph: GraphRecord,
 ) -> dict[str, str]:
     """Options that break the rule of their precision, and by how much."""
@@ -157,13 +160,13 @@ def _disagreeing(
     return wrong
 
 
-def _outputs(session: Session, graph: GraphRecord, frames: NDArray[np.uint8]) -> Outputs:
+def _outputs(session: Session, graph: GraphRecord, frames: Array) -> Outputs:
     kinds = new_comparison(graph).kinds
     wanted = [output for output in graph.outputs if output.kind in kinds]
     results = session.run({graph.inputs[0].name: frames}, [output.name for output in wanted])
     return {output.kind: result for output, result in zip(wanted, results, strict=True)}
 
 
-def _call(session: Session, graph: GraphRecord) -> Callable[[NDArray[np.uint8]], object]:
-    given, made = graph.inputs[0].name, graph.output_of("ids").name
+def _call(session: Session, graph: GraphRecord) -> Callable[[Array], object]:
+    given, made = graph.inputs[0].name, graph.outputs[0].name
     return lambda frames: session.run({given: frames}, [made])

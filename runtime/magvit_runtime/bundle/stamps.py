@@ -29,7 +29,7 @@ def check_stamp(bundle: Bundle, role: Role, subject: str, sha256: str) -> None:
         BundleError: It has no stamp, or the stamp is of other bytes.
     """
     stamp = bundle.manifest.stamps.get(_stamp_name(role, subject))
-    mend = f"magvit verify {bundle.path}"
+    mend = f"magvit verify {bundle.path}" + ("" if role == "encode" else f" --role {role}")
     if stamp is None:
         raise BundleError(f"{subject} of {bundle.path} has no parity stamp", mend=mend)
     if stamp.sha256 != sha256:

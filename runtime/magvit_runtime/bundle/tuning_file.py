@@ -1,4 +1,4 @@
-"""tuning.json: how long each way to run a bundle's encoder took, machine by machine."""
+"""tuning.json: how long each way to run a bundle took, machine by machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.files.atomic_write import atomic_path
 
@@ -34,7 +35,7 @@ class MachineTuning(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         options: All that ran and agreed with the others in tokens, the fastest first.
-        clips: Shape of the clips, [T, H, W, 3].
+        clips: Shape of the clips, [T, H, W, 3], or of their ids where these were decoded.
         versions: Of what ran.
         measured_at: UTC, ISO 8601.
     """
@@ -45,14 +46,20 @@ class MachineTuning(msgspec.Struct, frozen=True, kw_only=True):
     measured_at: str
 
 
-class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+class Tuning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole file.
 
     Attributes:
-        machines: By `machine_name`.
+        machines: Of encoders, by `machine_name`.
+        roles: Of each other role likewise.
     """
 
     machines: dict[str, MachineTuning]
+    roles: dict[Role, dict[str, MachineTuning]] = {}
+
+    def of(self, role: Role) -> dict[str, MachineTuning]:
+        """What was measured of a role, by machine."""
+        return self.machines if role == "encode" else self.roles.get(role, {})
 
 
 def machine_name() -> str:
@@ -76,7 +83,7 @@ def read_tuning(bundle: Bundle) -> Tuning:
     return decode_json(path, read_json(path), Tuning, mend="remove it and run `magvit tune` again")
 
 
-def write_tuning(bundle: Bundle, tuning: MachineTuning) -> Path:
+def write_tuning(bundle: Bundle, tuning: MachineTuning, role: Role = "encode") -> Path:
     """Puts what was measured on this machine into the file, in the place of what was there.
 
     Returns:
@@ -86,26 +93,33 @@ def write_tuning(bundle: Bundle, tuning: MachineTuning) -> Path:
         BundleError: The file that is there is malformed.
         InputError: The bundle's directory can't be written to.
     """
-    machines = read_tuning(bundle).machines | {machine_name(): tuning}
+    before = read_tuning(bundle)
+    of_role = before.of(role) | {machine_name(): tuning}
+    after = (
+        Tuning(machines=of_role, roles=before.roles)
+        if role == "encode"
+        else Tuning(machines=before.machines, roles=before.roles | {role: of_role})
+    )
     path = bundle.path / TUNING_FILE
     with atomic_path(path) as partial:
-        partial.write_bytes(
-            msgspec.json.format(msgspec.json.encode(Tuning(machines=machines)), indent=2)
-        )
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(after), indent=2))
     return path
 
 
-def tuned_seconds(bundle: Bundle, digests: Mapping[str, str]) -> dict[str, float]:
+def tuned_seconds(
+    bundle: Bundle, digests: Mapping[str, str], role: Role = "encode"
+) -> dict[str, float]:
     """Seconds a clip, of those subjects whose present bytes were timed on this machine.
 
     Args:
         bundle: The bundle.
         digests: Present digests by subject.
+        role: What was timed.
 
     Raises:
         BundleError: The file is malformed, or lies outside the bundle.
     """
-    machines = read_tuning(bundle).machines
+    machines = read_tuning(bundle).of(role)
     if not machines or (here := machines.get(machine_name())) is None:
         return {}
     return {

@@ -71,7 +71,11 @@ def _machine_lines(health: Health) -> list[str]:
 def _way_lines(ways: list[WayHealth]) -> list[str]:
     lines = []
     for way in ways:
-        lines += ["", way.subject, f"  {'runs here' if way.runs else 'does not run here'}"]
+        lines += [
+            "",
+            f"{way.role} {way.subject}",
+            f"  {'runs here' if way.runs else 'does not run here'}",
+        ]
         if way.problem:
             lines.append(f"  {way.problem}")
         if way.mend:

@@ -10,14 +10,18 @@ import numpy as np
 
 from magvit_runtime.benchmarks.tuning import Timing
 from magvit_runtime.benchmarks.tuning import tune as tune_bundle
+from magvit_runtime.bundle.manifest import Role, TensorSpec
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.tuning_file import TUNING_FILE
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.clips.sample_ids import usual_grid, verification_ids
 from magvit_runtime.clips.samples import drawing_style, usual_shape, verification_clips
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
+from magvit_runtime.results.token_files import read_tokens
+from magvit_runtime.types import Array
 
 MOST_CLIPS = 4
 
@@ -25,6 +29,7 @@ MOST_CLIPS = 4
 def tune(
     bundle: Path,
     *,
+    role: Role = "encode",
     clips: Path | None = None,
     threads: int | None = None,
     repetitions: int = 5,
@@ -36,30 +41,43 @@ def tune(
 
     Args:
         bundle: Directory of the exported model.
-        clips: What production will see; the first four are encoded. Trajectories (.csv, .parquet,
-            .npz), uint8 frames [N, T, H, W, 3] (.npy), or a video; a drawn spiral by default.
+        role: What is timed: encode, or decode.
+        clips: What production will see; the first four are run. To encode: trajectories (.csv,
+            .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a video; a drawn spiral by
+            default. To decode: a token file (.parquet, .npz); seeded ids by default.
         threads: CPU threads of one run; each backend's own choice by default.
-        repetitions: How often each of them encodes each clip.
+        repetitions: How often each of them runs each clip.
     """
     if repetitions < 1:
         raise InputError("--repetitions must be positive", found=repetitions)
     opened = open_bundle(bundle)
-    _, graph = opened.graph("encode")
-    shape = usual_shape(graph.inputs[0].shape[1:])
-    if clips is None:
-        frames = verification_clips(shape)[:1]
-    else:
-        batches = read_clips(clips, drawing_style(shape), ReadReport(), 1)
-        frames = np.concatenate([batch.frames for batch in islice(batches, MOST_CLIPS)])
-        frames = frames.reshape(-1, *frames.shape[-len(shape) :])
+    _, graph = opened.graph(role)
+    given = graph.inputs[0]
+    inputs = _ids(given, clips) if given.kind == "ids" else _frames(given, clips)
     with progress_bar("rounds") as advance:
         timings = tune_bundle(
-            opened, frames, threads=threads, repetitions=repetitions, advance=advance
+            opened, inputs, role=role, threads=threads, repetitions=repetitions, advance=advance
         )
     lines = [_line(timing) for timing in timings]
     lines.append(f"{timings[0].subject} is what auto takes here: {bundle / TUNING_FILE}")
-    facts = {"bundle": str(bundle), "options": msgspec.to_builtins(timings)}
+    facts = {"bundle": str(bundle), "role": role, "options": msgspec.to_builtins(timings)}
     return Outcome(facts, "\n".join(lines))
+
+
+def _frames(given: TensorSpec, clips: Path | None) -> Array:
+    shape = usual_shape(given.shape[1:])
+    if clips is None:
+        return verification_clips(shape)[:1]
+    batches = read_clips(clips, drawing_style(shape), ReadReport(), 1)
+    frames = np.concatenate([batch.frames for batch in islice(batches, MOST_CLIPS)])
+    return frames.reshape(-1, *frames.shape[-len(shape) :])
+
+
+def _ids(given: TensorSpec, tokens: Path | None) -> Array:
+    if tokens is not None:
+        return read_tokens(tokens).tokens[:MOST_CLIPS]
+    assert given.maximum is not None  # Of ids, every manifest says it.
+    return verification_ids(usual_grid(given.shape[1:]), int(given.maximum) + 1)[:1]
 
 
 def _line(timing: Timing) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, RenderStyle, Trajectory, render
+from magvit_runtime.types import Array
 
 FRAMES, HEIGHT, WIDTH = 17, 128, 128
 # No stride divides these, nor what remains after the first downsampling.
@@ -71,7 +72,7 @@ def drawing_style(clip_shape: tuple[int, ...]) -> RenderStyle:
     )
 
 
-def in_batches(clips: NDArray[np.uint8], size: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
+def in_batches(clips: Array, size: int) -> Iterator[tuple[Array, int]]:
     """Batches of exactly `size` clips, and how many of each are new.
 
     Graphs of a fixed batch take no smaller one, so the last is filled up with the first clips.

@@ -10,6 +10,7 @@ from pathlib import Path
 from magvit_runtime.backends.backend import Candidate, Unfit
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.trt.engines import ENGINES_FOLDER
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BackendError, BundleError
 from magvit_runtime.files.digests import file_sha256
@@ -22,6 +23,9 @@ from magvit_runtime.hardware.flavours import (
 from magvit_runtime.hardware.gpus import Gpu
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
+
+# Those that candidates are listed of.
+EXAMINED_ROLES: tuple[Role, ...] = ("encode", "decode")
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,10 @@ class Health:
 
 @dataclass(frozen=True)
 class WayHealth:
-    """Whether one way to run a bundle's encoder can be taken here.
+    """Whether one way to run a role of a bundle can be taken here.
 
     Attributes:
+        role: What it does.
         subject: The plan file of an engine; backend and precision of a graph.
         is_engine: Whether it is an engine.
         runs: Whether nothing speaks against it.
@@ -77,6 +82,7 @@ class WayHealth:
         mend: What mends that; "" where there is nothing to mend.
     """
 
+    role: Role
     subject: str
     is_engine: bool
     runs: bool
@@ -101,25 +107,28 @@ def examine(machine: Machine) -> Health:
 
 
 def examine_bundle(bundle: Bundle, machine: Machine) -> list[WayHealth]:
-    """Examines every way to run a bundle's encoder: first graphs, then engines by name.
+    """Examines every way to run a bundle's encoder and decoder: first graphs, then engines by name.
 
     The bytes of what fits the machine are compared with their digests.
     """
-    found = list_candidates(bundle, machine=machine)
-    return [_examine_way(bundle, way) for way in (*found.graphs, *found.engines)]
+    ways = []
+    for role in EXAMINED_ROLES:
+        found = list_candidates(bundle, role, machine)
+        ways += [_examine_way(bundle, way) for way in (*found.graphs, *found.engines)]
+    return ways
 
 
 def _examine_way(bundle: Bundle, way: Candidate | Unfit) -> WayHealth:
     place = bundle.path / ENGINES_FOLDER / way.subject
     subject = str(place) if way.is_engine else way.subject
     if isinstance(way, Unfit):
-        return WayHealth(subject, way.is_engine, runs=False, problem=way.why, mend=way.fix)
+        return WayHealth(way.role, subject, way.is_engine, False, way.why, way.fix)
     try:
         way.check()
     except BundleError as error:
         problem = error.what + (f": found {error.found}" if error.found else "")
-        return WayHealth(subject, way.is_engine, runs=False, problem=problem, mend=error.mend or "")
-    return WayHealth(subject, way.is_engine, runs=True, problem="", mend="")
+        return WayHealth(way.role, subject, way.is_engine, False, problem, error.mend or "")
+    return WayHealth(way.role, subject, way.is_engine, True, "", "")
 
 
 def cuda_targets(library: Path) -> tuple[str, ...]:

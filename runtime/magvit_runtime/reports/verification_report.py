@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from magvit_runtime.agreement import MARGIN, RMS_LIMITS
+from magvit_runtime.agreement import MARGIN, PIXEL_LIMITS, RMS_LIMITS
 from magvit_runtime.agreement.margins import MarginAgreement
+from magvit_runtime.agreement.pixels import PixelAgreement
 from magvit_runtime.agreement.signs import SignAgreement
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
@@ -60,7 +61,8 @@ def verification_report(
         for verdict in result.verdicts
         if isinstance(verdict.agreement, SignAgreement) and verdict.precision is not None
     ]
-    sections = [_summary(result.verdicts)]
+    in_pixels = [v for v in result.verdicts if isinstance(v.agreement, PixelAgreement)]
+    sections = [_pixel_summary(result.verdicts) if in_pixels else _summary(result.verdicts)]
     if compared:
         sections += [_limits(compared), _margins(compared), _clips(compared), _channels(compared)]
     if stages:
@@ -111,7 +113,37 @@ def _summary(verdicts: Iterable[Verdict]) -> Section:
     )
 
 
-def _row(verdict: Verdict, columns: int) -> list[Cell]:
+def _pixel_summary(verdicts: Iterable[Verdict]) -> Section:
+    columns = (
+        *("Graph or engine", "Precision", "Verdict", "rms(e)", "Limit", "max |e|", "Limit"),
+        *("Values changed", "Batches"),
+    )
+    return Section(
+        "Agreement by precision",
+        "e is a value's error in levels of 0 to 255. A graph or engine agrees if rms(e) and the "
+        "largest |e| are within its precision's limits.",
+        Table(columns, [_pixel_row(verdict, len(columns)) for verdict in verdicts]),
+    )
+
+
+def _pixel_row(verdict: Verdict, columns: int) -> list[Cell]:
+    row, agreement, record = _verdict_cells(verdict), verdict.agreement, verdict.record
+    if not isinstance(agreement, PixelAgreement) or record is None or verdict.precision is None:
+        return row + [Cell("", number=True)] * (columns - len(row))
+    limits = PIXEL_LIMITS[verdict.precision]
+    is_near, is_within = agreement.rms <= limits.rms, agreement.max <= limits.max
+    return [
+        *row,
+        Cell(f"{agreement.rms:.2g}", "plain" if is_near else "bad", number=True),
+        Cell(f"{limits.rms:g}", "quiet", number=True),
+        Cell(f"{agreement.max}", "plain" if is_within else "bad", number=True),
+        Cell(f"{limits.max}", "quiet", number=True),
+        Cell(f"{agreement.changed_values:,} of {agreement.values:,}", number=True),
+        Cell(", ".join(map(str, record.batch_sizes)), number=True),
+    ]
+
+
+def _verdict_cells(verdict: Verdict) -> list[Cell]:
     row = [Cell(verdict.subject), Cell(verdict.precision or "unknown")]
     if not verdict.runs:
         row.append(Cell(f"not compared: {verdict.why}", "quiet"))
@@ -119,6 +151,11 @@ def _row(verdict: Verdict, columns: int) -> list[Cell]:
         row.append(Cell("agrees", "good"))
     else:
         row.append(Cell(f"failed: {verdict.why}" if verdict.why else "disagrees", "bad"))
+    return row
+
+
+def _row(verdict: Verdict, columns: int) -> list[Cell]:
+    row = _verdict_cells(verdict)
     agreement, record = verdict.agreement, verdict.record
     empty = Cell("", number=True)
     if (

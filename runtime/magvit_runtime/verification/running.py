@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.bundle.manifest import GraphRecord, Kind
@@ -18,7 +15,7 @@ def run_clips(
     session: Session,
     graph: GraphRecord,
     kinds: Sequence[Kind],
-    frames: NDArray[np.uint8],
+    clips: Array,
     size: int,
 ) -> Iterator[dict[Kind, Array]]:
     """Outputs of clips by kind, all of the same run, in batches of exactly `size`.
@@ -29,7 +26,7 @@ def run_clips(
     """
     spec = graph.inputs[0]
     wanted = [output for output in graph.outputs if output.kind in kinds]
-    for batch, new in in_batches(frames, size):
+    for batch, new in in_batches(clips, size):
         check_array("the clips", batch, spec)
         results = session.run({spec.name: batch}, [output.name for output in wanted])
         yield {output.kind: r[:new] for output, r in zip(wanted, results, strict=True)}

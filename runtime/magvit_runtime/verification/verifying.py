@@ -1,4 +1,4 @@
-"""Compares every graph and engine of a bundle that runs here with a reference, in tokens."""
+"""Compares every graph and engine of a role that runs here with a reference."""
 
 from __future__ import annotations
 
@@ -14,18 +14,13 @@ import numpy as np
 from magvit_runtime.agreement import Agreement, Comparison, Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.candidates import list_candidates
-from magvit_runtime.bundle.manifest import ParityStamp, Precision
+from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role, TensorSpec
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import write_stamps
-from magvit_runtime.clips.samples import (
-    CLIP_NAMES,
-    odd_shape,
-    usual_shape,
-    verification_clips,
-)
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.verification.references import Clips, Reference
 from magvit_runtime.verification.running import run_clips
+from magvit_runtime.verification.samples import sample_shapes, samples
 
 ClipSource = Callable[[tuple[int, ...]], Iterator[Clips]]
 
@@ -87,6 +82,7 @@ class _Comparison:
     """One run of `verify_bundle`. The reference sees each clip of each shape once."""
 
     reference: Reference
+    given: TensorSpec
     extra: ClipSource | None
     batch_sizes: Sequence[int] | None
     advance: Callable[[int], None] | None
@@ -97,6 +93,7 @@ def verify_bundle(
     bundle: Bundle,
     reference: Reference,
     *,
+    role: Role = "encode",
     extra: ClipSource | None = None,
     batch_sizes: Sequence[int] | None = None,
     advance: Callable[[int], None] | None = None,
@@ -107,8 +104,9 @@ def verify_bundle(
 
     Args:
         bundle: The bundle.
-        reference: What its encoders are compared with.
-        extra: More clips of a shape, in parts. They are run besides `verification_clips`, which
+        reference: What its graphs and engines are compared with.
+        role: What these do.
+        extra: More clips of a shape, in parts. They are run besides the usual `samples`, which
             come in odd sizes too where the graph leaves sizes to the caller. A reference that
             knows some clips only is compared on those alone.
         batch_sizes: Clips at once; each runs all clips. A graph or engine that takes none of these
@@ -125,10 +123,11 @@ def verify_bundle(
             raise InputError("batch sizes must be positive", found=size)
     for name in bundle.manifest.files:
         bundle.verified_file(name)
-    comparison = _Comparison(reference, extra, batch_sizes, advance)
+    given = bundle.graph(role)[1].inputs[0]
+    comparison = _Comparison(reference, given, extra, batch_sizes, advance)
     verdicts = [
         _judge(comparison, found)
-        for found in in_order(bundle)
+        for found in in_order(bundle, role)
         if found.subject != reference.subject
     ]
     ran = [verdict for verdict in verdicts if verdict.runs]
@@ -137,17 +136,17 @@ def verify_bundle(
     problem = ""
     try:
         write_stamps(
-            bundle, "encode", stamps, [verdict.subject for verdict in ran if not verdict.passed]
+            bundle, role, stamps, [verdict.subject for verdict in ran if not verdict.passed]
         )
     except InputError as error:  # A read-only bundle can be verified all the same.
         stamps, problem = {}, str(error)
     return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
 
 
-def in_order(bundle: Bundle) -> list[Candidate | Unfit]:
+def in_order(bundle: Bundle, role: Role = "encode") -> list[Candidate | Unfit]:
     """Graphs, precision by precision; then engines by name, those that can't run here too."""
-    found = list_candidates(bundle)
-    precisions = list(bundle.graphs("encode"))
+    found = list_candidates(bundle, role)
+    precisions = list(bundle.graphs(role))
     graphs = [one for one in found.fit if not one.is_engine]
     graphs.sort(key=lambda one: precisions.index(one.precision))
     return [*graphs, *found.engines]
@@ -212,9 +211,8 @@ def _clip_sets(comparison: _Comparison, candidate: Candidate) -> list[_ClipSet]:
         shapes = dict.fromkeys(frames.shape[1:] for _, frames in comparison.reference.clips)
         fitting = [shape for shape in shapes if _fits(shape, candidate.clip_shape)]
         return [_ClipSet(shape, with_extra=False) for shape in fitting]
-    usual, odd = usual_shape(candidate.clip_shape), odd_shape(candidate.clip_shape)
-    sets = [_ClipSet(usual, with_extra=True)]
-    return sets if usual == odd else [*sets, _ClipSet(odd, with_extra=False)]
+    usual, *odd = sample_shapes(comparison.given, candidate.clip_shape)
+    return [_ClipSet(usual, with_extra=True), *(_ClipSet(shape, with_extra=False) for shape in odd)]
 
 
 def _fits(shape: tuple[int, ...], clip_shape: tuple[int | str, ...]) -> bool:
@@ -231,7 +229,7 @@ def _clips(comparison: _Comparison, clips: _ClipSet) -> Iterator[Clips]:
             if part[1].shape[1:] == clips.shape:
                 yield part
         return
-    yield CLIP_NAMES, verification_clips(clips.shape)
+    yield samples(comparison.given, clips.shape)
     if clips.with_extra and comparison.extra is not None:
         yield from comparison.extra(clips.shape)
 
@@ -269,13 +267,16 @@ def _compare(
 ) -> None:
     expected, _ = _known(comparison, clips)
     for (names, frames), reference in zip(_clips(comparison, clips), expected, strict=True):
-        size_label = "×".join(map(str, frames.shape[1:-1]))
+        sizes_of_clip = (
+            frames.shape[1:-1] if comparison.given.kind == "pixels" else frames.shape[1:]
+        )
+        size_label = "×".join(map(str, sizes_of_clip))
         labels = [f"{name} {size_label}" for name in names]
         for size in sizes:
             first = 0
             for ours in run_clips(session, candidate.graph, measured.kinds, frames, size):
-                part = slice(first, first + len(ours["ids"]))
+                part = slice(first, first + len(ours[measured.kinds[0]]))
                 expected_part = {kind: values[part] for kind, values in reference.items()}
                 measured.add(ours, expected_part, labels[part])
-                _advance(comparison, len(ours["ids"]))
+                _advance(comparison, part.stop - part.start)
                 first = part.stop
