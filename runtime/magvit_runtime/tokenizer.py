@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.batched_role import BatchedRole
+from magvit_runtime.batched_role import BatchedRole
 from magvit_runtime.cuda.arrays import DeviceArray
 
 
