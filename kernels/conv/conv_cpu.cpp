@@ -9,14 +9,11 @@
 #include "conv/aligned_floats.h"
 #include "conv/block_moments.h"
 #include "conv/conv_kernels.h"
+#include "conv/pool.h"
 #include "conv/tile_blocks.h"
 #include "magvit/operators.h"
 #include "tensor/shape.h"
 #include "tensor/thread_pool.h"
-
-struct magvit_pool {
-  magvit::ThreadPool threads;
-};
 
 namespace magvit {
 namespace {

@@ -63,7 +63,7 @@ WAYS_TO_PIXELS = [
         marks=pytest.mark.skipif(bool(why_not_here(way)), reason=why_not_here(way)),
     )
     for way in WAYS
-    if way.backend == "onnxruntime"
+    if way.backend in ("onnxruntime", "native")
 ]
 
 

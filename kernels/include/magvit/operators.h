@@ -1,5 +1,5 @@
 // The CPU operators of magvit-runtime as a C interface: LFQ, GroupNorm (with or without SiLU), and
-// the fused convs of the native backend.
+// the fused convs, adaptive norms and depth to space of the native backend.
 //
 // Thread safety: every function here is reentrant and keeps no state between calls. Any number of
 // threads may call any of them at once, as long as no output of one call overlaps an input or
@@ -41,7 +41,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_OPERATORS_ABI 2
+#define MAGVIT_OPERATORS_ABI 3
 
 enum magvit_status {
   MAGVIT_OK = 0,
@@ -178,6 +178,27 @@ struct magvit_conv_call {
 MAGVIT_EXPORT enum magvit_status magvit_conv_run(const magvit_conv* conv,
                                                  const struct magvit_conv_call* call,
                                                  magvit_pool* pool);
+
+// GroupNorm of a map in place, with a scale and a shift for each channel of its clip:
+// (x - mean) / sqrt(variance + epsilon) * scale + shift, and the moments of that.
+struct magvit_adaptive_norm_call {
+  const struct magvit_feature_map* map;  // without a background; padding channels stay as they are
+  int64_t groups;                        // divides the map's channels
+  double epsilon;                        // added to the variance
+  const float* scale;                    // [channels]
+  const float* shift;                    // [channels]
+  double* moments;  // [groups, 2]: mean and variance of each group of the result, or NULL
+};
+MAGVIT_EXPORT enum magvit_status magvit_adaptive_norm_run(
+    const struct magvit_adaptive_norm_call* call, magvit_pool* pool);
+
+// Blocks of positions out of channels, which are laid out (frame, row, column of the block, C). The
+// output has (frames - 1) * block[0] + 1 frames: of the first frame's block only the first is kept.
+// Neither map has a background.
+MAGVIT_EXPORT enum magvit_status magvit_depth_to_space_run(const struct magvit_feature_map* input,
+                                                           const int64_t* block,
+                                                           const struct magvit_feature_map* output,
+                                                           magvit_pool* pool);
 
 // "avx512", "avx2" or "portable": the instruction set that convs use, which is the fastest that
 // this CPU has, or that which the environment variable MAGVIT_INSTRUCTION_SET names.

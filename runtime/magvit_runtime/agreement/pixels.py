@@ -86,7 +86,11 @@ class PixelAccumulator:
             InputError: The shapes or types differ, or there are no values.
         """
         shapes = {pixels.shape, reference.shape}
-        if len(shapes) != 1 or not pixels.size or {pixels.dtype, reference.dtype} != {np.uint8}:
+        if (
+            len(shapes) != 1
+            or not pixels.size
+            or {pixels.dtype, reference.dtype} != {np.dtype(np.uint8)}
+        ):
             raise InputError(
                 "pixels can't be compared with the reference's",
                 found=f"{pixels.dtype} {list(pixels.shape)}, "

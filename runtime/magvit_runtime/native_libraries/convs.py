@@ -1,4 +1,4 @@
-"""The fused convs of libmagvit_operators.so: their C structures and signatures.
+"""The native backend's operators of libmagvit_operators.so: their C structures and signatures.
 
 kernels/include/magvit/operators.h says what each is.
 """
@@ -67,6 +67,19 @@ class ConvCall(ctypes.Structure):
     )
 
 
+class AdaptiveNormCall(ctypes.Structure):
+    """`struct magvit_adaptive_norm_call`."""
+
+    _fields_ = (
+        ("map", ctypes.c_void_p),
+        ("groups", ctypes.c_int64),
+        ("epsilon", ctypes.c_double),
+        ("scale", ctypes.c_void_p),
+        ("shift", ctypes.c_void_p),
+        ("moments", ctypes.c_void_p),
+    )
+
+
 @cache
 def load_convs() -> ctypes.CDLL:
     """The library of the CPU operators, with the signatures of its convs.
@@ -89,5 +102,12 @@ def load_convs() -> ctypes.CDLL:
     library.magvit_conv_destroy.argtypes = (pointer,)
     library.magvit_conv_destroy.restype = None
     library.magvit_conv_run.argtypes = (pointer, ctypes.POINTER(ConvCall), pointer)
+    library.magvit_adaptive_norm_run.argtypes = (ctypes.POINTER(AdaptiveNormCall), pointer)
+    library.magvit_depth_to_space_run.argtypes = (
+        pointer,
+        ctypes.POINTER(ctypes.c_int64),
+        pointer,
+        pointer,
+    )
     library.magvit_instruction_set.restype = ctypes.c_char_p
     return library

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # `enum magvit_activation` of magvit/operators.h.
 ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1}
 
-ABI = 2
+ABI = 3
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 _CHANNELS_FIRST, _CHANNELS_LAST = 0, 1
 

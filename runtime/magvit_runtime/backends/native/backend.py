@@ -1,4 +1,4 @@
-"""The native backend on its two devices: encoders only."""
+"""The native backend on its two devices: encoders, and on a CPU decoders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_CPU_PRECISION = "the native backend computes in float32 on a CPU"
 
 
 class NativeBackend:
-    """Encoders on the CPU in float32, and on an NVIDIA GPU with cuDNN's convs."""
+    """Encoders and decoders on the CPU in float32; encoders on an NVIDIA GPU with cuDNN's convs."""
 
     names = ("native", "native-cuda")
 
@@ -28,7 +28,7 @@ class NativeBackend:
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterator[Candidate | Unfit]:
         """See `Backend.candidates`."""
-        if role != "encode":
+        if role not in ("encode", "decode"):
             return
         yield from graph_candidates(
             bundle,
@@ -47,13 +47,15 @@ class NativeBackend:
             device="cuda",
             rank=_CUDA_RANK,
             reason="the native backend can use the GPU",
-            why_not=partial(why_no_cuda, machine),
+            why_not=partial(why_no_cuda, machine, role=role),
             open_graph=_open_on_gpu,
         )
 
 
-def why_no_cuda(machine: Machine, precision: Precision) -> str:
+def why_no_cuda(machine: Machine, precision: Precision, role: Role = "encode") -> str:
     """Why the native backend doesn't run a precision on a GPU here; "" where it may."""
+    if role != "encode":
+        return "on a GPU the native backend runs encoders only"
     if precision == "bf16":
         return "the native backend doesn't compute in bfloat16"
     # The driver's tool is asked last: it is a process.

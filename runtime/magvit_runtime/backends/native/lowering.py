@@ -1,4 +1,4 @@
-"""Reads an encoder's ONNX graph as a `Program`, or says which of its nodes has no place in one."""
+"""Reads a graph as a `Program`, or says which of its nodes has no place in one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization
 from magvit_runtime.backends.native.onnx_file import Graph, Node
 from magvit_runtime.backends.native.program import (
     Conv,
@@ -31,7 +32,7 @@ _LARGEST_CODE = 31  # Bits of an id.
 
 
 @dataclass(frozen=True)
-class _Layouts:
+class Layouts:
     """How frames, feature maps and ids of a graph lie, by the number of axes of its frames."""
 
     frames: Literal["NTHWC", "NHWC"]
@@ -44,7 +45,7 @@ class _Layouts:
         return tuple(self.frames.index(axis) for axis in self.maps)
 
 
-_LAYOUTS = {4: _Layouts("NHWC", "NCHW", "NHW"), 5: _Layouts("NTHWC", "NCTHW", "NTHW")}
+LAYOUTS = {4: Layouts("NHWC", "NCHW", "NHW"), 5: Layouts("NTHWC", "NCTHW", "NTHW")}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class _Pixels:
 
 
 @dataclass(frozen=True)
-class _Map:
+class MapValue:
     """A feature map: what a step wrote, or that as a normalisation leaves it."""
 
     value: str
@@ -77,36 +78,47 @@ def lower(graph: Graph) -> Program:
 
     Args:
         graph: An encoder of the Open-MAGVIT2 family as `magvit export` writes it: pixels, convs
-            after GroupNorm and SiLU, residual sums, LFQ.
+            after GroupNorm and SiLU, residual sums, LFQ. Or a decoder, see `DecoderLowering`.
 
     Raises:
         BackendError: A node is none of those, or stands where a program has no place for it; the
             message names it.
     """
     ranks = list(graph.inputs.values())
-    if len(ranks) != 1 or ranks[0] not in _LAYOUTS:
+    if ranks in ([3], [4]) and any(node.operator == "magvit.LFQCodes" for node in graph.nodes):
+        # Imported here: it builds on this module.
+        from magvit_runtime.backends.native.decoder_lowering import DecoderLowering
+
+        return DecoderLowering(graph).program()
+    if len(ranks) != 1 or ranks[0] not in LAYOUTS:
         raise BackendError(
-            "the native backend runs graphs whose one input is frames",
+            "the native backend runs graphs whose one input is frames or ids",
             found=", ".join(f"{name} of rank {rank}" for name, rank in graph.inputs.items()),
             expected="an input of rank 4 or 5",
         )
-    return _Lowering(graph).program()
+    return Lowering(graph).program()
 
 
-class _Lowering:
+class Lowering:
     """One graph's values and steps, as far as its nodes have been read."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        ((self._frames, rank),) = graph.inputs.items()
-        self._layouts = _LAYOUTS[rank]
-        self._values: dict[str, _Pixels | _Map | _Ids] = {self._frames: _Pixels()}
+        (self._source,) = graph.inputs
+        self._values: dict[str, _Pixels | MapValue | _Ids] = {}
         self._steps: list[Step] = []
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
         self._uses.update(graph.outputs)
         self._groups: dict[str, int] = {}
+        self._start()
+
+    def _start(self) -> None:
+        """What is known before the first node."""
+        self._layouts = LAYOUTS[self._graph.inputs[self._source]]
+        self._values[self._source] = _Pixels()
 
     def program(self) -> Program:
+        """Reads all nodes; see `lower`."""
         for node in self._graph.nodes:
             match node.operator:
                 case "Conv":
@@ -117,21 +129,21 @@ class _Lowering:
                     self._read_sum(node)
                 case "magvit.LFQ":
                     self._read_lfq(node)
-                case "Cast" if isinstance(self._values.get(node.inputs[0]), _Map):
+                case "Cast" if isinstance(self._values.get(node.inputs[0]), MapValue):
                     self._read_cast(node)
                 case "Cast" | "Add" | "Sub" | "Div" | "Mul" | "Transpose":
                     self._read_pixels(node)
                 case _:
-                    raise _refusal(node)
+                    raise refusal(node)
         return Program(
-            inputs=(Input(self._frames, "uint8", self._layouts.frames, _PIXEL_CHANNELS),),
+            inputs=(Input(self._source, "uint8", self._layouts.frames, _PIXEL_CHANNELS),),
             steps=tuple(self._steps),
             outputs=tuple(self._output(name) for name in self._graph.outputs),
         )
 
     def _output(self, name: str) -> Output:
         match self._values.get(name):
-            case _Map(value, normalization=None):
+            case MapValue(value, normalization=None):
                 return Output(name, value, self._layouts.maps, "float32")
             case _Ids(value):
                 return Output(name, value, self._layouts.ids, "int32")
@@ -146,7 +158,7 @@ class _Lowering:
     def _read_pixels(self, node: Node) -> None:
         before = self._values.get(node.inputs[0])
         if not isinstance(before, _Pixels):
-            raise _refusal(node)
+            raise refusal(node)
         constant = self._constant(node)
         match node.operator:
             case "Cast":
@@ -162,7 +174,7 @@ class _Lowering:
             case "Sub" if constant is not None:
                 after = replace(before, offset=before.offset - constant)
             case _:
-                raise _refusal(node)
+                raise refusal(node)
         self._values[node.outputs[0]] = after
 
     def _constant(self, node: Node) -> float | None:
@@ -176,7 +188,7 @@ class _Lowering:
         source, weight, *bias = node.inputs
         tensors = self._graph.tensors
         if weight not in tensors or not all(name in tensors for name in bias if name):
-            raise _refusal(node)
+            raise refusal(node)
         kernel = tensors[weight]
         dims = kernel.ndim - 2
         attributes = node.attributes
@@ -185,18 +197,18 @@ class _Lowering:
             "",
         )
         if not is_plain or dims not in (2, 3) or set(_sizes(node, "dilations", dims)) != {1}:
-            raise _refusal(node)
+            raise refusal(node)
         value = self._values.get(source)
         if isinstance(value, _Pixels):
             # Only the first conv sees pixels, and there is one way to it.
             if not value.is_channels_first or self._steps:
-                raise _refusal(node)
+                raise refusal(node)
             self._steps.append(
-                PixelNormalization(self._frames, source, value.divisor, value.offset)
+                PixelNormalization(self._source, source, value.divisor, value.offset)
             )
-            value = _Map(source, _PIXEL_CHANNELS)
-        if not isinstance(value, _Map) or kernel.shape[1] != value.channels:
-            raise _refusal(node)
+            value = MapValue(source, _PIXEL_CHANNELS)
+        if not isinstance(value, MapValue) or kernel.shape[1] != value.channels:
+            raise refusal(node)
         pads = _sizes(node, "pads", 2 * dims, default=0)
         missing = 3 - dims
         self._steps.append(
@@ -214,7 +226,7 @@ class _Lowering:
                 output_type="float16" if kernel.dtype == np.float16 else "float32",
             )
         )
-        self._values[node.outputs[0]] = _Map(node.outputs[0], kernel.shape[0])
+        self._values[node.outputs[0]] = MapValue(node.outputs[0], kernel.shape[0])
 
     def _read_normalization(self, node: Node) -> None:
         source = self._map(node.inputs[0], node)
@@ -224,8 +236,8 @@ class _Lowering:
         groups, epsilon = node.attributes.get("num_groups"), node.attributes.get("epsilon")
         if (
             source.normalization is not None
-            # Only convs leave moments.
-            or not isinstance(self._writer(source)[1], Conv)
+            # Only these leave moments.
+            or not isinstance(self._writer(source)[1], Conv | AdaptiveNormalization)
             or weight not in tensors
             or bias not in tensors
             or not isinstance(groups, int)
@@ -236,7 +248,7 @@ class _Lowering:
             # One set of moments is kept of a map.
             or self._groups.setdefault(source.value, groups) != groups
         ):
-            raise _refusal(node)
+            raise refusal(node)
         normalization = Normalization(
             groups=groups,
             epsilon=epsilon,
@@ -258,15 +270,15 @@ class _Lowering:
             or first.channels != last.channels
             or not self._is_read_once(last, node)
         ):
-            raise _refusal(node)
+            raise refusal(node)
         self._steps[index] = replace(conv, output=node.outputs[0], residual=first.value)
-        self._values[node.outputs[0]] = _Map(node.outputs[0], last.channels)
+        self._values[node.outputs[0]] = MapValue(node.outputs[0], last.channels)
 
     def _read_cast(self, node: Node) -> None:
         source = self._map(node.inputs[0], node)
         to = node.attributes.get("to")
         if not isinstance(to, int) or to not in _FLOAT_TYPES:
-            raise _refusal(node)
+            raise refusal(node)
         index, conv = self._writer(source)
         output = node.outputs[0]
         is_bare = source.normalization is None and self._is_read_once(source, node)
@@ -279,32 +291,32 @@ class _Lowering:
     def _read_lfq(self, node: Node) -> None:
         latents, ids = self._map(node.inputs[0], node), node.outputs[0]
         if latents.normalization is not None:
-            raise _refusal(node)
+            raise refusal(node)
         if latents.channels > _LARGEST_CODE:
             raise BackendError(f"the native backend makes ids of {_LARGEST_CODE} bits at most")
         self._steps.append(LookupFreeQuantization(latents.value, ids))
         self._values[ids] = _Ids(ids)
 
-    def _is_read_once(self, source: _Map, node: Node) -> bool:
+    def _is_read_once(self, source: MapValue, node: Node) -> bool:
         """Whether nothing but a node reads what a step wrote, by any name."""
         return source.value in node.inputs and self._uses[source.value] == 1
 
-    def _writer(self, source: _Map) -> tuple[int, Step]:
+    def _writer(self, source: MapValue) -> tuple[int, Step]:
         """The step that writes a map, after its index."""
         steps = reversed(list(enumerate(self._steps)))
         return next((i, step) for i, step in steps if step.output == source.value)
 
-    def _map(self, name: str, node: Node) -> _Map:
+    def _map(self, name: str, node: Node) -> MapValue:
         value = self._values.get(name)
-        if not isinstance(value, _Map):
-            raise _refusal(node)
+        if not isinstance(value, MapValue):
+            raise refusal(node)
         return value
 
 
 def _sizes(node: Node, name: str, count: int, default: int = 1) -> tuple[int, ...]:
     found = node.attributes.get(name, (default,) * count)
     if not isinstance(found, tuple) or len(found) != count:
-        raise _refusal(node)
+        raise refusal(node)
     return found
 
 
@@ -313,7 +325,8 @@ def _three(sizes: Sequence[int], missing: int) -> Sizes:
     return t, h, w
 
 
-def _refusal(node: Node) -> BackendError:
+def refusal(node: Node) -> BackendError:
+    """The error for a node that has no place in a program."""
     return BackendError(
         f"the native backend can't run the node {node.name} ({node.operator})",
         expected="convs after GroupNorm and SiLU, residual sums of convs, and LFQ",

@@ -9,8 +9,8 @@ needs:
 Values are feature maps of one clip batch, [N, T, H, W, C] in memory; images have T = 1. Bytes and
 ids are values too; ids have C = 1.
 
-A new kind of step is a dataclass here, with `output`, `reads` and `output_shape`, a case in
-`lowering`, and a case where each device walks the steps.
+A new kind of step is a dataclass here or in a file of its own, with `output`, `reads` and
+`output_shape`, a case in `lowering`, and a case where each device walks the steps.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.clip_shape import ClipShape as ClipShape
+from magvit_runtime.backends.native.decoder_steps import (
+    AdaptiveNormalization,
+    DepthToSpace,
+    PixelRounding,
+    SignCodes,
+)
 from magvit_runtime.errors import BackendError
 from magvit_runtime.types import Activation, Array, FloatType, Shape
 
 Sizes = tuple[int, int, int]
-# Frames, height, width and channels of one clip's value.
-ClipShape = tuple[int, int, int, int]
 # The axes of an input or output, a letter each.
 Layout = Literal["NTHWC", "NHWC", "NCTHW", "NCHW", "NTHW", "NHW"]
 
@@ -40,12 +45,12 @@ class Input:
         name: Its name.
         dtype: Element type.
         layout: Its axes.
-        channels: Size of the axis C.
+        channels: Size of the axis C; 1 where there is none.
     """
 
     name: str
-    dtype: Literal["uint8"]
-    layout: Literal["NTHWC", "NHWC"]
+    dtype: Literal["uint8", "int32"]
+    layout: Layout
     channels: int
 
     @property
@@ -59,18 +64,18 @@ class Input:
         return (
             dtype == self.dtype
             and len(shape) == len(self.layout)
-            and shape[-1] == self.channels
+            and ("C" not in self.layout or shape[-1] == self.channels)
             and 0 not in shape
         )
 
     def clips(self, array: Array) -> Array:
-        """An array that it takes with an axis of time, [N, T, H, W, C], which images lack."""
+        """An array that it takes with an axis of time, [N, T, H, W(, C)], which images lack."""
         return array if "T" in self.layout else array[:, None]
 
     def clip_shape(self, shape: Shape) -> ClipShape:
         """Shape of one clip of an array that it takes."""
-        frames, height, width, channels = (1, *shape[1:])[-4:]
-        return frames, height, width, channels
+        sizes = {"T": 1, "C": self.channels} | dict(zip(self.layout, shape, strict=True))
+        return sizes["T"], sizes["H"], sizes["W"], sizes["C"]
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,12 @@ class Output:
     name: str
     value: str
     layout: Layout
-    dtype: Literal["int32", "float32"]
+    dtype: Literal["int32", "float32", "uint8"]
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a feature map, and no ids."""
-        return "C" in self.layout
+        """Whether it is a feature map, and no ids or bytes."""
+        return "C" in self.layout and self.dtype == "float32"
 
     def shape(self, batch: int, value: ClipShape) -> Shape:
         """Its shape for a number of clips, of each of which the value has this shape."""
@@ -226,7 +231,15 @@ class LookupFreeQuantization:
         return (*shapes[self.input][:3], 1)
 
 
-Step = PixelNormalization | Conv | LookupFreeQuantization
+Step = (
+    PixelNormalization
+    | Conv
+    | LookupFreeQuantization
+    | SignCodes
+    | AdaptiveNormalization
+    | DepthToSpace
+    | PixelRounding
+)
 
 
 @dataclass(frozen=True)

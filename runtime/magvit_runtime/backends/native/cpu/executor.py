@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.cpu.convs import CpuConv, ThreadPool
+from magvit_runtime.backends.native.cpu.decoding import (
+    adapt,
+    move_depth_to_space,
+    round_to_bytes,
+    statistic_of,
+    write_codes,
+)
 from magvit_runtime.backends.native.cpu.maps import (
     ALIGNMENT,
     CHANNEL_MULTIPLE,
@@ -21,6 +28,12 @@ from magvit_runtime.backends.native.cpu.maps import (
     aligned_floats,
 )
 from magvit_runtime.backends.native.cpu.sharing import Sharing, background_color, plan_sharing
+from magvit_runtime.backends.native.decoder_steps import (
+    AdaptiveNormalization,
+    DepthToSpace,
+    PixelRounding,
+    SignCodes,
+)
 from magvit_runtime.backends.native.program import (
     ClipShape,
     Conv,
@@ -41,7 +54,7 @@ class _Clip:
 
     Attributes:
         shapes: Of all values.
-        arrays: Inputs, [T, H, W, C], and ids, [t, h, w].
+        arrays: Frames, [T, H, W, C], and ids, [t, h, w].
         maps: Feature maps that are still needed.
         moments: Of the maps that a normalisation reads.
         sharing: Maps that share their background; the others are computed whole.
@@ -144,6 +157,18 @@ class CpuExecutor:
                 case LookupFreeQuantization():
                     latents = _channels_first(clip.maps[step.input])
                     clip.arrays[step.output] = lfq(latents[None], threads=1)[0]
+                case SignCodes():
+                    codes = self._new_map(step.output, clip)
+                    write_codes(clip.arrays[step.input], codes)
+                    clip.maps[step.output] = codes
+                case AdaptiveNormalization():
+                    self._adapt(i, step, clip)
+                case DepthToSpace():
+                    finer = self._new_map(step.output, clip)
+                    move_depth_to_space(self._pool, clip.maps[step.input], step.block, finer)
+                    clip.maps[step.output] = finer
+                case PixelRounding():
+                    clip.arrays[step.output] = round_to_bytes(step, clip.maps[step.input])
             unused = {name for name in step.reads if self._last_reader[name] == i}
             self._give_back(clip, unused, kept=clip.maps.get(step.output))
         results = [_result(output, clip) for output in outputs]
@@ -185,6 +210,16 @@ class CpuExecutor:
         )
         clip.maps[conv.output] = target
 
+    def _adapt(self, index: int, step: AdaptiveNormalization, clip: _Clip) -> None:
+        source = clip.maps[step.input]
+        is_last = self._last_reader[step.input] == index
+        target = self._new_map(step.output, clip, source if is_last else None)
+        if not is_last:
+            np.copyto(target.values, source.values)
+        scale, shift = (statistic_of(one, clip.maps[one.map]) for one in (step.scale, step.shift))
+        clip.moments[step.output] = adapt(self._pool, step, target, scale, shift)
+        clip.maps[step.output] = target
+
     def _new_map(self, value: str, clip: _Clip, place: FeatureMap | None = None) -> FeatureMap:
         """A map for a value, in memory of its own or in the place of another."""
         *sizes, channels = clip.shapes[value]
@@ -216,7 +251,8 @@ def _result(output: Output, clip: _Clip) -> Array:
         result: Array = _channels_first(clip.maps[output.value])
     else:
         result = clip.arrays[output.value]
-    return result if "T" in output.layout else result.squeeze(-3)
+    # Bytes have their channels last.
+    return result if "T" in output.layout else result.squeeze(0 if output.dtype == "uint8" else -3)
 
 
 def _channels_first(features: FeatureMap) -> NDArray[np.float32]:
