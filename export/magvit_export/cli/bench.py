@@ -1,4 +1,4 @@
-"""`magvit bench`: how fast a bundle's encoder runs here, in every way there is."""
+"""`magvit bench`: how fast a bundle's encoder or decoder runs here, in every way there is."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
 from magvit_runtime.benchmarks.results import ClipKind, Settings, read_benchmark
 from magvit_runtime.benchmarks.tables import benchmark_text, comparison_text
-from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clips.samples import usual_shape
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.hardware.cpu import usable_cpus
 from magvit_runtime.reports import check_report_packages
+from magvit_runtime.verification.samples import sample_shapes
 
 
 def bench(
     bundle: Path | None = None,
     *,
+    role: Role = "encode",
     compare: tuple[Path, Path] | None = None,
     backend: list[str] | None = None,
     precision: Precision | None = None,
@@ -46,19 +47,21 @@ def bench(
     output: Path | None = None,
     report: Path | None = None,
 ) -> Outcome:
-    """Times a bundle's encoder in every way that this machine can run it, all in turn.
+    """Times a bundle's encoder or decoder in every way that this machine can run it, all in turn.
 
     docs/benchmarking.md says what each figure is, and how the others are set up.
 
     Args:
         bundle: Directory of the exported model.
+        role: What is timed: encode, or decode.
         compare: Two files of --output, the old one first, to compare instead of measuring; exit
             code 1 where something became slower beyond the noise.
         backend: What to time; may be given several times. All that run here by default.
-        precision: Which of the bundle's encoders; engines, and the most precise graph by default.
+        precision: Which of the bundle's graphs; engines, and the most precise graph by default.
         batch_sizes: Clips of a call, separated by commas.
         threads: CPU threads of one run, the same for all; one for each CPU by default.
-        clips: What is encoded: drawn trajectories, or noise, which shares no background.
+        clips: What is encoded: drawn trajectories, or noise, which shares no background. Ids to
+            decode are seeded.
         inputs: Input sets that rotate.
         repetitions: Parts of the run whose scatter makes the 95 % intervals.
         rounds: Calls of each encoder in a repetition.
@@ -80,21 +83,23 @@ def bench(
     table = read_prices(prices)
     opened = open_bundle(bundle)
     batches = positive_numbers("--batch-sizes", batch_sizes)
+    chosen, graph = opened.graph(role, precision)
+    given = graph.inputs[0]
     settings = Settings(
         threads=_at_least("threads", threads or usable_cpus(), 1),
-        clip_shape=usual_shape(opened.graph("encode", precision)[1].inputs[0].shape[1:]),
+        clip_shape=sample_shapes(given, given.shape[1:])[0],
         clips=clips,
         inputs=_at_least("inputs", inputs, 1),
         repetitions=_at_least("repetitions", repetitions, 1),
         rounds=_at_least("rounds", rounds, 1),
         workers=_at_least("workers", workers, 0),
+        role=role,
     )
-    chosen, _ = opened.graph("encode", precision)
-    found = list_candidates(opened).for_precision(chosen, any_engine=precision is None)
+    found = list_candidates(opened, role).for_precision(chosen, any_engine=precision is None)
     options = [option for option in found.fit if backend is None or option.backend in backend]
     if not options:
         raise BackendError(f"none of these backends runs {bundle} here", found=backend)
-    others = open_peers(opened, opened.graph("encode", precision)[0], settings.threads, weights)
+    others = open_peers(opened, chosen, settings.threads, weights, role)
     total = steps(len(options) + peers * (2 + len(TORCH_PEERS)), len(batches), settings)
     with ExitStack() as stack:
         # Files are opened before the work, so that none is spent on what can't be written.

@@ -1,4 +1,4 @@
-"""Other ways to run a bundle's encoder with the same weights, for `magvit bench --peers`.
+"""Other ways to run a role of a bundle with the same weights, for `magvit bench --peers`.
 
 docs/benchmarking.md says how each is set up, and why that is fair.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Frames, Ids, NotRun, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord
-from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import first_line
 
@@ -28,19 +28,20 @@ TORCH_PEERS = {
     "Torch-TensorRT": "torch_tensorrt",
 }
 
-Opener = Callable[[Bundle, Precision, int], TimedEncoder]
+Opener = Callable[[Bundle, Role, Precision, int], TimedEncoder]
 
 
 def open_peers(
-    bundle: Bundle, precision: Precision, threads: int, weights: str | None
+    bundle: Bundle, precision: Precision, threads: int, weights: str | None, role: Role = "encode"
 ) -> Iterator[TimedEncoder | NotRun]:
     """Opens each peer that is installed here, and says of the others why they don't run.
 
     Args:
         bundle: The bundle.
-        precision: Which of its encoders.
+        precision: Which of its graphs.
         threads: CPU threads of one run.
         weights: What the bundle was made of, for PyTorch; seeded bundles need none.
+        role: What is timed.
     """
     openers: dict[str, tuple[str, Opener]] = {
         YARDSTICK: ("onnxruntime", _onnxruntime),
@@ -55,23 +56,23 @@ def open_peers(
             yield NotRun(name, f"{package} isn't installed")
             continue
         try:
-            yield opener(bundle, precision, threads)
+            yield opener(bundle, role, precision, threads)
         # Whatever a library of others raises, the rest is still worth timing.
         except Exception as error:
             yield NotRun(name, first_line(error))
 
 
-def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> TimedEncoder:
+def _onnxruntime(bundle: Bundle, role: Role, precision: Precision, threads: int) -> TimedEncoder:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
-    graph = bundle.graphs("encode")[precision]
+    graph = bundle.graphs(role)[precision]
     path = str(bundle.verified_graph(graph))
     session = onnxruntime.InferenceSession(path, options, providers=providers)
-    given, made = graph.inputs[0].name, graph.output_of("ids").name
+    given, made = graph.inputs[0].name, graph.outputs[0].name
 
     def encode(clips: Frames) -> Ids:
         (ids,) = session.run([made], {given: clips})
@@ -88,10 +89,10 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> TimedEnc
     return TimedEncoder(record, encode, close=lambda: None)
 
 
-def _openvino(bundle: Bundle, precision: Precision, threads: int) -> TimedEncoder:
+def _openvino(bundle: Bundle, role: Role, precision: Precision, threads: int) -> TimedEncoder:
     import openvino
 
-    graph = bundle.graphs("encode")[precision]
+    graph = bundle.graphs(role)[precision]
     core = openvino.Core()
     # Left alone, it computes in bfloat16 where the CPU has that.
     hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")
@@ -105,7 +106,7 @@ def _openvino(bundle: Bundle, precision: Precision, threads: int) -> TimedEncode
         },
     )
     request = compiled.create_infer_request()
-    ids = compiled.output(graph.output_of("ids").name)
+    ids = compiled.output(graph.outputs[0].name)
 
     def encode(clips: Frames) -> Ids:
         return np.array(request.infer([clips], share_inputs=True)[ids])
@@ -135,7 +136,13 @@ def _inlined(graph: Path) -> bytes:
 
 
 def _torch(
-    bundle: Bundle, precision: Precision, threads: int, *, name: str, weights: str | None
+    bundle: Bundle,
+    role: Role,
+    precision: Precision,
+    threads: int,
+    *,
+    name: str,
+    weights: str | None,
 ) -> TimedEncoder:
 
     from magvit_export.peers import pytorch
@@ -145,4 +152,4 @@ def _torch(
         "torch.compile": pytorch.compiled,
         "Torch-TensorRT": pytorch.tensorrt,
     }[name]
-    return open_peer(name, bundle, precision, threads, weights)
+    return open_peer(name, bundle, role, precision, threads, weights)

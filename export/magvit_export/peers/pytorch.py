@@ -1,4 +1,4 @@
-"""A bundle's encoder in PyTorch as users run it: eager, compiled, and through Torch-TensorRT."""
+"""A role of a bundle in PyTorch as users run it: eager, compiled, and through Torch-TensorRT."""
 
 from __future__ import annotations
 
@@ -13,25 +13,37 @@ from magvit_export.exporting import set_role_precision
 from magvit_export.verification.pytorch_reference import pytorch_role
 from magvit_runtime.benchmarks.encoders import Frames, Ids, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord
-from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BackendError
 
 
 def eager(
-    name: str, bundle: Bundle, precision: Precision, threads: int, weights: str | None
+    name: str,
+    bundle: Bundle,
+    role: Role,
+    precision: Precision,
+    threads: int,
+    weights: str | None,
 ) -> TimedEncoder:
     """PyTorch as it comes, tensors contiguous."""
-    model, device = _model(bundle, precision, threads, weights)
+    model, device = _model(bundle, role, precision, threads, weights)
     return _peer(name, model, device, precision, f"contiguous, {threads} threads")
 
 
 def compiled(
-    name: str, bundle: Bundle, precision: Precision, threads: int, weights: str | None
+    name: str,
+    bundle: Bundle,
+    role: Role,
+    precision: Precision,
+    threads: int,
+    weights: str | None,
 ) -> TimedEncoder:
     """`torch.compile` with weights in channels_last_3d; max-autotune on a GPU."""
-    model, device = _model(bundle, precision, threads, weights)
-    is_video = len(bundle.graph("encode", precision)[1].inputs[0].shape) == 5
+    model, device = _model(bundle, role, precision, threads, weights)
+    # A decoder is one of videos where it takes [N, t, h, w].
+    axes = len(bundle.graph(role, precision)[1].inputs[0].shape) + (role == "decode")
+    is_video = axes == 5
     layout = torch.channels_last_3d if is_video else torch.channels_last
     model = model.to(memory_format=layout)  # type: ignore[call-overload]
     mode = "max-autotune" if device.type == "cuda" else "default"
@@ -41,14 +53,19 @@ def compiled(
 
 
 def tensorrt(
-    name: str, bundle: Bundle, precision: Precision, threads: int, weights: str | None
+    name: str,
+    bundle: Bundle,
+    role: Role,
+    precision: Precision,
+    threads: int,
+    weights: str | None,
 ) -> TimedEncoder:
     """`torch.compile` with Torch-TensorRT as its backend. Not run on a GPU yet.
 
     Raises:
         BackendError: There is no GPU.
     """
-    model, device = _model(bundle, precision, threads, weights)
+    model, device = _model(bundle, role, precision, threads, weights)
     if device.type != "cuda":
         raise BackendError("Torch-TensorRT needs an NVIDIA GPU")
     run: Any = torch.compile(model, backend="torch_tensorrt", dynamic=False)
@@ -56,10 +73,10 @@ def tensorrt(
 
 
 def _model(
-    bundle: Bundle, precision: Precision, threads: int, weights: str | None
+    bundle: Bundle, role: Role, precision: Precision, threads: int, weights: str | None
 ) -> tuple[nn.Module, torch.device]:
     torch.set_num_threads(threads)
-    encoder = pytorch_role(bundle, "encode", weights)
+    encoder = pytorch_role(bundle, role, weights)
     set_role_precision(encoder.export, encoder.module, precision)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return encoder.module.to(device), device
@@ -67,7 +84,7 @@ def _model(
 
 def _peer(
     name: str,
-    run: Callable[[Tensor], tuple[Tensor, Tensor]],
+    run: Callable[[Tensor], tuple[Tensor, ...]],
     device: torch.device,
     precision: Precision,
     settings: str,

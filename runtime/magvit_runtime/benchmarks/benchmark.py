@@ -24,7 +24,8 @@ from magvit_runtime.benchmarks.results import (
     Work,
 )
 from magvit_runtime.benchmarks.work import encoder_work, measure_ceilings, recorded_work
-from magvit_runtime.benchmarks.workload import InputSet, input_sets
+from magvit_runtime.benchmarks.workload import InputSet, id_sets, input_sets
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import graph_subject
 from magvit_runtime.bundle.weights_label import weights_label
@@ -43,7 +44,7 @@ def run_benchmark(
     peers: Peers = (),
     advance: Advance = lambda _: None,
 ) -> Benchmark:
-    """Times a bundle's encoder in every way asked for, in turn.
+    """Times a role of a bundle in every way asked for, in turn.
 
     Args:
         bundle: The bundle.
@@ -64,10 +65,10 @@ def run_benchmark(
     with ExitStack() as stack:
         encoders = _open(bundle, options, peers, max(batches), settings.threads, not_run, stack)
         classifier = None
-        if bundle.manifest.heads.get("classifier") is not None:
+        if settings.role == "encode" and bundle.manifest.heads.get("classifier") is not None:
             classifier = stack.enter_context(Classifier.open(bundle.path, threads=settings.threads))
         for batch in batches:
-            inputs = input_sets(settings.clips, settings.clip_shape, settings.inputs, batch)
+            inputs = _input_sets(bundle, settings, batch)
             ids, failures = encode_once(encoders, inputs, advance)
             not_run |= {f"{name}, batch {batch}": why for name, why in failures.items()}
             running = [encoder for encoder in encoders if encoder.record.name in ids]
@@ -79,19 +80,19 @@ def run_benchmark(
                 settings,
                 classifier=classifier,
                 ids=ids,
-                reference=_reference(bundle, running, ids, inputs),
+                reference=_reference(bundle, settings.role, running, ids, inputs),
                 advance=advance,
             )
         records = [encoder.record for encoder in encoders]
     if not rows:
         raise BackendError("none of our encoders ran", found="; ".join(not_run.values()))
-    work = _work(bundle, settings.clip_shape)
+    work = _work(bundle, settings.role, settings.clip_shape)
     return Benchmark(
         schema_version=SCHEMA_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=bundle.manifest.model,
         weights=weights_label(bundle),
-        reference=_reference_name(bundle),
+        reference=_reference_name(bundle, settings.role),
         machine=machine,
         settings=settings,
         encoders=records,
@@ -121,6 +122,7 @@ def _cold_starts(
             option.precision,
             settings.threads,
             settings.clip_shape,
+            settings.role,
         )
         try:
             found[option.subject] = measure_cold_start(start)
@@ -157,35 +159,48 @@ def _open(
     return encoders
 
 
-def _reference_name(bundle: Bundle) -> str:
-    return graph_subject("onnxruntime", bundle.graph("encode")[0])
+def _input_sets(bundle: Bundle, settings: Settings, batch: int) -> list[InputSet]:
+    given = bundle.graph(settings.role)[1].inputs[0]
+    if given.kind == "ids":
+        assert given.maximum is not None  # Of ids, every manifest says it.
+        vocabulary = int(given.maximum) + 1
+        return id_sets(settings.clip_shape, vocabulary, settings.inputs, batch)
+    return input_sets(settings.clips, settings.clip_shape, settings.inputs, batch)
+
+
+def _reference_name(bundle: Bundle, role: Role) -> str:
+    return graph_subject("onnxruntime", bundle.graph(role)[0])
 
 
 def _reference(
     bundle: Bundle,
+    role: Role,
     encoders: Sequence[TimedEncoder],
     ids: dict[str, list[Ids]],
     inputs: Sequence[InputSet],
 ) -> list[Ids] | None:
-    """Ids of the most precise graph in ONNX Runtime: those of the run where it took part."""
-    precision = bundle.graph("encode")[0]
+    """What the most precise graph gives in ONNX Runtime: that of the run where it took part."""
+    precision = bundle.graph(role)[0]
     for record in (encoder.record for encoder in encoders):
-        if record.name in (_reference_name(bundle), YARDSTICK) and record.precision == precision:
+        if (
+            record.name in (_reference_name(bundle, role), YARDSTICK)
+            and record.precision == precision
+        ):
             return ids[record.name]
     try:
-        graph, session = open_role(bundle, "encode", backend="onnxruntime", precision=precision)
+        graph, session = open_role(bundle, role, backend="onnxruntime", precision=precision)
     except BackendError:
         return None
-    given, made = graph.inputs[0].name, graph.output_of("ids").name
+    given, made = graph.inputs[0].name, graph.outputs[0].name
     try:
         return [session.run({given: one.clips}, [made])[0] for one in inputs]
     finally:
         session.close()
 
 
-def _work(bundle: Bundle, clip_shape: tuple[int, ...]) -> Work | None:
+def _work(bundle: Bundle, role: Role, clip_shape: tuple[int, ...]) -> Work | None:
     """As recorded, or counted; None where the graph isn't made of convs that can be read here."""
-    graph = bundle.graph("encode")[1]
+    graph = bundle.graph(role)[1]
     if graph.work and (recorded := recorded_work(graph.work, clip_shape)):
         return recorded
     try:

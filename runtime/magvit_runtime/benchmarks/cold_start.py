@@ -1,4 +1,4 @@
-"""A fresh process that opens a bundle and encodes one clip, and says what that took.
+"""A fresh process that opens a bundle and runs one clip, and says what that took.
 
 python -m magvit_runtime.benchmarks.cold_start  # with its arguments as one JSON object
 """
@@ -13,21 +13,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from magvit_runtime.benchmarks.encoders import MODEL_CLASSES
 from magvit_runtime.benchmarks.results import ColdStart
-from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.errors import BackendError
 from magvit_runtime.hardware.gpus import list_gpus
-from magvit_runtime.tokenizer import Tokenizer
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What to open: as `Tokenizer.open` takes it, and the shape of the clip."""
+    """What to open: as `Tokenizer.open` takes it, the shape of the clip, and the role."""
 
     bundle: str
     backend: str
     precision: Precision
     threads: int
     clip_shape: tuple[int, ...]
+    role: Role = "encode"
 
 
 class _Launch(msgspec.Struct, frozen=True):
@@ -52,22 +53,23 @@ def measure_cold_start(start: Start) -> ColdStart:
     )
     if process.returncode != 0:
         last = (process.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise BackendError("a fresh process failed to encode a clip", found=last)
+        raise BackendError("a fresh process failed to run a clip", found=last)
     return msgspec.json.decode(process.stdout, type=ColdStart)
 
 
 def _run(launch: _Launch) -> ColdStart:
     start = launch.start
     imported = time.time() - launch.at
-    clips = np.zeros((1, *start.clip_shape), np.uint8)
+    kind = MODEL_CLASSES[start.role]
+    clips = np.zeros((1, *start.clip_shape), np.int32 if start.role == "decode" else np.uint8)
     free = [gpu.free_mib for gpu in list_gpus()]
     times = [time.perf_counter()]
-    with Tokenizer.open(
+    with kind.open(
         start.bundle, backend=start.backend, precision=start.precision, threads=start.threads
-    ) as tokenizer:
+    ) as model:
         times.append(time.perf_counter())
         for _ in range(2):
-            tokenizer(clips)
+            model(clips)
             times.append(time.perf_counter())
         taken = [before - gpu.free_mib for before, gpu in zip(free, list_gpus(), strict=True)]
     load, first, second = np.diff(times).tolist()

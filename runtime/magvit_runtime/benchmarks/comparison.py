@@ -53,6 +53,7 @@ def compare_benchmarks(old: Benchmark, new: Benchmark) -> list[Compared]:
         ("weights", old.weights, new.weights),
         ("number of threads", old.settings.threads, new.settings.threads),
         ("clips", old.settings.clips, new.settings.clips),
+        ("role", old.settings.role, new.settings.role),
         ("clip shape", old.settings.clip_shape, new.settings.clip_shape),
     ):
         if was != now:

@@ -1,4 +1,4 @@
-"""What is timed: every way to run a bundle's encoder here, each as one call."""
+"""What is timed: every way to run a role of a bundle here, each as one call."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.backend import Candidate, Capabilities, Opening, Session
 from magvit_runtime.benchmarks.results import EncoderRecord
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.cuda.stage_times import StageTimes
+from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Array
 
-Frames = NDArray[np.uint8]
+# What a call takes and gives: frames and ids of an encoder, ids and frames of a decoder.
+Frames = Array
 Ids = NDArray[np.integer]
+
+MODEL_CLASSES: dict[Role, type[Tokenizer] | type[Detokenizer]] = {
+    "encode": Tokenizer,
+    "decode": Detokenizer,
+}
 
 
 @dataclass(frozen=True)
 class TimedEncoder:
-    """One way to run the encoder.
+    """One way to run the encoder, or the decoder.
 
     Attributes:
         record: What it is.
-        encode: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]) to ids [N, t, h, w]; returns when
-            they are there.
+        encode: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]) to ids [N, t, h, w], or of a decoder
+            the other way; returns when they are there.
         close: Frees what it holds.
         run_seconds: Grows by the seconds of the backend's own run with each call; None where
             nothing of ours stands around that.
@@ -94,7 +102,7 @@ def open_option(
         BundleError: A file was changed.
     """
     session = TimedSession(option.open(Opening("timed", threads)))
-    tokenizer = Tokenizer(bundle, option.graph, session, largest_batch)
+    model = MODEL_CLASSES[option.role](bundle, option.graph, session, largest_batch)
     ours = session.capabilities
     details = [f"{ours.threads} threads" if ours.threads else "", ours.launches]
     record = EncoderRecord(
@@ -110,8 +118,8 @@ def open_option(
         stages.seconds = []
     return TimedEncoder(
         record,
-        tokenizer,
-        tokenizer.close,
+        model,
+        model.close,
         session.seconds,
         None if stages is None else stages.seconds,
     )

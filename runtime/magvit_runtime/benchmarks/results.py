@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.benchmarks.machine import MachineRecord
 from magvit_runtime.benchmarks.statistics import Estimate, Percentiles
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.errors import InputError
 
 SCHEMA_VERSION = 1
@@ -27,12 +28,14 @@ class Settings(_Record, frozen=True):
 
     Attributes:
         threads: CPU threads of one run, the same for every encoder.
-        clip_shape: [T, H, W, 3] or [H, W, 3].
-        clips: "drawn" trajectories or seeded "noise".
+        clip_shape: [T, H, W, 3] or [H, W, 3]; of a decoder the tokens of a clip, [t, h, w] or
+            [h, w].
+        clips: "drawn" trajectories or seeded "noise"; a decoder's ids are always seeded.
         inputs: Input sets that rotate; each runs once before anything is timed.
         repetitions: Parts of the run whose scatter makes the intervals.
         rounds: Calls of each encoder in a repetition.
         workers: Threads that call at once where an encoder is kept full; 0 left that out.
+        role: What was timed.
     """
 
     threads: int
@@ -42,6 +45,7 @@ class Settings(_Record, frozen=True):
     repetitions: int
     rounds: int
     workers: int
+    role: Role = "encode"
 
 
 class EncoderRecord(_Record, frozen=True):
@@ -49,7 +53,7 @@ class EncoderRecord(_Record, frozen=True):
 
     Attributes:
         name: Its name in all tables.
-        kind: "ours", through `Tokenizer`, or a "peer".
+        kind: "ours", through `Tokenizer` or `Detokenizer`, or a "peer".
         version: Of the library behind it.
         device: Where it ran.
         precision: Precision of its graph or weights.
@@ -77,7 +81,7 @@ class Row(_Record, frozen=True):
         ratio: How many times as long as the first of our own encoders it takes.
         parts: Median seconds of the parts of a call, and of what comes before and after it.
         kept_full: Clips a second with all workers calling at once; None where not measured.
-        agreement: Share of ids equal to the reference's, 0..1; None where there is no reference.
+        agreement: Share of ids, or of bytes, equal to the reference's, 0..1; None where there is no reference.
     """
 
     encoder: str

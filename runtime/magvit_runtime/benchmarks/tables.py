@@ -50,9 +50,11 @@ def comparison_text(compared: Sequence[Compared]) -> str:
 def settings_text(benchmark: Benchmark) -> str:
     """How it was measured, in a few words."""
     settings = benchmark.settings
-    shape = "x".join(map(str, settings.clip_shape[:-1]))
+    is_decoder = settings.role == "decode"
+    sizes = settings.clip_shape if is_decoder else settings.clip_shape[:-1]
+    clips = f"{'ids' if is_decoder else settings.clips + ' clips'} of {'x'.join(map(str, sizes))}"
     return (
-        f"{settings.threads} threads, {settings.clips} clips of {shape}, {settings.inputs} input "
+        f"{settings.threads} threads, {clips}, {settings.inputs} input "
         f"sets, {settings.repetitions} repetitions of {settings.rounds} rounds"
     )
 
@@ -93,12 +95,14 @@ def full_texts(row: Row, benchmark: Benchmark) -> list[str]:
 
 
 def _latencies(benchmark: Benchmark) -> Table:
+    is_decoder = benchmark.settings.role == "decode"
+    given, made = ("ids", "frames") if is_decoder else ("frames", "ids")
     full = [f"kept full by {benchmark.settings.workers}"] if benchmark.settings.workers else []
     columns = (
         *("encoder", "batch", "p50 ms", "95 % interval", "p90", "p95", "p99", "max"),
-        *("clips/s", *full, f"ratio to {benchmark.encoders[0].name}", "equal ids"),
+        *("clips/s", *full, f"ratio to {benchmark.encoders[0].name}", f"equal {made}"),
     )
-    table = _table("right", "frames to ids, one request at a time", columns)
+    table = _table("right", f"{given} to {made}, one request at a time", columns)
     for row in benchmark.rows:
         latency = row.latency
         table.add_row(

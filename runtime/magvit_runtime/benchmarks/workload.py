@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from magvit_runtime.benchmarks.results import ClipKind
 from magvit_runtime.clips.samples import SMALLEST_DRAWING, drawing_style
-from magvit_runtime.clips.trajectories import RenderStyle, Trajectory, render
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, RenderStyle, Trajectory, render
 from magvit_runtime.errors import InputError
+from magvit_runtime.types import Array
 
 POINTS = 45
 
@@ -23,13 +24,13 @@ class InputSet:
         index: Its place among the input sets.
         trajectories: What the clips are drawn from; none where they are noise.
         style: How they are drawn.
-        clips: uint8 [N, T, H, W, 3] or [N, H, W, 3].
+        clips: uint8 [N, T, H, W, 3] or [N, H, W, 3]; int32 ids where these are decoded.
     """
 
     index: int
     trajectories: tuple[Trajectory, ...]
     style: RenderStyle
-    clips: NDArray[np.uint8]
+    clips: Array
 
     def render(self) -> NDArray[np.uint8]:
         """Draws the clips anew."""
@@ -63,6 +64,23 @@ def input_sets(
             movements = tuple(_movement(number) for number in numbers)
             clips = render(movements, style).reshape(batch, *clip_shape)
             sets.append(InputSet(i, movements, style, clips))
+    return sets
+
+
+def id_sets(grid: tuple[int, ...], vocabulary: int, count: int, batch: int) -> list[InputSet]:
+    """Seeded sets of ids; clip i is the same at every batch size.
+
+    Args:
+        grid: Tokens of a clip, [t, h, w] or [h, w].
+        vocabulary: Number of ids.
+        count: Sets.
+        batch: Clips of each.
+    """
+    sets = []
+    for i in range(count):
+        generators = map(np.random.default_rng, range(i * batch, (i + 1) * batch))
+        clips = [generator.integers(0, vocabulary, grid, np.int32) for generator in generators]
+        sets.append(InputSet(i, (), DEFAULT_STYLE, np.stack(clips)))
     return sets
 
 
