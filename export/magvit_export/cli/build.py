@@ -21,7 +21,7 @@ def build(
     options: Annotated[BuildOptions, Parameter(name="*")] = DEFAULT_OPTIONS,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
 ) -> Outcome:
-    """Builds a TensorRT engine of a bundle's encoder, and puts plan and sidecar into the bundle.
+    """Builds a TensorRT engine of a bundle's encoder or decoder, and puts it into the bundle.
 
     Args:
         bundle: Directory of the exported model.

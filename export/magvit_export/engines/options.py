@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from magvit_runtime.bundle.engine_records import ShapeRange
-from magvit_runtime.bundle.manifest import Precision
+from magvit_runtime.bundle.manifest import Precision, Role, TokenSpec
 from magvit_runtime.errors import InputError
 from magvit_runtime.types import Flavour
 
@@ -19,9 +19,11 @@ class BuildOptions:
 
     Attributes:
         flavour: "auto" takes what suits the GPU here; without one, what builds without one.
-        precision: Which of the bundle's encoders; "tf32" is the fp32 graph with TF32 allowed.
+        role: What the engine does: "encode", or "decode".
+        precision: Which of the bundle's graphs; "tf32" is the fp32 graph with TF32 allowed.
         profile: Batch sizes, as minimum/optimum/maximum.
-        frames, height, width: Size of a clip.
+        frames, height, width: Size of a clip; of a decoder, that which it was before it became
+            tokens.
         sm: Compute capability to build for, as "8.9" (tensorrt-rtx; tensorrt builds for the GPU
             that is here). None builds a portable engine.
         hardware_compat: Which other GPUs a tensorrt engine runs on, at some cost in speed.
@@ -36,6 +38,7 @@ class BuildOptions:
     """
 
     flavour: Flavour | Literal["auto"] = "auto"
+    role: Role = "encode"
     precision: Precision = "fp16"
     profile: str = "1/4/16"
     frames: int = 17
@@ -56,8 +59,12 @@ class BuildOptions:
         if self.workspace is not None and self.workspace < 1:
             raise InputError("`workspace` must be positive", found=self.workspace)
 
-    def shapes(self, *, video: bool) -> ShapeRange:
+    def shapes(self, *, video: bool, tokens: TokenSpec | None = None) -> ShapeRange:
         """The shapes of clips that the engine shall take: several batches of one size.
+
+        Args:
+            video: Whether a clip has frames.
+            tokens: What part of a clip a token covers, where the engine takes tokens.
 
         Raises:
             InputError: `profile` or a size makes no sense.
@@ -67,7 +74,7 @@ class BuildOptions:
             minimum, optimum, maximum = (int(part) for part in self.profile.split("/"))
             if min(minimum, *sizes) < 1:
                 raise ValueError("sizes must be positive")
-            clip = (*sizes, 3)
+            clip = (*sizes, 3) if tokens is None else _grid(sizes, tokens)
             return ShapeRange((minimum, *clip), (optimum, *clip), (maximum, *clip))
         except ValueError as error:
             raise InputError(
@@ -75,3 +82,9 @@ class BuildOptions:
                 found=f"{self.profile!r} for clips of {list(sizes)} ({error})",
                 expected="minimum/optimum/maximum batch, as 1/4/16",
             ) from error
+
+
+def _grid(sizes: tuple[int, ...], tokens: TokenSpec) -> tuple[int, ...]:
+    """Tokens of a clip of some size."""
+    strides = (tokens.temporal_stride, tokens.spatial_stride, tokens.spatial_stride)
+    return tuple(-(-n // stride) for n, stride in zip(sizes, strides[-len(sizes) :], strict=True))

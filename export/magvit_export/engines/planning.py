@@ -44,7 +44,7 @@ class BuildPlan:
 
 
 def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> BuildPlan:
-    """Plans the build of a bundle's encoder; reads no graph and needs no TensorRT to run.
+    """Plans the build of an engine of a bundle; reads no graph and needs no TensorRT to run.
 
     Raises:
         InputError: The options contradict each other, the flavour or the bundle.
@@ -58,7 +58,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
             mend="use --precision fp16",
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
-    precision, graph = bundle.graph("encode", options.precision)
+    precision, graph = bundle.graph(options.role, options.precision)
     if not is_installed("polygraphy"):
         raise missing_package("polygraphy", "building an engine")
     if graph.operators and machine.plugin_interface is None:
@@ -69,16 +69,21 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         )
     installed = machine.flavours[flavour]
     keeps_timings = options.timing_cache is not False and flavour == "tensorrt"
-    clips = graph.inputs[0]
+    given = graph.inputs[0]
+    takes_tokens = given.kind == "ids"
+    shapes = options.shapes(
+        video=len(given.shape) == (4 if takes_tokens else 5),
+        tokens=bundle.tokens if takes_tokens else None,
+    )
     key = EngineKey(
-        role="encode",
+        role=options.role,
         flavour=flavour,
         version=installed.version,
         cuda=installed.cuda,
         sms=sms,
         gpu=gpu_name,
         precision=precision,
-        profiles=({clips.name: options.shapes(video=len(clips.shape) == 5)},),
+        profiles=({given.name: shapes},),
         onnx_sha256=graph_sha256(bundle, graph),
         plugin_interface=machine.plugin_interface if graph.operators else None,
         options={

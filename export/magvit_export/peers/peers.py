@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -92,12 +91,14 @@ def _onnxruntime(bundle: Bundle, role: Role, precision: Precision, threads: int)
 def _openvino(bundle: Bundle, role: Role, precision: Precision, threads: int) -> TimedEncoder:
     import openvino
 
+    from magvit_export.onnx.plain import plain_model
+
     graph = bundle.graphs(role)[precision]
     core = openvino.Core()
     # Left alone, it computes in bfloat16 where the CPU has that.
     hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")
     compiled = core.compile_model(
-        core.read_model(_inlined(bundle.verified_graph(graph))),
+        core.read_model(plain_model(bundle, graph).SerializeToString()),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": hint,
@@ -120,19 +121,6 @@ def _openvino(bundle: Bundle, role: Role, precision: Precision, threads: int) ->
         settings=f"the bundle's graph, {threads} threads, {hint}, latency hint",
     )
     return TimedEncoder(record, encode, close=lambda: None)
-
-
-def _inlined(graph: Path) -> bytes:
-    """The model with its custom operators replaced by their definitions, and all shapes inferred.
-
-    OpenVINO needs both: it reads functions, but not what shapes come out of them.
-    """
-    import onnx
-    from onnx.inliner import inline_local_functions
-
-    model = inline_local_functions(onnx.load(graph))
-    serialized: bytes = onnx.shape_inference.infer_shapes(model).SerializeToString()
-    return serialized
 
 
 def _torch(

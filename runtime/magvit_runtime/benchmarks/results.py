@@ -81,7 +81,8 @@ class Row(_Record, frozen=True):
         ratio: How many times as long as the first of our own encoders it takes.
         parts: Median seconds of the parts of a call, and of what comes before and after it.
         kept_full: Clips a second with all workers calling at once; None where not measured.
-        agreement: Share of ids, or of bytes, equal to the reference's, 0..1; None where there is no reference.
+        agreement: Share of ids, or of bytes, equal to the reference's, 0..1; None where there is no
+            reference.
     """
 
     encoder: str

@@ -74,8 +74,9 @@ class Input:
 
     def clip_shape(self, shape: Shape) -> ClipShape:
         """Shape of one clip of an array that it takes."""
-        sizes = {"T": 1, "C": self.channels} | dict(zip(self.layout, shape, strict=True))
-        return sizes["T"], sizes["H"], sizes["W"], sizes["C"]
+        channels = () if "C" in self.layout else (self.channels,)
+        t, h, w, c = (1, *shape[1:], *channels)[-4:]
+        return t, h, w, c
 
 
 @dataclass(frozen=True)

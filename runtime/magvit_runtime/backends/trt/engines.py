@@ -17,7 +17,7 @@ from magvit_runtime.bundle.engine_records import (
 )
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
 from magvit_runtime.bundle.manifest import GraphRecord, Precision
-from magvit_runtime.bundle.reading import Bundle, graph_sha256
+from magvit_runtime.bundle.reading import Bundle, graph_sha256, open_bundle
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.hardware.machine import Machine
@@ -178,7 +178,19 @@ def rebuild_command(engine: Engine) -> str:
     key = engine.record.key
     shapes = next(iter(key.profiles[0].values()))
     batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
-    return _build_command(engine.plan.parents[1], key.precision, batches, shapes.optimum[1:])
+    path, item = engine.plan.parents[1], shapes.optimum[1:]
+    if key.role != "decode":
+        return _build_command(path, key.precision, batches, item)
+    command = _build_command(path, key.precision, batches, _decoded_shape(path, item))
+    return f"{command} --role decode"
+
+
+def _decoded_shape(path: Path, grid: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of the clips that tokens become."""
+    tokens = open_bundle(path).tokens
+    sizes = tuple(n * tokens.spatial_stride for n in grid[-2:])
+    frames = tuple((t - 1) * tokens.temporal_stride + 1 for t in grid[:-2])
+    return (*frames, *sizes, 3)
 
 
 class _Versioned(msgspec.Struct):
