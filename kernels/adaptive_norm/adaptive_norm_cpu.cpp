@@ -1,5 +1,5 @@
-// GroupNorm of a map in place with a scale and a shift for each channel of the clip, and the moments
-// of what it leaves, on the CPU.
+// GroupNorm of a map in place with a scale and a shift for each channel of the clip, and the
+// moments of what it leaves, on the CPU.
 //
 // One pass over the map sums each channel in double, in a fixed number of chunks so that results
 // don't depend on the number of threads; one writes. The moments that the next normalisation needs

@@ -40,15 +40,14 @@ magvit_status Check(const magvit_feature_map* input, const Block& block,
   if (input->first_frames != nullptr || output->first_frames != nullptr) {
     return MAGVIT_BAD_BACKGROUND;
   }
-  const bool fits = block.frames > 0 && block.height > 0 && block.width > 0 && input->frames > 0 &&
-                    input->height > 0 && input->width > 0 && output->channels > 0 &&
-                    output->frames == (input->frames - 1) * block.frames + 1 &&
-                    output->height == input->height * block.height &&
-                    output->width == input->width * block.width &&
-                    input->channels ==
-                        block.frames * block.height * block.width * output->channels &&
-                    input->channel_pitch >= input->channels &&
-                    output->channel_pitch >= output->channels;
+  const bool fits =
+      block.frames > 0 && block.height > 0 && block.width > 0 && input->frames > 0 &&
+      input->height > 0 && input->width > 0 && output->channels > 0 &&
+      output->frames == (input->frames - 1) * block.frames + 1 &&
+      output->height == input->height * block.height &&
+      output->width == input->width * block.width &&
+      input->channels == block.frames * block.height * block.width * output->channels &&
+      input->channel_pitch >= input->channels && output->channel_pitch >= output->channels;
   return fits ? MAGVIT_OK : MAGVIT_BAD_SHAPE;
 }
 
@@ -62,8 +61,7 @@ magvit_status magvit_depth_to_space_run(const magvit_feature_map* input, const i
   const magvit_status status = magvit::Check(input, sizes, output);
   if (status != MAGVIT_OK) return status;
   const auto lock = pool->threads.Own();
-  pool->threads.Run(output->frames * output->height, [&](int64_t row, int32_t) {
-    magvit::CopyRow(*input, sizes, *output, row);
-  });
+  pool->threads.Run(output->frames * output->height,
+                    [&](int64_t row, int32_t) { magvit::CopyRow(*input, sizes, *output, row); });
   return MAGVIT_OK;
 }

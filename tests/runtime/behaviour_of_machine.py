@@ -21,27 +21,30 @@ from typing import get_args
 
 import numpy as np
 
-from magvit_runtime import Bundle, MagvitError, Tokenizer, open_bundle
+from magvit_runtime import Bundle, Detokenizer, MagvitError, Tokenizer, open_bundle
 from magvit_runtime.backends.backend import Unfit
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.opening import BackendName
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.cli.main import main
 from magvit_runtime.verification.verifying import in_order
 
 CLIP_SEED = 31
 
 
-def ways_to_run(bundle: Bundle, precision: str | None) -> Iterator[str]:
-    """Subject, backend, precision and reason of each, in order."""
-    chosen, _ = bundle.graph("encode", precision)  # type: ignore[arg-type]
-    found = list_candidates(bundle).for_precision(chosen, any_engine=precision is None)
+def ways_to_run(bundle: Bundle, precision: str | None, role: Role = "encode") -> Iterator[str]:
+    """Subject, backend, precision and reason of each, in order; then why the others don't run."""
+    chosen, _ = bundle.graph(role, precision)  # type: ignore[arg-type]
+    found = list_candidates(bundle, role).for_precision(chosen, any_engine=precision is None)
     for option in found.fit:
         yield f"{option.subject} | {option.backend} | {option.precision} | {option.reason}"
+    if role != "encode":
+        yield from (f"{one.subject} | {one.backend} | unfit: {one.why}" for one in found.unfit)
 
 
-def ways_to_verify(bundle: Bundle) -> Iterator[str]:
+def ways_to_verify(bundle: Bundle, role: Role = "encode") -> Iterator[str]:
     """Subject, backend and precision of each, with batches or the reason why not, in order."""
-    for found in in_order(bundle):
+    for found in in_order(bundle, role):
         facts = f"{found.subject} | {found.backend} | {found.precision}"
         if isinstance(found, Unfit):
             yield f"{facts} | unfit: {found.why}"
@@ -49,10 +52,11 @@ def ways_to_verify(bundle: Bundle) -> Iterator[str]:
             yield f"{facts} | batches {list(found.usual_batches)} of {list(found.clip_shape)}"
 
 
-def opening(path: Path, backend: str, precision: str | None) -> str:
+def opening(path: Path, backend: str, precision: str | None, role: Role = "encode") -> str:
     """What opens and why, or the error."""
+    kind = Tokenizer if role == "encode" else Detokenizer
     try:
-        tokenizer = Tokenizer.open(path, backend=backend, precision=precision)  # type: ignore[arg-type]
+        tokenizer = kind.open(path, backend=backend, precision=precision)  # type: ignore[arg-type]
     except MagvitError as error:
         return failure(error)
     with tokenizer:
@@ -100,6 +104,18 @@ def behaviour(path: Path, precisions: tuple[str | None, ...]) -> dict[str, objec
     return found
 
 
+def decoding(path: Path) -> dict[str, object]:
+    """The same of a bundle's decoder."""
+    bundle = open_bundle(path)
+    return {
+        "order": listed(ways_to_run(bundle, None, "decode")),
+        "opening": {
+            backend: opening(path, backend, None, "decode") for backend in get_args(BackendName)
+        },
+        "order of verification": listed(ways_to_verify(bundle, "decode")),
+    }
+
+
 def digest_of_ids(path: Path, backend: str) -> str:
     """SHA-256 of the ids of a clip of noise, none of whose latents is within 1e-3 of zero."""
     clip = np.random.default_rng(CLIP_SEED).integers(0, 256, (1, 3, 16, 16, 3), np.uint8)
@@ -137,6 +153,7 @@ def print_behaviour(folder: Path, *, verify: bool) -> None:
     found["ids of fp32"] = {
         backend: digest_of_ids(folder / "fp32", backend) for backend in ("native", "onnxruntime")
     }
+    found["decoders of fp32"] = decoding(folder / "fp32")
     found["magvit doctor"] = command("doctor")
     found["magvit doctor BUNDLE"] = {
         name: engines_by_doctor(folder / name)

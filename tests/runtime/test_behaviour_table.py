@@ -35,7 +35,7 @@ from magvit_export.families.family import ClipSizes
 from magvit_runtime import bits_to_ids, open_bundle
 from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineKey, EngineRecord
-from magvit_runtime.bundle.manifest import FileRecord, Precision
+from magvit_runtime.bundle.manifest import FileRecord, Precision, Role
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE, operators_library
@@ -97,6 +97,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / name for name in ("fp32", "fp16", "engines", "unreadable sidecar", "damaged plan")
     )
     export(float32, "fp32", ClipSizes())
+    export(float32, "fp32", ClipSizes(), "decode")
     export(half, "fp16", ClipSizes())
     for precision in ("fp32", "fp16"):
         export(engines, precision, ClipSizes(None, *CLIP[:3]))
@@ -108,13 +109,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def export(path: Path, precision: Precision, sizes: ClipSizes) -> None:
+def export(path: Path, precision: Precision, sizes: ClipSizes, role: Role = "encode") -> None:
     entry = find_model("trajectory-small")
     export_model(
         entry,
         path,
         weights="seeded",
-        roles=["encode"],
+        roles=[role],
         config=TINY,
         precision=precision,
         sizes=sizes,

@@ -21,7 +21,7 @@ from magvit_export.cli.verify import verify
 from magvit_export.exporting import export_model
 from magvit_export.families.family import ClipSizes
 from magvit_export.verification.clips import MOVEMENTS
-from magvit_runtime import BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime import BundleError, Detokenizer, InputError, Tokenizer, open_bundle
 from magvit_runtime.backends import candidates
 from magvit_runtime.backends.onnx_runtime.backend import BACKEND as ONNX_RUNTIME
 from magvit_runtime.bundle.manifest import Manifest, Precision
@@ -369,3 +369,51 @@ def test_a_report_that_cant_be_written_is_refused_before_the_work(
     with pytest.raises(InputError, match="can't write"):
         verify(bundle, against="fp32", report=tmp_path / "file" / "report.html")
     assert manifest_of(bundle).stamps == {}
+
+
+def test_decoders_agree_in_levels(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    entry = find_model("trajectory-small")
+    export_model(entry, path, weights="seeded", roles=["decode"], config=TINY, precision="fp16")
+    with pytest.raises(BundleError, match=r"no parity stamp.*verify .* --role decode"):
+        Detokenizer.open(path, require_parity=True)
+    report = tmp_path / "report.html"
+    outcome = verify(path, role="decode", batch_sizes="1,2", report=report)
+    assert outcome.passed
+    assert (
+        outcome.facts["reference"] == "PyTorch float64, seeded weights (generated, never trained)"
+    )
+    rows = {row["subject"]: row for row in outcome.facts["encoders"]}
+    assert rows.keys() == {"onnxruntime fp32", "native fp32", "onnxruntime fp16"}
+    assert all(row["max"] <= 1 for name, row in rows.items() if name.endswith("fp32"))
+    assert 0 < rows["onnxruntime fp16"]["rms"] < 1
+    assert rows["native fp32"]["batch_sizes"] == (1, 2)
+    assert "max |e|" in report.read_text(encoding="utf-8")
+    Detokenizer.open(path, require_parity=True).close()
+    with pytest.raises(BundleError, match="no parity stamp"):
+        Tokenizer.open(path, require_parity=True)
+
+
+def test_wrong_weights_of_a_decoder_are_seen(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    other = export_model(
+        find_model("trajectory-small"),
+        tmp_path / "other",
+        weights="seeded:1",
+        roles=["decode"],
+        config=TINY,
+    )
+    for name in other.manifest.files:
+        shutil.copy(other.path / name, path / name)
+    edit_manifest(path, files=manifest_of(path)["files"] | manifest_of(other.path)["files"])
+    outcome = verify(path, role="decode", batch_sizes="1")
+    assert not outcome.passed
+    assert "DISAGREES" in outcome.text
+
+
+@pytest.mark.parametrize(
+    "options", [{"bisect": True}, {"clips": Path("clips.npy")}], ids=["bisect", "clips"]
+)
+def test_what_is_for_encoders_only(tiny_bundle: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="only encoders can be bisected, or take clips"):
+        verify(tiny_bundle, role="decode", **options)

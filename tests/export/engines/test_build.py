@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,11 +16,14 @@ import msgspec
 import onnx
 import pytest
 from known_machines import known_gpu, known_machine
+from seeded_checkpoints import TINY
 
+from magvit_export.catalog import find_model
 from magvit_export.engines import BuildOptions, BuildPlan, BuildResult, build_engine, plan_build
 from magvit_export.engines.build import run_worker
 from magvit_export.engines.failures import BuildError, BuildInterruptedError
 from magvit_export.engines.protocol import BuildRequest
+from magvit_export.exporting import export_model
 from magvit_runtime import BundleError, open_bundle
 from magvit_runtime.backends.trt.engines import (
     Engine,
@@ -27,8 +31,9 @@ from magvit_runtime.backends.trt.engines import (
     check_plan,
     find_engines,
     first_mismatch,
+    rebuild_command,
 )
-from magvit_runtime.bundle.engine_records import EngineRecord
+from magvit_runtime.bundle.engine_records import EngineRecord, ShapeRange
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import plugin_library
 
@@ -254,3 +259,21 @@ def test_the_command_and_its_dry_run(engine_bundle: Path) -> None:
         Path(str(built["plan"])).with_suffix(".json").read_bytes(), type=EngineRecord
     )
     assert record.plan.size == built["bytes"]
+
+
+def test_a_decoder_has_an_engine_of_its_own(engine_bundle: Path) -> None:
+    """Its profile is in tokens; the sizes that ask for it are the clips'."""
+    entry = find_model("trajectory-small")
+    export_model(
+        entry, engine_bundle, weights="seeded", roles=["decode"], config=TINY, precision="fp16"
+    )
+    built = build_here(engine_bundle, replace(OPTIONS, role="decode"))
+    record = built.engine.record
+    assert record.key.role == "decode"
+    (shapes,) = record.key.profiles[0].values()
+    assert shapes == ShapeRange((1, 5, 16, 16), (2, 5, 16, 16), (4, 5, 16, 16))
+    assert record.plugin_layers == {"GroupNorm": 2, "GroupNormSiLU": 7}
+    assert rebuild_command(built.engine) == (
+        f"magvit build {engine_bundle} --precision fp16 --profile 1/2/4 "
+        "--frames 5 --height 32 --width 32 --role decode"
+    )

@@ -12,7 +12,14 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from magvit_runtime import BackendError, BundleError, InputError, Tokenizer, open_bundle
+from magvit_runtime import (
+    BackendError,
+    BundleError,
+    Detokenizer,
+    InputError,
+    Tokenizer,
+    open_bundle,
+)
 from magvit_runtime.backends.native.cpu.session import CpuSession
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.bundle.tuning_file import (
@@ -147,3 +154,20 @@ def test_clips_of_another_size_and_no_repetitions(tmp_path: Path, bundle: Path) 
         tune(bundle, clips=tmp_path / "clips.npy")
     with pytest.raises(InputError, match="--repetitions must be positive"):
         tune(bundle, repetitions=0)
+
+
+def test_a_decoder_is_tuned_beside_the_encoder(bundle: Path, clips: Path) -> None:
+    tune(bundle, clips=clips, repetitions=1)
+    outcome = tune(bundle, role="decode", repetitions=1)
+    assert "is what auto takes here" in outcome.text
+    tuning = read_tuning(open_bundle(bundle))
+    (encoders,) = tuning.of("encode").values()
+    (decoders,) = tuning.of("decode").values()
+    assert (encoders.clips, decoders.clips) == (CLIPS, (5, 16, 16))
+    assert {option.sha256 for option in encoders.options}.isdisjoint(
+        option.sha256 for option in decoders.options
+    )
+    with Detokenizer.open(bundle) as detokenizer:
+        reason = detokenizer.capabilities.reason
+    assert reason == "the fastest of 2 that `magvit tune` timed here"
+    assert chosen(bundle)[1] == reason

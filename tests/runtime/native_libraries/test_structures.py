@@ -22,6 +22,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "magvit_normalization": convs.NormalizationStructure,
     "magvit_conv_options": convs.ConvOptions,
     "magvit_conv_call": convs.ConvCall,
+    "magvit_adaptive_norm_call": convs.AdaptiveNormCall,
     "magvit_cuda_map": cuda_operators.MapStructure,
     "magvit_cuda_addends": cuda_operators.Addends,
 }
