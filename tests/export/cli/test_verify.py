@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import msgspec
 import numpy as np
 import pytest
 from runtime.reports.html_reading import outward_references, read_html
@@ -405,7 +406,8 @@ def test_wrong_weights_of_a_decoder_are_seen(tiny_bundle: Path, tmp_path: Path) 
     )
     for name in other.manifest.files:
         shutil.copy(other.path / name, path / name)
-    edit_manifest(path, files=manifest_of(path)["files"] | manifest_of(other.path)["files"])
+    files = manifest_of(path).files | other.manifest.files
+    edit_manifest(path, files=msgspec.to_builtins(files))
     outcome = verify(path, role="decode", batch_sizes="1")
     assert not outcome.passed
     assert "DISAGREES" in outcome.text
