@@ -21,6 +21,7 @@ from magvit_export.bundle_writer import (
     timestamp,
 )
 from magvit_export.catalog import CatalogEntry
+from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.checkpoints.weights import Weights, find_weights
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
@@ -36,6 +37,7 @@ from magvit_runtime.bundle.manifest import (
     Manifest,
     Precision,
     Role,
+    WeightsRecord,
 )
 from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle, open_schema_one
 from magvit_runtime.bundle.schema_one import SchemaOne
@@ -210,6 +212,7 @@ def _export_role(
     export, config = model.family.roles[role], model.config
     module = export.wrap(model.module).eval()
     set_role_precision(export, module, precision, residual)
+    check_cast(module, precision)
     inputs, outputs = export.inputs(config, sizes), export.outputs(config, sizes)
     path = folder / f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
     files = export_onnx(
@@ -280,11 +283,23 @@ def _check_same_model(
     output: Path, existing: Manifest | SchemaOne, entry: CatalogEntry, component: Component
 ) -> None:
     old = existing if isinstance(existing, SchemaOne) else existing.component
-    expected = (entry.name, component.config, component.weights)
-    if (existing.model, old.config, old.weights) != expected:
+    found = _identity(existing.model, old.config, old.weights)
+    expected = _identity(entry.name, component.config, component.weights)
+    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    if names:
         raise InputError(
             f"{output} holds a bundle of another model or other weights",
-            found=f"{existing.model}, {old.weights.name}",
-            expected=f"{entry.name}, {component.weights.name}",
+            found=", ".join(f"{name} {found.get(name)}" for name in names),
+            expected=", ".join(f"{name} {expected.get(name)}" for name in names),
             mend="choose another -o, or remove it",
         )
+
+
+def _identity(model: str, config: Mapping[str, Any], weights: WeightsRecord) -> dict[str, object]:
+    """What all exports into one bundle have in common. A file may have been renamed meanwhile."""
+    return {
+        "model": model,
+        "weights": weights.name if weights.sha256 is None else f"of sha256 {weights.sha256}",
+        "variant": weights.variant,
+        **config,
+    }

@@ -1,38 +1,45 @@
 """Reads checkpoints: a file becomes the state dict of a model, or an error that names the key.
 
-Pickles are read with `weights_only=True` (their code never runs) and memory-mapped, so that only
-the tensors in use occupy memory.
+No code of a pickle ever runs. Files are memory-mapped, so that only the tensors in use occupy
+memory.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Mapping
+import pickle
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name, is_training_only
-from magvit_runtime.errors import MagvitError, first_line
-from magvit_runtime.files.digests import file_sha256
-
-Variant = Literal["ema", "raw"]
-# Names under which a key may stand in a file, the reference's own first.
-Spellings = Callable[[str], tuple[str, ...]]
+from magvit_export.checkpoints.containers import find_container
+from magvit_export.checkpoints.errors import CheckpointError as CheckpointError
+from magvit_export.checkpoints.finite import check_finite
+from magvit_export.checkpoints.fitting import (
+    Entry,
+    Fit,
+    choose_fit,
+    find_fits,
+    list_entries,
+    strangers,
+)
+from magvit_export.checkpoints.fitting import Spellings as Spellings
+from magvit_export.checkpoints.fitting import Variant as Variant
+from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name
+from magvit_export.checkpoints.shards import checkpoint_sha256, find_checkpoint, read_index
+from magvit_export.checkpoints.stand_ins import RunsCodeError, load_with_stand_ins
+from magvit_runtime.errors import first_line
 
 logger = logging.getLogger(__name__)
 
-# How torch's restricted unpickler names a function or class that it refuses.
-_PICKLED_CODE = re.compile(r"GLOBAL ([\w.]+)")
-
-
-class CheckpointError(MagvitError):
-    """A checkpoint can't be read, or its keys or shapes are not those of the model."""
+# What Python itself and every training loop put into pickles: no news to anyone.
+_OWN_KINDS = ("builtins.", "collections.", "copyreg.", "copy_reg.", "torch.")
+_OTHER_MODEL = "name the model (or --config) that the checkpoint was trained with"
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class LoadedWeights:
     Attributes:
         state: Tensors by raw key, as the model names them.
         variant: Whether they are the moving average or the raw weights.
-        sha256: Digest of the file.
+        sha256: Digest of the file, or of an index and its shards.
     """
 
     state: dict[str, Tensor]
@@ -57,126 +64,204 @@ def load_weights(
     spellings: Spellings,
     variant: Variant | None = None,
 ) -> LoadedWeights:
-    """Loads a model's weights from a `.ckpt`/`.pt`/`.pth` pickle or a `.safetensors` file.
+    """Loads a model's weights from a pickle or safetensors, in one file or shards.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, the index of its shards, or the folder that holds one of these.
         shapes: Shape of every raw key of the model. A group of keys (`encoder`, `decoder`) that
             the file lacks altogether is left out of the result, unless it is needed.
         prefixes: The keys that are needed begin with one of these.
-        spellings: Names under which a key may stand in the file.
+        spellings: Names under which a key may stand in the file. Whatever stands in front of all of
+            them, and the entry of the file that they lie in, is found.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
 
     Raises:
-        CheckpointError: The file is missing, truncated, no checkpoint or holds code; or a key is
-            unknown, missing, of a wrong shape or not of a float type.
+        CheckpointError: The file is missing, truncated, no checkpoint or runs code; or a key is
+            unknown, missing, of a wrong shape, not of a float type or not finite.
     """
-    tensors = read_tensors(path)
-    known = {name for key in shapes for raw in spellings(key) for name in (raw, ema_name(raw))}
-    unknown = sorted(key for key in tensors if key not in known and not is_training_only(key))
-    if unknown:
+    file = find_checkpoint(path)
+    content = read_content(file)
+    entries = list_entries(file, content)
+    if not any(isinstance(entry.value, Tensor) for entry in entries):
+        kinds = [f"{entry.name} ({type(entry.value).__name__})" for entry in entries]
         raise CheckpointError(
-            f"{path} holds keys that this model doesn't have",
-            found=_some(unknown),
-            mend="name the model (or --config) that the checkpoint was trained with",
+            f"{file} holds no state dict", found=_some(kinds) or type(content).__name__
         )
-    if variant is None:
-        has_ema = any(key.startswith(EMA_PREFIX) and not is_training_only(key) for key in tensors)
-        variant = "ema" if has_ema else "raw"
-        if variant == "raw":
-            logger.warning("%s has no EMA weights: its raw weights are used", path)
-    state = _select(path, tensors, shapes, prefixes, spellings, variant)
-    return LoadedWeights(state, variant, file_sha256(path))
+    needed = {key for key in shapes if key.startswith(prefixes)}
+    fits = find_fits(entries, list(shapes), spellings)
+    chosen: Variant = variant or (
+        "ema" if any(fit.variant == "ema" and fit.names.keys() & needed for fit in fits) else "raw"
+    )
+    fit = choose_fit(file, fits, needed, chosen)
+    if fit is None:
+        raise _nothing_fits(file, entries, fits, [k for k in shapes if k in needed], chosen)
+    if unknown := strangers(entries, fit, fits):
+        raise CheckpointError(
+            f"{file} holds keys that this model doesn't have",
+            found=_some(map(_shown, unknown)),
+            mend=_OTHER_MODEL,
+        )
+    values = {entry.name: entry.value for entry in entries}
+    state = _select(file, values, shapes, needed, fit)
+    check_finite({key: state[key] for key in sorted(needed)}, f"{file} ({chosen} weights)")
+    _report(file, fit, fits, needed, asked=variant is not None)
+    return LoadedWeights(state, chosen, checkpoint_sha256(path))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint file by their names there; no code of a pickle is run.
+def read_content(path: Path) -> object:
+    """What a checkpoint file holds: dicts with tensors in them; no code of a pickle is run.
 
     Raises:
-        CheckpointError: The file is missing, truncated, no checkpoint, or holds code.
+        CheckpointError: The file is truncated, no checkpoint, or runs code.
     """
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is no file")
+    container = find_container(path)
+    if container == "index":
+        content: dict[str, object] = {}
+        for shard, names in read_index(path).items():
+            part = read_content(shard)
+            if not isinstance(part, dict) or not names <= part.keys():
+                raise CheckpointError(f"{shard} lacks tensors that {path.name} names in it")
+            content |= {name: part[name] for name in names}
+        return content
     try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = _unpickle(path)
+        if container == "safetensors":
+            return load_file(path)
+        return _unpickle(path, is_zip=container == "zip")
+    except RunsCodeError as error:
+        raise CheckpointError(
+            f"{path} is a pickle that runs code when it is loaded, and none of it was run",
+            found=error.name,
+            mend="don't trust this file; take the checkpoint from its publisher",
+        ) from error
     except Exception as error:  # Damage can make an unpickler fail in any way.
-        if code := _PICKLED_CODE.search(str(error)):
-            raise CheckpointError(
-                f"{path} is a pickle with more than tensors in it, and its code is never run",
-                found=code[1],
-                mend="save the bare state dict, or convert it to .safetensors where you trust it",
-            ) from error
         raise CheckpointError(
             f"{path} can't be read: it is truncated or no checkpoint",
             # Torch's own text for pickles advises to read them unsafely.
             found=None if "weights_only" in str(error) else first_line(error),
             mend="download it again",
         ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path} holds no state dict", found=type(content).__name__)
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: entry {key!r} of the state dict is no tensor",
-                found=type(value).__name__,
-            )
+
+
+def _unpickle(path: Path, *, is_zip: bool) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # That a pickle's protocol is an unusual one.
+            # Files from before torch 1.6 aren't zip archives and can't be memory-mapped.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError:  # There is more than tensors in it.
+        content, named = load_with_stand_ins(path, is_zip=is_zip)
+    if foreign := sorted(name for name in named if not name.startswith(_OWN_KINDS)):
+        logger.warning("%s: nothing of %s was loaded or run", path, _some(foreign))
     return content
-
-
-def _unpickle(path: Path) -> object:
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    # Files from before torch 1.6 aren't zip archives and can't be memory-mapped.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
 
 
 def _select(
     path: Path,
-    tensors: Mapping[str, Tensor],
+    values: Mapping[str, object],
     shapes: Mapping[str, tuple[int, ...]],
-    prefixes: tuple[str, ...],
-    spellings: Spellings,
-    variant: Variant,
+    needed: set[str],
+    fit: Fit,
 ) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    missing: list[str] = []
-    for key, shape in shapes.items():
-        names = [ema_name(raw) if variant == "ema" else raw for raw in spellings(key)]
-        name = next((name for name in names if name in tensors), None)
-        if name is None:
-            missing.append(names[0])
-            continue
-        tensor = tensors[name]
-        if tuple(tensor.shape) != tuple(shape):
+    for key, name in fit.names.items():
+        tensor = values[name]
+        if not isinstance(tensor, Tensor):
             raise CheckpointError(
-                f"{path}: tensor {name} has a wrong shape",
+                f"{path}: entry {_shown(name)} is no tensor", found=type(tensor).__name__
+            )
+        if tuple(tensor.shape) != tuple(shapes[key]):
+            raise CheckpointError(
+                f"{path}: tensor {_shown(name)} has a wrong shape",
                 found=list(tensor.shape),
-                expected=list(shape),
-                mend="name the model (or --config) that the checkpoint was trained with",
+                expected=list(shapes[key]),
+                mend=_OTHER_MODEL,
             )
         if not tensor.is_floating_point():
             raise CheckpointError(
-                f"{path}: tensor {name} is not of a float type", found=tensor.dtype
+                f"{path}: tensor {_shown(name)} is not of a float type", found=tensor.dtype
             )
         found[key] = tensor.float()
     groups = {key.split(".")[0] for key in found}
-    needed = {
-        key for key in shapes if key.startswith(prefixes) or key.split(".")[0] in groups
-    } - found.keys()
-    if needed:
+    missing = [
+        key for key in shapes if key not in found and (key in needed or key.split(".")[0] in groups)
+    ]
+    if missing:
         raise CheckpointError(
-            f"{path} lacks {len(needed)} {variant} keys",
+            f"{path} lacks {len(missing)} {fit.variant} keys"
+            + (f" after {fit.place}" if _is_repaired(fit) else ""),
             found=f"{len(found)} of {len(shapes)}",
-            expected=_some(missing),
-            mend="use --variant raw" if variant == "ema" and not found else None,
+            expected=_some(ema_name(key) if _is_undotted(fit) else key for key in missing),
+            mend="save the whole model: torch.save(model.state_dict(), 'model.pt')",
         )
-    return found
+    return {key: found[key] for key in shapes if key in found}
+
+
+def _nothing_fits(
+    path: Path, entries: list[Entry], fits: list[Fit], needed: list[str], variant: Variant
+) -> CheckpointError:
+    """Why no tensor is one of those that are needed."""
+    names = [entry.name for entry in entries if isinstance(entry.value, Tensor)]
+    other: Variant = "raw" if variant == "ema" else "ema"
+    if any(fit.variant == other and fit.names.keys() & set(needed) for fit in fits):
+        mend = f"use --variant {other}"
+    elif prefix := _joined_prefix(names, needed):
+        mend = (
+            f"save them without {prefix!r}: torch.save("
+            f"{{key.removeprefix({prefix!r}): value for key, value in state.items()}}, 'model.pt')"
+        )
+    else:
+        mend = _OTHER_MODEL
+    return CheckpointError(
+        f"{path} lacks {len(needed)} {variant} keys",
+        found=_some(names),
+        expected=_some(needed),
+        mend=mend,
+    )
+
+
+def _joined_prefix(names: list[str], needed: list[str]) -> str | None:
+    """What stands in front of a needed key, joined to it by something else than a dot."""
+    ends = [name.removesuffix(key) for key in needed[:1] for name in names if name.endswith(key)]
+    return ends[0] if ends else None
+
+
+def _is_undotted(fit: Fit) -> bool:
+    """Whether it is the reference's EMA, whose names have no dots."""
+    return fit.place != fit.base
+
+
+def _is_repaired(fit: Fit) -> bool:
+    """Whether the keys lie elsewhere than in the reference's own files, or have levels inside."""
+    if fit.place.removeprefix("state_dict.") not in ("", EMA_PREFIX):
+        return True
+    return not _is_undotted(fit) and any(
+        name.removeprefix(fit.place).count(".") > key.count(".") for key, name in fit.names.items()
+    )
+
+
+def _report(path: Path, fit: Fit, fits: list[Fit], needed: set[str], *, asked: bool) -> None:
+    """Says in the log what was chosen or repaired."""
+    if fit.variant == "raw" and not asked:
+        logger.warning("%s has no EMA weights: its raw weights are used", path)
+    if _is_repaired(fit):
+        left = [
+            other.place or "the top"
+            for other in fits
+            if other.place != fit.place and other.names.keys() >= needed
+        ]
+        logger.warning(
+            "%s: the %s weights are read from %s%s",
+            path,
+            fit.variant,
+            fit.place or "the top",
+            f", and those of {_some(left)} are left" if left else "",
+        )
+
+
+def _shown(name: str) -> str:
+    """A name as people know it from the model."""
+    return name.removeprefix("state_dict.")
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:

@@ -30,12 +30,14 @@ def export(
 
     Args:
         model: Name of the model; `magvit models` lists them.
-        weights: Path of a checkpoint (.ckpt, .pt, .safetensors), `hub`, `seeded` or `seeded:N`.
+        weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
+            folder with one of these), `hub`, `seeded` or `seeded:N`.
         output: Directory of the bundle. An existing bundle of the same weights gains this
             precision.
         variant: Which weights of the checkpoint; EMA where it has them.
-        config: JSON file with another architecture of the family, for fine-tuned variants. Without
-            one, a bundle of the first schema in the output directory keeps its own.
+        config: JSON or YAML file with what differs from the model's architecture, for fine-tuned
+            variants: the reference's ddconfig, or its whole configuration. Without one, a bundle of
+            the first schema in the output directory keeps its own.
         precision: Precision of the graph. tf32 is the fp32 graph, where convs may round to TF32.
         residual: fp32 keeps the residual stream of a half-precision graph in float32.
         batch: Fixes the batch size; any by default.
@@ -53,7 +55,9 @@ def export(
         output,
         weights=weights,
         variant=variant,
-        config=read_config(config, find_family(entry.family).config) if config else None,
+        config=read_config(config, find_family(entry.family).config, entry.config)
+        if config
+        else None,
         precision=precision,
         residual=residual,
         sizes=ClipSizes(batch, frames, height, width),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from magvit_export.catalog import find_model
+from magvit_export.checkpoints.shards import checkpoint_sha256
 from magvit_export.exporting import load_model
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
 from magvit_runtime.agreement import Outputs
@@ -19,7 +20,6 @@ from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.errors import InputError
-from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.verification.references import Reference
 
 
@@ -79,8 +79,9 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         raise InputError(f"the family {family.name!r} has no role {role!r}")
     config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
-    if not bundle.is_seeded and Path(source).is_file():  # Cheaper to compare than to load.
-        _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))
+    if not bundle.is_seeded and Path(source).exists():  # Cheaper to compare than to load.
+        sha256 = checkpoint_sha256(Path(source))
+        _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
     entry = find_model(bundle.manifest.model)
     model = load_model(family, entry, config, [role], source, recorded.variant)
     _check_weights(bundle, model.weights.record)

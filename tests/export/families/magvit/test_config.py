@@ -83,10 +83,10 @@ def test_a_bad_value_is_named(tmp_path: Path, change: dict[str, object], words: 
     message = str(error.value)
     assert message.startswith(f"config {path} isn't one of this family: found ")
     assert words in message
-    assert "expected JSON with keys of ch, ch_mult, num_res_blocks, z_channels" in message
+    assert "expected JSON or YAML with keys of ch, ch_mult, num_res_blocks, z_channels" in message
 
 
-@pytest.mark.parametrize("text", ["", "[]", "ch: 128", '{"ch": 128'])
+@pytest.mark.parametrize("text", ["", "[]", "ch", "- ch: 128", '{"ch": 128', "ch: [1, 2"])
 def test_a_file_that_is_no_json_object(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="isn't one of this family"):
         read_config(write(tmp_path / "config.json", text), TokenizerConfig)
