@@ -16,22 +16,23 @@ Container = Literal["zip", "pickle", "safetensors", "index"]
 
 _HEAD = 4096
 _DOWNLOAD = "download the checkpoint itself"
+_SAVE = "save the PyTorch model's state dict: torch.save(model.state_dict(), 'model.pt')"
+_UNPACK = "unpack it, and give the checkpoint in it"
 # Files that are taken for checkpoints, by their first bytes: what they are, and what to do.
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "compressed with gzip", "gunzip it"),
     (b"BZh", "compressed with bzip2", "bunzip2 it"),
     (b"\xfd7zXZ\x00", "compressed with xz", "unxz it"),
     (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unzstd it"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, and give the checkpoint in it"),
-    (b"Rar!", "a RAR archive", "unpack it, and give the checkpoint in it"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", "save the PyTorch model's state dict"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", _SAVE),
     (b"GGUF", "a GGUF file", "give the PyTorch checkpoint that it was made of"),
-    (b"\x93NUMPY", "a NumPy array", "save the PyTorch model's state dict"),
+    (b"\x93NUMPY", "a NumPy array", _SAVE),
     (b"%PDF", "a PDF document", _DOWNLOAD),
 )
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = re.compile(rb"\s*(<!doctype html|<html|<head)", re.IGNORECASE)
-_UNPACK = "unpack it, and give the checkpoint in it"
 
 
 def find_container(path: Path) -> Container:
@@ -78,6 +79,8 @@ def _check_zip(path: Path) -> None:
             mend="save the state dict where you trust it: "
             "torch.save(torch.jit.load(path).state_dict(), 'model.pt')",
         )
+    if names and all(name.endswith(".npy") for name in names):
+        raise CheckpointError(f"{path} holds NumPy arrays, no checkpoint", mend=_SAVE)
     if "data.pkl" not in ends:
         raise CheckpointError(
             f"{path} is a zip archive of other files, no checkpoint",

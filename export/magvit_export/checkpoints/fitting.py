@@ -99,7 +99,7 @@ def _walk(content: object, holder: str, above: tuple[int, ...]) -> Iterator[Entr
     for key, value in content.items():
         if isinstance(key, str):
             name = f"{holder}.{key}" if holder else key
-            if isinstance(value, dict):
+            if isinstance(value, dict) and value:
                 yield from _walk(value, name, (*above, id(content)))
             else:
                 yield Entry(name, holder, value)

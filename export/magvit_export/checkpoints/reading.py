@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import logging
 import pickle
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -33,6 +31,7 @@ from magvit_export.checkpoints.fitting import Variant as Variant
 from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name
 from magvit_export.checkpoints.shards import checkpoint_sha256, find_checkpoint, read_index
 from magvit_export.checkpoints.stand_ins import RunsCodeError, load_with_stand_ins
+from magvit_export.checkpoints.torch_files import torch_load
 from magvit_runtime.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ def load_weights(
         raise CheckpointError(
             f"{file} holds keys that this model doesn't have",
             found=_some(map(_shown, unknown)),
-            mend=_OTHER_MODEL,
+            mend=f"{_OTHER_MODEL}, or save this model's keys alone",
         )
     values = {entry.name: entry.value for entry in entries}
     state = _select(file, values, shapes, needed, fit)
@@ -135,20 +134,18 @@ def read_content(path: Path) -> object:
             mend="don't trust this file; take the checkpoint from its publisher",
         ) from error
     except Exception as error:  # Damage can make an unpickler fail in any way.
+        text = first_line(error).split(". ")[0]
         raise CheckpointError(
             f"{path} can't be read: it is truncated or no checkpoint",
-            # Torch's own text for pickles advises to read them unsafely.
-            found=None if "weights_only" in str(error) else first_line(error),
+            # Torch's own text for pickles advises to read them unsafely; a lone key says nothing.
+            found=None if "weights_only" in str(error) or " " not in text else text,
             mend="download it again",
         ) from error
 
 
 def _unpickle(path: Path, *, is_zip: bool) -> object:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # That a pickle's protocol is an unusual one.
-            # Files from before torch 1.6 aren't zip archives and can't be memory-mapped.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        return torch_load(path, is_zip=is_zip, weights_only=True)
     except pickle.UnpicklingError:  # There is more than tensors in it.
         content, named = load_with_stand_ins(path, is_zip=is_zip)
     if foreign := sorted(name for name in named if not name.startswith(_OWN_KINDS)):
@@ -189,7 +186,7 @@ def _select(
     if missing:
         raise CheckpointError(
             f"{path} lacks {len(missing)} {fit.variant} keys"
-            + (f" after {fit.place}" if _is_repaired(fit) else ""),
+            + (f" under {fit.place}*" if _is_repaired(fit) else ""),
             found=f"{len(found)} of {len(shapes)}",
             expected=_some(ema_name(key) if _is_undotted(fit) else key for key in missing),
             mend="save the whole model: torch.save(model.state_dict(), 'model.pt')",
@@ -203,13 +200,18 @@ def _nothing_fits(
     """Why no tensor is one of those that are needed."""
     names = [entry.name for entry in entries if isinstance(entry.value, Tensor)]
     other: Variant = "raw" if variant == "ema" else "ema"
+    group, _, tail = needed[0].partition(".")
+    prefixes = [name.removesuffix(needed[0]) for name in names if name.endswith(needed[0])]
     if any(fit.variant == other and fit.names.keys() & set(needed) for fit in fits):
         mend = f"use --variant {other}"
-    elif prefix := _joined_prefix(names, needed):
+    elif prefixes:
         mend = (
-            f"save them without {prefix!r}: torch.save("
-            f"{{key.removeprefix({prefix!r}): value for key, value in state.items()}}, 'model.pt')"
+            f"save them without {prefixes[0]!r}: torch.save("
+            f"{{key.removeprefix({prefixes[0]!r}): value for key, value in state.items()}}, "
+            "'model.pt')"
         )
+    elif any(name.endswith(tail) for name in names):
+        mend = f"save the state dict of the whole model, whose keys begin with {group + '.'!r}"
     else:
         mend = _OTHER_MODEL
     return CheckpointError(
@@ -220,43 +222,44 @@ def _nothing_fits(
     )
 
 
-def _joined_prefix(names: list[str], needed: list[str]) -> str | None:
-    """What stands in front of a needed key, joined to it by something else than a dot."""
-    ends = [name.removesuffix(key) for key in needed[:1] for name in names if name.endswith(key)]
-    return ends[0] if ends else None
-
-
 def _is_undotted(fit: Fit) -> bool:
     """Whether it is the reference's EMA, whose names have no dots."""
     return fit.place != fit.base
 
 
-def _is_repaired(fit: Fit) -> bool:
-    """Whether the keys lie elsewhere than in the reference's own files, or have levels inside."""
-    if fit.place.removeprefix("state_dict.") not in ("", EMA_PREFIX):
-        return True
-    return not _is_undotted(fit) and any(
-        name.removeprefix(fit.place).count(".") > key.count(".") for key, name in fit.names.items()
-    )
+def _inner_levels(fit: Fit) -> str | None:
+    """A name with levels that training tools put between the model's own."""
+    for key, name in fit.names.items():
+        inside = name.removeprefix(fit.place)
+        if inside.count(".") > key.count(".") or "_orig_mod" in inside:
+            return name
+    return None
 
 
 def _report(path: Path, fit: Fit, fits: list[Fit], needed: set[str], *, asked: bool) -> None:
-    """Says in the log what was chosen or repaired."""
+    """Says in the log what was chosen, and what was passed over to find it."""
     if fit.variant == "raw" and not asked:
         logger.warning("%s has no EMA weights: its raw weights are used", path)
-    if _is_repaired(fit):
-        left = [
-            other.place or "the top"
-            for other in fits
-            if other.place != fit.place and other.names.keys() >= needed
-        ]
+    odd = _inner_levels(fit)
+    left = [
+        f"{other.place}*"
+        for other in fits
+        # The reference's EMA and raw weights belong together, and are no news.
+        if other.base != fit.base and other.names.keys() >= needed
+    ]
+    if odd or left or _is_repaired(fit):
         logger.warning(
             "%s: the %s weights are read from %s%s",
             path,
             fit.variant,
-            fit.place or "the top",
-            f", and those of {_some(left)} are left" if left else "",
+            f"keys such as {odd}" if odd else f"{fit.place}*",
+            f"; those of {_some(left)} are left" if left else "",
         )
+
+
+def _is_repaired(fit: Fit) -> bool:
+    """Whether the keys lie elsewhere than in the reference's own files."""
+    return fit.place.removeprefix("state_dict.") not in ("", EMA_PREFIX)
 
 
 def _shown(name: str) -> str:

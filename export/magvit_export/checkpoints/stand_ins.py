@@ -13,13 +13,14 @@ from __future__ import annotations
 import io
 import pickle
 import types
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import torch
+
+from magvit_export.checkpoints.torch_files import torch_load
 
 _utils: Any = torch._utils  # Without types.
 
@@ -72,20 +73,12 @@ def load_with_stand_ins(path: Path, *, is_zip: bool) -> tuple[object, frozenset[
         Exception: It is damaged, in any way.
     """
     reader = _pickle_module()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of containers whose source can't be compared.
-        if is_zip or _is_torch_pickle(path):
-            content = torch.load(
-                # Nothing is imported or called but the functions below.
-                path,
-                map_location="cpu",
-                pickle_module=reader,
-                weights_only=False,
-                mmap=is_zip,
-            )
-        else:
-            with path.open("rb") as file:
-                content = reader.load(file)
+    if is_zip or _is_torch_pickle(path):
+        # Nothing is imported or called but the functions below.
+        content = torch_load(path, is_zip=is_zip, weights_only=False, pickle_module=reader)
+    else:
+        with path.open("rb") as file:
+            content = reader.load(file)
     return content, frozenset(reader.Unpickler.named)
 
 

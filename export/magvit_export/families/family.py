@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from magvit_runtime.bundle.manifest import Preprocessing, Role, TensorSpec, TokenSpec
 from magvit_runtime.bundle.reading import EXPORT_AGAIN
-from magvit_runtime.errors import BundleError, InputError, MissingPackageError, first_line
+from magvit_runtime.errors import BundleError, InputError, MissingPackageError
 
 ENTRY_POINTS = "magvit.families"
 
-# Keys of taming's ddconfig that a family without them may be given, at values that change nothing.
-_INERT: Mapping[str, tuple[object, ...]] = {"attn_resolutions": ([], None), "dropout": (0, None)}
+# Keys of taming's ddconfig. Empty or zero, they change nothing in a family that lacks them.
+_INERT = frozenset({"attn_resolutions", "dropout"})
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -112,21 +112,20 @@ def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = No
     fields = kind.__struct_fields__
     try:
         content = _parse(path.read_bytes())
-        given = content if (found := _ddconfig(content)) is None else found
-        kept = {} if base is None else msgspec.to_builtins(base)
+        given = _ddconfig(content) or content
         if isinstance(given, dict):
-            inert = {key for key, value in _INERT.items() if given.get(key) in value}
-            given = {
-                key: value for key, value in given.items() if key in fields or key not in inert
+            passed_over = {
+                key for key in _INERT & given.keys() if key not in fields and not given[key]
             }
-            given = kept | given
+            given = {key: value for key, value in given.items() if key not in passed_over}
+            given = ({} if base is None else msgspec.to_builtins(base)) | given
         return msgspec.convert(given, kind)
     except OSError as error:
         raise InputError(f"can't read config {path}", found=error.strerror) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InputError(
             f"config {path} isn't one of this family",
-            found=first_line(error),
+            found=" ".join(str(error).split()),
             expected=f"JSON or YAML with keys of {', '.join(fields)}",
         ) from error
 
@@ -134,18 +133,16 @@ def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = No
 def _parse(text: bytes) -> object:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        if text.lstrip()[:1] in (b"{", b"["):
-            raise  # Of JSON with a mistake in it, a reader of YAML says less.
+    except msgspec.DecodeError:
         try:
             return msgspec.yaml.decode(text)
-        except ImportError:
+        except ImportError as error:
             purpose = "a config in YAML"
             raise MissingPackageError("PyYAML", "export", purpose=purpose) from error
 
 
 def _ddconfig(content: object) -> object:
-    """The first `ddconfig` in a configuration, however deep."""
+    """The first `ddconfig` in a configuration, however deep; None where there is none."""
     if not isinstance(content, dict):
         return None
     if "ddconfig" in content:

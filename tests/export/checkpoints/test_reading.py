@@ -295,7 +295,8 @@ def test_an_unknown_key_is_named(save: Callable[[dict[str, Tensor]], Path]) -> N
         load_encoder_weights(path, SHAPES)
     assert str(error.value) == (
         f"{path} holds keys that this model doesn't have: found encoder.quant_conv.weight. "
-        "Fix: name the model (or --config) that the checkpoint was trained with"
+        "Fix: name the model (or --config) that the checkpoint was trained with, "
+        "or save this model's keys alone"
     )
 
 
