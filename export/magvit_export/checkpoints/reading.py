@@ -37,7 +37,7 @@ from magvit_runtime.errors import first_line
 logger = logging.getLogger(__name__)
 
 # What Python itself and every training loop put into pickles: no news to anyone.
-_OWN_KINDS = ("builtins.", "collections.", "copyreg.", "copy_reg.", "torch.")
+_OWN_KINDS = ("builtins.", "collections.", "copyreg.", "torch.")
 _OTHER_MODEL = "name the model (or --config) that the checkpoint was trained with"
 
 

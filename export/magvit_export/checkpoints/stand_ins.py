@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import pickle
 import types
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -145,11 +146,15 @@ class _Unpickler(pickle._Unpickler):
 
     named: ClassVar[set[str]] = set()
     functions: ClassVar[Mapping[str, Callable[..., Any]]] = _FUNCTIONS
+    proto: int
     stack: list[Any]
     append: Callable[[Any], None]
 
     def find_class(self, module: str, name: str) -> Any:
-        full = f"{module.replace('__builtin__', 'builtins')}.{name}"
+        if self.proto < 3:  # These write names as Python 2 had them.
+            module, name = NAME_MAPPING.get((module, name), (module, name))
+            module = IMPORT_MAPPING.get(module, module)
+        full = f"{module}.{name}"
         if full in self.functions:
             return self.functions[full]
         if full in _DATA:
