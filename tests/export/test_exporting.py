@@ -185,26 +185,58 @@ def test_a_file_in_the_place_of_the_bundles_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "config"),
+    ("model", "weights", "config", "words"),
     [
-        ("trajectory-small", "seeded:1", TINY),
-        ("trajectory-small", "seeded", None),
-        ("open-magvit2-video-128", "seeded", TINY),
+        ("trajectory-small", "seeded:1", TINY, "found weights seeded, expected weights seeded:1"),
+        (
+            "trajectory-small",
+            "seeded",
+            None,
+            "found ch_mult [1, 2], expected ch_mult [1, 2, 2, 4]",
+        ),
+        (
+            "open-magvit2-video-128",
+            "seeded:2",
+            TINY,
+            "found model trajectory-small, weights seeded, "
+            "expected model open-magvit2-video-128, weights seeded:2",
+        ),
     ],
     ids=["other weights", "other architecture", "other model"],
 )
 def test_a_bundle_of_something_else_is_left_alone(
-    bundle: Path, model: str, weights: str, config: TokenizerConfig | None
+    bundle: Path, model: str, weights: str, config: TokenizerConfig | None, words: str
 ) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(InputError) as error:
         export_model(find_model(model), bundle, weights=weights, config=config)
     assert str(error.value) == (
-        f"{bundle} holds a bundle of another model or other weights: "
-        f"found trajectory-small, seeded, expected {model}, {weights}. "
+        f"{bundle} holds a bundle of another model or other weights: {words}. "
         "Fix: choose another -o, or remove it"
     )
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_other_weights_of_one_name_differ_in_variant_or_digest(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "bundle"
+    export_model(PRESET, output, weights=str(checkpoint), variant="raw", config=TINY)
+    with pytest.raises(InputError, match="found variant raw, expected variant ema"):
+        export_model(PRESET, output, weights=str(checkpoint), config=TINY)
+    other = tmp_path / checkpoint.name
+    write_checkpoint(other, {k: v + 1 for k, v in published_tensors(TINY).items()})
+    old, new = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (checkpoint, other))
+    words = f"found weights of sha256 {old}, expected weights of sha256 {new}. Fix: "
+    with pytest.raises(InputError, match=words):
+        export_model(PRESET, output, weights=str(other), variant="raw", config=TINY)
+
+
+def test_a_file_that_was_renamed_is_the_same_weights(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    export_model(PRESET, output, weights=str(checkpoint), config=TINY)
+    renamed = Path(shutil.copy(checkpoint, tmp_path / "renamed.pt"))
+    export_model(PRESET, output, weights=str(renamed), config=TINY)
 
 
 def test_exporting_again_replaces_the_graph(bundle: Path) -> None:

@@ -114,15 +114,21 @@ def read_content(path: Path) -> object:
     Raises:
         CheckpointError: The file is truncated, no checkpoint, or runs code.
     """
+    if find_container(path) != "index":
+        return _read_file(path)
+    content: dict[str, object] = {}
+    for shard, names in read_index(path).items():
+        part = _read_file(shard)
+        if not isinstance(part, dict) or not names <= part.keys():
+            raise CheckpointError(f"{shard} lacks tensors that {path.name} names in it")
+        content |= {name: part[name] for name in names}
+    return content
+
+
+def _read_file(path: Path) -> object:
     container = find_container(path)
     if container == "index":
-        content: dict[str, object] = {}
-        for shard, names in read_index(path).items():
-            part = read_content(shard)
-            if not isinstance(part, dict) or not names <= part.keys():
-                raise CheckpointError(f"{shard} lacks tensors that {path.name} names in it")
-            content |= {name: part[name] for name in names}
-        return content
+        raise CheckpointError(f"{path} is an index where a shard should be")
     try:
         if container == "safetensors":
             return load_file(path)

@@ -70,7 +70,10 @@ def read_index(path: Path) -> dict[Path, frozenset[str]]:
         if Path(name).name != name:
             raise CheckpointError(f"{path} names a shard that isn't beside it", found=name)
         if not shard.is_file():
-            raise CheckpointError(f"{path} names the shard {name}, which is missing")
+            raise CheckpointError(
+                f"{path} names the shard {name}, which is missing",
+                mend="download it into the same folder",
+            )
         shards[shard] = frozenset(key for key, value in names.items() if value == name)
     if not shards:
         raise CheckpointError(f"{path} names no shards")
