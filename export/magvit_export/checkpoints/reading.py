@@ -94,7 +94,7 @@ def load_weights(
     )
     fit = choose_fit(file, fits, needed, chosen)
     if fit is None:
-        raise _nothing_fits(file, entries, fits, [k for k in shapes if k in needed], chosen)
+        raise _nothing_fits(file, entries, fits, [key for key in shapes if key in needed], chosen)
     if unknown := strangers(entries, fit, fits):
         raise CheckpointError(
             f"{file} holds keys that this model doesn't have",
@@ -155,7 +155,9 @@ def _unpickle(path: Path, *, is_zip: bool) -> object:
     except pickle.UnpicklingError:  # There is more than tensors in it.
         content, named = load_with_stand_ins(path, is_zip=is_zip)
     if foreign := sorted(name for name in named if not name.startswith(_OWN_KINDS)):
-        logger.warning("%s: nothing of %s was loaded or run", path, _some(foreign))
+        logger.warning(
+            "%s holds more than tensors (%s): none of that was loaded or run", path, _some(foreign)
+        )
     return content
 
 

@@ -79,7 +79,8 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         raise InputError(f"the family {family.name!r} has no role {role!r}")
     config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
-    if not bundle.is_seeded and Path(source).exists():  # Cheaper to compare than to load.
+    # Cheaper to compare than to load.
+    if not bundle.is_seeded and source != "hub" and Path(source).exists():
         sha256 = checkpoint_sha256(Path(source))
         _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
     entry = find_model(bundle.manifest.model)

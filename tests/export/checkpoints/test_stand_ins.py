@@ -101,7 +101,8 @@ def test_classes_of_packages_that_arent_installed(
     with caplog.at_level(logging.WARNING):
         assert is_raw(load_encoder_weights(path, SHAPES).state)
     assert caplog.messages[0] == (
-        f"{path}: nothing of easydict.EasyDict, omegaconf.dictconfig.DictConfig was loaded or run"
+        f"{path} holds more than tensors (easydict.EasyDict, omegaconf.dictconfig.DictConfig): "
+        "none of that was loaded or run"
     )
 
 
@@ -132,9 +133,10 @@ def test_a_module_that_was_saved_whole(
     assert is_raw(load_encoder_weights(path, SHAPES).state)
 
 
-def test_parameters_keep_their_values_and_types(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_parameters_keep_their_values_and_types(tmp_path: Path, dtype: torch.dtype) -> None:
     path = tmp_path / "model.pt"
-    halves = {key: torch.nn.Parameter(value.bfloat16()) for key, value in RAW.items()}
+    halves = {key: torch.nn.Parameter(value.to(dtype)) for key, value in RAW.items()}
     torch.save({"weights": halves, "args": argparse.Namespace()}, path)
     state = load_encoder_weights(path, SHAPES).state
     assert all(torch.equal(state[key], halves[key].float()) for key in RAW)
