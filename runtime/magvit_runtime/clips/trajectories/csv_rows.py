@@ -1,79 +1,96 @@
-"""Reads the rows of a CSV file (UTF-8, commas, a header), line by line."""
+"""Reads the rows of a text table: CSV in its dialects, block by block."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
-from magvit_runtime.clips.trajectories.columns import find_columns, point_row
-from magvit_runtime.clips.trajectories.records import PointRow, ReadReport, RowProblem
-from magvit_runtime.errors import TrajectoryError
+import numpy as np
 
-MAX_LINE_BYTES = 65536
+from magvit_runtime.clips.trajectories.columns import RawBlock, Table, Values
+from magvit_runtime.clips.trajectories.csv_dialect import Header, find_header
+from magvit_runtime.clips.trajectories.csv_lines import Records, fits, line_blocks, records
+from magvit_runtime.clips.trajectories.encodings import Encoding, find_encoding
+from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 
 
-def csv_rows(path: Path, report: ReadReport) -> Iterator[PointRow]:
-    """Yields the rows of a CSV file, numbered by line; blank lines are skipped.
+def csv_table(path: Path, file: IO[bytes]) -> Table:
+    """Finds out how a text table is written: its encoding, delimiter and header.
 
-    A field can't hold a line break: so an unclosed quote costs its own line and no other.
+    Rows are numbered by line. Blank lines are skipped, and so are lines of nothing but delimiters,
+    which Excel leaves at the end.
 
     Args:
-        path: The file; a byte order mark is allowed.
-        report: Collects lines that can't be parsed.
+        path: For messages.
+        file: Open as long as the table is read.
 
     Raises:
-        TrajectoryError: The file is empty, isn't UTF-8, or its header can't be used.
+        TrajectoryError: The file is empty, isn't text, or its header can't be used.
     """
-    columns: dict[str, int] = {}
-    width = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(_lines(file), start=1):
-            try:
-                fields = _fields(line, "utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise TrajectoryError(
-                    f"{path}, line {number}, isn't UTF-8 text",
-                    found=f"byte 0x{line[error.start]:02x} at place {error.start + 1}",
-                    mend="save the file as UTF-8",
-                ) from error
-            except csv.Error as error:
-                if not columns:
-                    raise TrajectoryError(
-                        f"{path}, line {number}: the header can't be read",
-                        found=error,
-                        expected="a line such as id,x,y,t,label",
-                    ) from error
-                report.add(RowProblem(number, None, "bad_line", str(error), "dropped"))
-                continue
-            if not fields:
-                continue
-            if not columns:
-                columns = find_columns(path, [name.strip() for name in fields])
-                width = len(fields)
-                continue
-            if len(fields) != width:
-                message = f"it has {len(fields)} fields, and the header has {width}"
-                report.add(RowProblem(number, None, "field_count", message, "dropped"))
-                continue
-            yield point_row(number, {name: fields[place] for name, place in columns.items()})
-    if not columns:
-        raise TrajectoryError(f"{path} is empty", expected="a header such as id,x,y,t,label")
+    encoding = find_encoding(path, file)
+    header = find_header(path, file, encoding.name)
+    breaks: list[int] = []
+
+    def blocks(report: ReadReport) -> Iterator[RawBlock]:
+        if wrong := encoding.not_utf8:
+            message = f"byte 0x{wrong.byte:02x} is no UTF-8; the file was read as Windows-1252"
+            report.add(RowProblem(wrong.line, None, "encoding", message, "repaired"))
+        return _blocks(file, encoding, header, report, breaks)
+
+    return Table(
+        ids=lambda: _ids(file, encoding, header),
+        blocks=blocks,
+        breaks=breaks,
+    )
 
 
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yields the lines, of an overlong one only its first MAX_LINE_BYTES + 1 bytes."""
-    limit = MAX_LINE_BYTES + 1
-    while line := file.readline(limit):
-        yield line
-        while len(line) == limit and not line.endswith(b"\n"):
-            line = file.readline(limit)
+def _ids(file: IO[bytes], encoding: Encoding, header: Header) -> Iterator[Values]:
+    """Yields the ids of all rows, and those of some lines that are none."""
+    place = header.columns["id"]
+    lines = line_blocks(file, encoding.name)
+    for found in records(lines, header.layout, fields=place + 1):
+        yield [row[place] for row in found.rows if len(row) > place]
 
 
-def _fields(line: bytes, encoding: str) -> list[str]:
-    """Splits one line; a blank one has no fields."""
-    if len(line) > MAX_LINE_BYTES:
-        raise csv.Error(f"the line is longer than {MAX_LINE_BYTES} bytes")
-    text = line.decode(encoding)
-    return next(csv.reader([text], strict=True, skipinitialspace=True)) if text.strip() else []
+def _blocks(
+    file: IO[bytes], encoding: Encoding, header: Header, report: ReadReport, breaks: list[int]
+) -> Iterator[RawBlock]:
+    lines = line_blocks(file, encoding.name)
+    for found in records(lines, header.layout):
+        for line, message in found.bad:
+            report.add(RowProblem(line, None, "bad_line", message, "dropped"))
+        numbers, rows = _usable(found, header, report, breaks)
+        if rows:
+            columns = {
+                name: [row[place] for row in rows] for name, place in header.columns.items()
+            }
+            yield RawBlock(np.array(numbers), columns)
+
+
+def _usable(
+    found: Records, header: Header, report: ReadReport, breaks: list[int]
+) -> tuple[Sequence[int], list[list[str]]]:
+    """Leaves out what is no row of the table, and reports it unless it is blank."""
+    width = header.layout.width
+    at = header.columns["id"]
+    if set(map(len, found.rows)) == {width}:
+        ids = {row[at].strip() for row in found.rows}
+        if ids.isdisjoint(("", header.names[at])):
+            return found.numbers, found.rows
+    numbers, rows = [], []
+    for number, row in zip(found.numbers, found.rows, strict=True):
+        if not any(map(str.strip, row)):
+            continue
+        if [field.strip() for field in row[:width]] == header.names:
+            breaks.append(number)
+            message = "the header comes again"
+            report.add(RowProblem(number, None, "repeated_header", message, "dropped"))
+        elif fits(row, width):
+            numbers.append(number)
+            rows.append(row)
+        else:
+            message = f"it has {len(row)} fields, and the header has {width}"
+            report.add(RowProblem(number, None, "field_count", message, "dropped"))
+    return numbers, rows
+

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magvit_runtime.clips.trajectories import ReadReport, Trajectory, read_trajectories
-from magvit_runtime.clips.trajectories.records import PointRow
-from magvit_runtime.clips.trajectories.repair import group_by_id, repair_all
+from magvit_runtime.clips.trajectories.repair import repair_all
 from magvit_runtime.errors import TrajectoryError
 
 
