@@ -44,7 +44,7 @@ def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
     skipped = next((place for place, line in enumerate(lines) if line.strip()), None)
     if skipped is None:
         raise TrajectoryError(f"{path} is empty", expected=f"a header: {_EXAMPLE}")
-    delimiters = DELIMITERS
+    delimiters: tuple[str, ...] = DELIMITERS
     if found := _SEPARATOR_LINE.fullmatch(lines[skipped]):
         delimiters = (found[1], *DELIMITERS)
         skipped += 1

@@ -32,14 +32,14 @@ class Records(NamedTuple):
     bad: list[tuple[int, str]]
 
 
-def line_blocks(file: IO[bytes], encoding: str) -> Iterator[list[str]]:
-    """Yields the lines of a file, block by block, of overlong ones the first MAX_LINE + 1 signs."""
+def line_blocks(file: IO[bytes], encoding: str, max_line: int = MAX_LINE) -> Iterator[list[str]]:
+    """Yields the lines of a file, block by block, of overlong ones the first max_line + 1 signs."""
     decoder = newline_decoder(encoding)
     file.seek(0)
     rest = ""
     while data := file.read(BLOCK_BYTES):
         lines = (rest + decoder.decode(data)).split("\n")
-        rest = lines.pop()[: MAX_LINE + 1]
+        rest = lines.pop()[: max_line + 1]
         if lines:
             yield lines
     last = rest + decoder.decode(b"", final=True)
@@ -112,7 +112,9 @@ def _take_apart(
     numbers = range(first, first + len(lines))
     if max(map(len, lines), default=0) <= MAX_LINE:
         if not any('"' in line for line in lines):
-            return Records(numbers, [line.split(layout.delimiter, splits) for line in lines], []), len(lines)
+            return Records(
+                numbers, [line.split(layout.delimiter, splits) for line in lines], []
+            ), len(lines)
         try:
             rows = list(_reader(lines, layout.delimiter))
         except csv.Error:

@@ -62,9 +62,7 @@ def _blocks(
             report.add(RowProblem(line, None, "bad_line", message, "dropped"))
         numbers, rows = _usable(found, header, report, breaks)
         if rows:
-            columns = {
-                name: [row[place] for row in rows] for name, place in header.columns.items()
-            }
+            columns = {name: [row[place] for row in rows] for name, place in header.columns.items()}
             yield RawBlock(np.array(numbers), columns)
 
 
@@ -91,6 +89,7 @@ def _usable(
             rows.append(row)
         else:
             message = f"it has {len(row)} fields, and the header has {width}"
+            if len(row) > width and header.layout.delimiter == ",":
+                message += " (decimal commas need quotes, or another delimiter)"
             report.add(RowProblem(number, None, "field_count", message, "dropped"))
     return numbers, rows
-

@@ -62,8 +62,8 @@ def find_encoding(path: Path, file: IO[bytes]) -> Encoding:
     """Reads the file once and says how all of it can be decoded.
 
     A byte order mark decides; without one, a NUL in every other of the first bytes means UTF-16.
-    What is no UTF-8 is Windows-1252, which Excel writes in Western Europe and America, provided that
-    every byte has a meaning there, and that no other place is UTF-8.
+    What is no UTF-8 is Windows-1252, which Excel writes in Western Europe and America, provided
+    that every byte has a meaning there, and that no other place is UTF-8.
 
     Args:
         path: For messages.
@@ -124,10 +124,10 @@ def _line_and_place(file: IO[bytes], name: str, offset: int) -> tuple[int, int]:
     file.seek(0)
     line, place = 1, 1
     while offset > 0 and (data := file.read(min(offset, CHUNK_BYTES))):
-        before, ended, rest = decoder.decode(data).rpartition("\n")
+        offset -= len(data)
+        before, ended, rest = decoder.decode(data, final=offset == 0).rpartition("\n")
         line += before.count("\n") + len(ended)
         place = len(rest) + (1 if ended else place)
-        offset -= len(data)
     return line, place
 
 

@@ -81,9 +81,7 @@ def _sorted(blocks: Iterable[Points]) -> Iterator[Points]:
     counts = np.zeros(1024, np.int64)
     ticks = 0  # 0: the file has no times.
     has_labels = False
-    with _naming_the_folder():
-        unsorted, by_id = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-    with unsorted, by_id:
+    with _temporary_file() as unsorted, _temporary_file() as by_id:
         for block in blocks:
             records = _records(block, ids, labels)
             if len(ids) > len(counts):
@@ -106,6 +104,11 @@ def _sorted(blocks: Iterable[Points]) -> Iterator[Points]:
                 records["y"],
                 Times(records["whole"], records["part"], ticks) if ticks else None,
             )
+
+
+def _temporary_file() -> IO[bytes]:
+    with _naming_the_folder():
+        return tempfile.TemporaryFile()
 
 
 @contextmanager

@@ -48,10 +48,7 @@ def name_of(value: object) -> str:
         text of `MISSING`.
     """
     if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError:
-            return value.hex()
+        value = _decoded(value)
     if isinstance(value, str):
         text = value.strip()
         if text in MISSING:
@@ -71,6 +68,13 @@ def names_of(values: Sequence[object]) -> list[str]:
         return [known[value] for value in values]
     # 1, 1.0 and True are one key of a dictionary, and aren't one name.
     return [name_of(value) for value in values]
+
+
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
 
 
 def column_name(name: str) -> str:

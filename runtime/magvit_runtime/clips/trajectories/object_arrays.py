@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PLAIN = (str, bytes, bool, int, float)
+_NUMBERS = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 
 
 def read_objects(file: IO[bytes]) -> NDArray[np.object_]:
@@ -28,14 +29,14 @@ def read_objects(file: IO[bytes]) -> NDArray[np.object_]:
     Raises:
         ValueError: It holds something else, or is damaged.
     """
-    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]  # numpy's stub
+    version = np.lib.format.read_magic(file)
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }.get(version)
     if read_header is None:
         raise ValueError("a version of .npy that holds no objects")
-    shape, _, _ = read_header(file)  # type: ignore[no-untyped-call]  # numpy's stub
+    shape, _, _ = read_header(file)
     try:
         array = _Unpickler(file).load()
     except Exception as error:  # A damaged pickle can raise nearly anything.
@@ -104,6 +105,6 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 def _plain(value: object) -> object:
     if value is None or type(value) in _PLAIN:
         return value
-    if isinstance(value, _Scalar) and value.kind.name in ("i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 b1").split():
+    if isinstance(value, _Scalar) and value.kind.name in _NUMBERS:
         return np.frombuffer(value.data, np.dtype(value.kind.name).newbyteorder("<"))[0].item()
     raise ValueError("a pickle of something else than texts and numbers")

@@ -16,6 +16,13 @@ from magvit_runtime.errors import TrajectoryError
 GZIP = b"\x1f\x8b"
 
 
+def _copy(pipe: IO[bytes]) -> IO[bytes]:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  # The caller's to close.
+    shutil.copyfileobj(pipe, copy)
+    copy.seek(0)
+    return copy
+
+
 @contextmanager
 def open_file(path: Path) -> Iterator[IO[bytes]]:
     """Opens a file, which can be read from its start again by `seek(0)`.
@@ -26,24 +33,18 @@ def open_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         TrajectoryError: Compressed contents are damaged; where they are read.
     """
-    with path.open("rb") as file:
-        plain: IO[bytes] = file
-        if not file.seekable():
-            plain = tempfile.TemporaryFile()
-            shutil.copyfileobj(file, plain)
-            plain.seek(0)
-        with plain:
-            start = plain.read(len(GZIP))
-            plain.seek(0)
-            try:
-                if start == GZIP:
-                    with gzip.open(plain) as unzipped:
-                        yield unzipped  # type: ignore[misc]  # GzipFile is IO[bytes] in all but name.
-                else:
-                    yield plain
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise TrajectoryError(
-                    f"{path} can't be decompressed",
-                    found=error,
-                    mend="copy the file again: it is damaged or cut short",
-                ) from error
+    with path.open("rb") as file, file if file.seekable() else _copy(file) as plain:
+        start = plain.read(len(GZIP))
+        plain.seek(0)
+        try:
+            if start == GZIP:
+                with gzip.open(plain) as unzipped:
+                    yield unzipped  # type: ignore[misc]  # GzipFile is IO[bytes] in all but name.
+            else:
+                yield plain
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise TrajectoryError(
+                f"{path} can't be decompressed",
+                found=error,
+                mend="copy the file again: it is damaged or cut short",
+            ) from error

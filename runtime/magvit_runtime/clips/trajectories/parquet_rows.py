@@ -71,7 +71,7 @@ def _values(column: Any) -> Values:
     has_nat = types.is_date(kind) or types.is_timestamp(kind) or types.is_duration(kind)
     is_number = types.is_integer(kind) or types.is_floating(kind)
     # Arrow makes integers with a missing value floats, which long times and ids don't survive.
-    if has_nat or types.is_floating(kind) or (is_number and column.null_count == 0):
+    if has_nat or (is_number and column.null_count == 0):
         array: Values = column.to_numpy(zero_copy_only=False)
         return array
     values: list[Any] = column.to_pylist()

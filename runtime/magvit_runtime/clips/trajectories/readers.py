@@ -12,7 +12,6 @@ from magvit_runtime.clips.trajectories.json_rows import json_points
 from magvit_runtime.clips.trajectories.npz_rows import npz_points
 from magvit_runtime.clips.trajectories.opening import open_file
 from magvit_runtime.clips.trajectories.parquet_rows import parquet_table
-from magvit_runtime.clips.trajectories.points import Points
 from magvit_runtime.clips.trajectories.records import ReadReport, Trajectory
 from magvit_runtime.clips.trajectories.repair import repair_all
 from magvit_runtime.errors import TrajectoryError
@@ -20,12 +19,12 @@ from magvit_runtime.errors import TrajectoryError
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 # Names that a trajectory file may end in; ".gz" may follow those of text.
-SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".npz")
+TRAJECTORY_SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".npz")
 
 
 def is_trajectory_file(path: Path) -> bool:
     """Whether a file is one of trajectories, by its name."""
-    return _kind(path) in SUFFIXES
+    return _kind(path) in TRAJECTORY_SUFFIXES
 
 
 def read_trajectories(path: str | Path, report: ReadReport) -> Iterator[Trajectory]:
@@ -87,7 +86,7 @@ def _refusing_os_errors(path: Path, report: ReadReport) -> Iterator[Trajectory]:
         raise TrajectoryError(
             f"{path} is of an unknown kind",
             found=path.suffix or "no file name extension",
-            expected=f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
+            expected=f"{', '.join(TRAJECTORY_SUFFIXES[:-1])} or {TRAJECTORY_SUFFIXES[-1]}",
         )
     try:
         # Here, so that a reader doesn't take a missing file for a damaged one.

@@ -18,8 +18,8 @@
 | x, y and t of different lengths              | mixed_lengths   | trajectory refused             |
 | a whole trajectory with an id met before     | repeated_id     | the later one refused          |
 
-The last two concern files of whole trajectories: `xy` of npz, and JSON. In files of one row a point,
-the rows of an id are gathered, wherever they are.
+The last two concern files of whole trajectories: `xy` of npz, and JSON. In files of one row a
+point, the rows of an id are gathered, wherever they are.
 
 Without a t column, time is the place among the id's rows; a dropped row leaves its gap. Points
 that are all in one place are no fault: they are rendered as a dot. Whatever is wrong with one
@@ -68,10 +68,12 @@ def _repair(points: Points, report: ReadReport, breaks: Sequence[int]) -> Trajec
     labels = _labels(points, usable)
     if len(labels) > 1:
         found = ", ".join(sorted(map(repr, labels))[:5])
-        return refuse("mixed_labels", f"its rows have different labels: {found}")
+        refuse("mixed_labels", f"its rows have different labels: {found}")
+        return None
     if points.times is None and any(first_row < row < last_row for row in breaks):
         message = "it has rows before and after a second header, and no times that order them"
-        return refuse("joined_parts", message)
+        refuse("joined_parts", message)
+        return None
 
     t = _times(points.times, usable)
     rows, x, y = points.rows[usable], points.x[usable], points.y[usable]
@@ -90,7 +92,8 @@ def _repair(points: Points, report: ReadReport, breaks: Sequence[int]) -> Trajec
         t, x, y = t[last_of_time], x[last_of_time], y[last_of_time]
     if len(t) < 2:
         message = f"{len(t)} of its {len(usable)} rows can be used, and it needs 2 or more"
-        return refuse("too_few_points", message)
+        refuse("too_few_points", message)
+        return None
 
     label = next(iter(labels), "") or None
     return Trajectory(name, np.stack([x, y], axis=1), t, label, first_row)

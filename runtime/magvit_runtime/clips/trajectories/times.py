@@ -1,7 +1,7 @@
 """Times without loss: numbers, integers too long for a float64, and ISO 8601 time stamps.
 
-A float64 counts seconds since 1970 in steps of 0.2 µs, and nanoseconds in steps of 256: so a time is
-kept as an integer and a float64 until its trajectory's first time was subtracted.
+A float64 counts seconds since 1970 in steps of 0.2 µs, and nanoseconds in steps of 256. So a time
+is kept as an integer and a float64 until its trajectory's first time was subtracted.
 """
 
 from __future__ import annotations
