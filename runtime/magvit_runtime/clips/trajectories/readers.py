@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from magvit_runtime.clips.trajectories.csv_rows import csv_table
+from magvit_runtime.clips.trajectories.formats.csv_rows import csv_table
+from magvit_runtime.clips.trajectories.formats.json_rows import json_points
+from magvit_runtime.clips.trajectories.formats.npz_rows import npz_points
+from magvit_runtime.clips.trajectories.formats.opening import open_file
+from magvit_runtime.clips.trajectories.formats.parquet_rows import parquet_table
 from magvit_runtime.clips.trajectories.gathering import gather
-from magvit_runtime.clips.trajectories.json_rows import json_points
-from magvit_runtime.clips.trajectories.npz_rows import npz_points
-from magvit_runtime.clips.trajectories.opening import open_file
-from magvit_runtime.clips.trajectories.parquet_rows import parquet_table
 from magvit_runtime.clips.trajectories.records import ReadReport, Trajectory
 from magvit_runtime.clips.trajectories.repair import repair_all
 from magvit_runtime.errors import TrajectoryError

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import IO, Any, NamedTuple
 
-from magvit_runtime.clips.trajectories.encodings import newline_decoder
+from magvit_runtime.clips.trajectories.formats.encodings import newline_decoder
 
 # Large enough for loops in C, small enough to stay in a few MB as Python's texts.
 BLOCK_BYTES = 1 << 17

@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from magvit_runtime.clips.trajectories.csv_lines import line_blocks
-from magvit_runtime.clips.trajectories.encodings import newline_decoder
+from magvit_runtime.clips.trajectories.formats.csv_lines import line_blocks
+from magvit_runtime.clips.trajectories.formats.encodings import newline_decoder
 from magvit_runtime.errors import TrajectoryError
 
 CHUNK_BYTES = 1 << 17

@@ -9,9 +9,9 @@ from typing import IO
 import numpy as np
 
 from magvit_runtime.clips.trajectories.columns import RawBlock, Table, Values
-from magvit_runtime.clips.trajectories.csv_dialect import Header, find_header
-from magvit_runtime.clips.trajectories.csv_lines import Records, fits, line_blocks, records
-from magvit_runtime.clips.trajectories.encodings import Encoding, find_encoding
+from magvit_runtime.clips.trajectories.formats.csv_dialect import Header, find_header
+from magvit_runtime.clips.trajectories.formats.csv_lines import Records, fits, line_blocks, records
+from magvit_runtime.clips.trajectories.formats.encodings import Encoding, find_encoding
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 
 

@@ -17,9 +17,9 @@ from magvit_runtime.clips.trajectories.columns import (
     Table,
     find_columns,
 )
-from magvit_runtime.clips.trajectories.encodings import find_encoding
+from magvit_runtime.clips.trajectories.formats.encodings import find_encoding
+from magvit_runtime.clips.trajectories.formats.json_values import Value, json_values
 from magvit_runtime.clips.trajectories.gathering import gather
-from magvit_runtime.clips.trajectories.json_values import Value, json_values
 from magvit_runtime.clips.trajectories.names import column_name
 from magvit_runtime.clips.trajectories.points import Points
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem

@@ -18,8 +18,8 @@ from magvit_runtime.clips.trajectories.columns import (
     find_columns,
     match_columns,
 )
+from magvit_runtime.clips.trajectories.formats.object_arrays import read_objects
 from magvit_runtime.clips.trajectories.gathering import gather
-from magvit_runtime.clips.trajectories.object_arrays import read_objects
 from magvit_runtime.clips.trajectories.points import Points
 from magvit_runtime.clips.trajectories.records import ReadReport
 from magvit_runtime.clips.trajectories.whole import whole_trajectories

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from magvit_runtime.clips.trajectories.columns import REQUIRED, find_columns
-from magvit_runtime.clips.trajectories.csv_lines import Layout, first_record, line_blocks
+from magvit_runtime.clips.trajectories.formats.csv_lines import Layout, first_record, line_blocks
 from magvit_runtime.clips.trajectories.names import column_name
 from magvit_runtime.errors import TrajectoryError
 
