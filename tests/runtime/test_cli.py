@@ -270,7 +270,7 @@ def test_work_that_fails_is_code_1_and_leaves_nothing(
 def test_damage_in_the_middle_of_a_file_leaves_no_output(bundle: Path, tmp_path: Path) -> None:
     """The damage shows only after the first clips; they aren't left as half a file."""
     rows = ["id,x,y", "a,0,0", "a,1,1", "b,0,0", "b,1,1"]
-    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\xff\nc,1,1\n")
+    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\x81\nc,1,1\n")
     line = failed(2, "tokenize", bundle, "late.csv", "-o", "out.parquet", *STYLE, cwd=tmp_path)
     assert line.startswith("late.csv, line 6, isn't UTF-8 text")
     assert line.endswith("Fix: save the file as UTF-8")

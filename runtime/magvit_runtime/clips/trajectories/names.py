@@ -58,7 +58,7 @@ def name_of(value: object) -> str:
         return ""
     if isinstance(value, float | Decimal) and value == value // 1:
         return str(int(value))
-    return str(value)
+    return str(value.normalize() if isinstance(value, Decimal) else value)
 
 
 def names_of(values: Sequence[object]) -> list[str]:

@@ -21,6 +21,9 @@ JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 # Names that a trajectory file may end in; ".gz" may follow those of text.
 TRAJECTORY_SUFFIXES = (*TEXT_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".npz")
 
+# Dropped rows that say nothing of why a trajectory can't be used.
+CONSEQUENT = ("repeated_header", "repeated_time")
+
 
 def is_trajectory_file(path: Path) -> bool:
     """Whether a file is one of trajectories, by its name."""
@@ -104,8 +107,9 @@ def _nothing_usable(path: Path, report: ReadReport) -> TrajectoryError:
     wrong = [problem for problem in report.problems if problem.action != "repaired"]
     if not wrong:
         return TrajectoryError(f"{path} is empty: it holds no rows")
-    dropped = [problem for problem in wrong if problem.action == "dropped"]
-    first = min(dropped or wrong, key=lambda problem: problem.row)
+    # A row says more than the trajectory that lacks it.
+    rows = [item for item in wrong if item.action == "dropped" and item.problem not in CONSEQUENT]
+    first = min(rows or wrong, key=lambda problem: problem.row)
     return TrajectoryError(
         f"{path} holds no usable trajectory: row {first.row}: {first.message}",
         found=report.summary(),

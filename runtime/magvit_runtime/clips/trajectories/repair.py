@@ -116,6 +116,9 @@ def _times(times: Times | None, usable: NDArray[np.bool_]) -> NDArray[np.float64
     whole, part = times.whole[usable], times.part[usable]
     if times.ticks == 1 and not whole.any():
         return part
+    # Times below 2^53 beside some that are beyond it have all in their part.
+    short = np.trunc(np.where(np.abs(part) < 2**62, part, 0))
+    whole, part = whole + short.astype(np.int64), part - short
     # Any time of the trajectory will do, if only it is near the others.
     base = whole[np.argmax(whole != 0)] if len(whole) else np.int64(0)
     t = ((whole - base) + part) / times.ticks

@@ -101,6 +101,8 @@ def _without_mark(start: bytes) -> str:
 
 
 def _first_undecodable(file: IO[bytes], name: str) -> Undecodable | None:
+    # Its decoder doesn't count the mark's bytes.
+    name = "utf-8" if name == "utf-8-sig" else name
     decoder = codecs.getincrementaldecoder(name)()
     file.seek(0)
     last = b""
