@@ -51,15 +51,13 @@ def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
     lines = lines[skipped:] or [""]
 
     best: list[str] = []
+    wrong: csv.Error | None = None
     for delimiter in delimiters:
         try:
             fields, used = first_record(lines, delimiter)
         except csv.Error as error:
-            raise TrajectoryError(
-                f"{path}, line {skipped + 1}: the header can't be read",
-                found=error,
-                expected=_EXAMPLE,
-            ) from error
+            wrong = wrong or error
+            continue
         names = [name.strip() for name in fields]
         while names and not names[-1]:
             names.pop()
@@ -67,6 +65,12 @@ def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
             layout = Layout(delimiter, len(names), skipped + used)
             return Header(layout, names, find_columns(path, names))
         best = max(best, names, key=len)
+    if wrong:
+        raise TrajectoryError(
+            f"{path}, line {skipped + 1}: the header can't be read",
+            found=wrong,
+            expected=_EXAMPLE,
+        )
     if best and all(map(_is_number, best)):
         raise TrajectoryError(
             f"{path} begins with numbers, and has no header",
