@@ -109,6 +109,19 @@ def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
     ]
 
 
+def test_classify_tells_labels_that_are_no_class_from_mistakes(chain, tmp_path: Path) -> None:
+    source = gestures(tmp_path / "gestures.csv", count=4)
+    source.write_text(source.read_text().replace(",vertical", ",sideways"))
+    bundle = chain["folder"] / "bundle"
+    command = ("classify", bundle, source, "-o", tmp_path / "predictions.csv", *STYLE)
+    said = magvit(*command).stdout
+    facts = json.loads(magvit(*command, "--json").stdout)
+    assert (facts["clips"], facts["labelled"], facts["foreign_labels"]) == (5, 2, {"sideways": 3})
+    assert " of 2 labelled clips predicted right" in said
+    assert "3 clips have a label that is no class of this classifier" in said
+    assert "'sideways' (3); its classes are 'horizontal', 'vertical'" in said
+
+
 def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"ch": 32, "ch_mult": [1], "num_res_blocks": 1}))

@@ -42,11 +42,13 @@ class Table:
     """A file of one row a point, which can be read from its start any number of times.
 
     Attributes:
+        path: For messages.
         ids: Gives the ids alone, block by block.
         blocks: Gives all rows, and reports those that can't be taken apart.
         breaks: Rows at which the header came again; complete when all blocks were read.
     """
 
+    path: Path
     ids: Callable[[], Iterator[Values]]
     blocks: Callable[[ReadReport], Iterator[RawBlock]]
     breaks: list[int] = field(default_factory=list)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -55,7 +56,7 @@ def gather(table: Table, report: ReadReport) -> Iterator[Points]:
     if _is_grouped(table.ids()):
         yield from runs_of_one_id(map(reader.read, table.blocks(report)))
     else:
-        yield from _sorted(map(reader.read, table.blocks(report)))
+        yield from _sorted(table.path, map(reader.read, table.blocks(report)))
 
 
 def _is_grouped(blocks: Iterable[Values]) -> bool:
@@ -75,13 +76,13 @@ def _is_grouped(blocks: Iterable[Values]) -> bool:
     return True
 
 
-def _sorted(blocks: Iterable[Points]) -> Iterator[Points]:
+def _sorted(path: Path, blocks: Iterable[Points]) -> Iterator[Points]:
     ids: dict[str, int] = {}
     labels: dict[str, int] = {}
     counts = np.zeros(1024, np.int64)
     ticks = 0  # 0: the file has no times.
     has_labels = False
-    with _temporary_file() as unsorted, _temporary_file() as by_id:
+    with _temporary_file(path) as unsorted, _temporary_file(path) as by_id:
         for block in blocks:
             records = _records(block, ids, labels)
             if len(ids) > len(counts):
@@ -89,10 +90,10 @@ def _sorted(blocks: Iterable[Points]) -> Iterator[Points]:
             counts += np.bincount(records["id"], minlength=len(counts))
             ticks = max(ticks, block.times.ticks if block.times else 0)
             has_labels |= block.labels is not None
-            with _naming_the_folder():
+            with _naming_the_folder(path):
                 unsorted.write(records.tobytes())
         ends = np.cumsum(counts[: len(ids)])
-        with _naming_the_folder():
+        with _naming_the_folder(path):
             _write_by_id(unsorted, by_id, ends)
         id_names, label_names = list(ids), list(labels)
         for records in _read_by_id(by_id, ends):
@@ -106,18 +107,18 @@ def _sorted(blocks: Iterable[Points]) -> Iterator[Points]:
             )
 
 
-def _temporary_file() -> IO[bytes]:
-    with _naming_the_folder():
+def _temporary_file(path: Path) -> IO[bytes]:
+    with _naming_the_folder(path):
         return tempfile.TemporaryFile()
 
 
 @contextmanager
-def _naming_the_folder() -> Iterator[None]:
+def _naming_the_folder(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise TrajectoryError(
-            "rows of several trajectories are mixed, and sorting them in a temporary file failed",
+            f"{path} mixes rows of several trajectories, and they can't be sorted",
             found=f"{error.strerror} in {tempfile.gettempdir()}",
             mend="sort the file by id, or set TMPDIR to a folder with room for 96 bytes a row",
         ) from error

@@ -93,7 +93,7 @@ def _refusing_os_errors(path: Path, report: ReadReport) -> Iterator[Trajectory]:
         )
     try:
         # Here, so that a reader doesn't take a missing file for a damaged one.
-        if path.is_dir() or not path.is_fifo():
+        if not path.is_fifo():
             path.open("rb").close()
         yield from _trajectories(path, report)
     except OSError as error:

@@ -107,5 +107,7 @@ def test_a_full_disk_is_named(
 
     monkeypatch.setattr(tempfile, "TemporaryFile", full)
     path = write_csv("id,x,y\na,0,0\nb,0,0\na,1,1\nb,1,1\n")
-    with pytest.raises(TrajectoryError, match=r"No space left on device in /.* TMPDIR"):
+    with pytest.raises(
+        TrajectoryError, match=r"gestures.csv mixes rows .* No space left on device in /.* TMPDIR"
+    ):
         read(path)

@@ -32,7 +32,7 @@ pa = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow (the extra [da
 pq = pytest.importorskip("pyarrow.parquet")
 
 # Of each format; in all 3,200.
-CASES = 60
+CASES = 640
 # A name of its own in every form: no missing value, no blanks around it, no float that is whole.
 NAMES = st.one_of(
     st.integers(-5, 40).map(str),

@@ -120,7 +120,7 @@ def test_whatever_the_rows_each_is_used_or_reported(
     names = ("id", "x", "y", "t") if has_time else ("id", "x", "y")
     columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
     block = RawBlock(np.arange(len(rows)), columns)
-    table = Table(ids=lambda: iter([columns["id"]]), blocks=lambda _: iter([block]))
+    table = Table(Path(), ids=lambda: iter([columns["id"]]), blocks=lambda _: iter([block]))
     trajectories = list(repair_all(gather(table, report), report))
     assert report.trajectories == len(trajectories)
     assert len({trajectory.id for trajectory in trajectories}) == len(trajectories)

@@ -39,6 +39,7 @@ def csv_table(path: Path, file: IO[bytes]) -> Table:
         return _blocks(file, encoding, header, report, breaks)
 
     return Table(
+        path,
         ids=lambda: _ids(file, encoding, header),
         blocks=blocks,
         breaks=breaks,

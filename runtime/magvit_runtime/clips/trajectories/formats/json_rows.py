@@ -72,6 +72,7 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
     names = {column: keys[place] for column, place in find_columns(path, keys).items()}
     return gather(
         Table(
+            path,
             ids=lambda: (block.columns["id"] for block in _rows(values(), names, ReadReport())),
             blocks=lambda report: _rows(values(), names, report),
         ),

@@ -129,7 +129,7 @@ def _columns(path: Path, arrays: Arrays) -> Table:
             columns = {name: _values(array[first:last]) for name, array in arrays.items()}
             yield RawBlock(np.arange(first + 1, last + 1), columns)
 
-    return Table(lambda: (block.columns["id"] for block in blocks()), blocks)
+    return Table(path, lambda: (block.columns["id"] for block in blocks()), blocks)
 
 
 def _stacked(path: Path, arrays: Arrays) -> Iterator[RawBlock]:

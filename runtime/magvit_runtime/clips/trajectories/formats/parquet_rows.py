@@ -58,7 +58,7 @@ def parquet_table(path: Path) -> Table:
                 row += count
 
     next(batches(), None)
-    return Table(lambda: (columns["id"] for columns in batches(["id"]) if columns), blocks)
+    return Table(path, lambda: (columns["id"] for columns in batches(["id"]) if columns), blocks)
 
 
 def _values(column: Any) -> Values:
