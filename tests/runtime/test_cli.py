@@ -109,6 +109,19 @@ def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
     ]
 
 
+def test_classify_tells_labels_that_are_no_class_from_mistakes(chain, tmp_path: Path) -> None:
+    source = gestures(tmp_path / "gestures.csv", count=4)
+    source.write_text(source.read_text().replace(",vertical", ",sideways"))
+    bundle = chain["folder"] / "bundle"
+    command = ("classify", bundle, source, "-o", tmp_path / "predictions.csv", *STYLE)
+    said = magvit(*command).stdout
+    facts = json.loads(magvit(*command, "--json").stdout)
+    assert (facts["clips"], facts["labelled"], facts["foreign_labels"]) == (5, 2, {"sideways": 3})
+    assert " of 2 labelled clips predicted right" in said
+    assert "3 clips have a label that is no class of this classifier" in said
+    assert "'sideways' (3); its classes are 'horizontal', 'vertical'" in said
+
+
 def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"ch": 32, "ch_mult": [1], "num_res_blocks": 1}))
@@ -270,7 +283,7 @@ def test_work_that_fails_is_code_1_and_leaves_nothing(
 def test_damage_in_the_middle_of_a_file_leaves_no_output(bundle: Path, tmp_path: Path) -> None:
     """The damage shows only after the first clips; they aren't left as half a file."""
     rows = ["id,x,y", "a,0,0", "a,1,1", "b,0,0", "b,1,1"]
-    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\xff\nc,1,1\n")
+    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\x81\nc,1,1\n")
     line = failed(2, "tokenize", bundle, "late.csv", "-o", "out.parquet", *STYLE, cwd=tmp_path)
     assert line.startswith("late.csv, line 6, isn't UTF-8 text")
     assert line.endswith("Fix: save the file as UTF-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,9 @@ from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification
 
+# Labels that `--json` lists.
+FOREIGN_LABELS = 1000
+
 
 def classify(
     bundle: Path,
@@ -35,8 +39,8 @@ def classify(
 
     Args:
         bundle: Directory of the exported model, with a trained classifier.
-        source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
-            video.
+        source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
+            [N, T, H, W, 3] (.npy), or a video.
         output: CSV file to write.
         style: How trajectories are drawn; as for the clips that the classifier was trained on.
         backend: What runs the encoder; auto takes the best of this machine.
@@ -52,23 +56,38 @@ def classify(
         ) as tokenizer,
         progress_bar("clips") as advance,
     ):
+        classes = classifier.classes
         counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
-    clips, known, right = counts
     label = weights_label(tokenizer.bundle)
     facts = {
-        "clips": clips,
+        "clips": counts.written,
         "output": str(output),
         "weights": label,
-        "labelled": known,
-        "right": right,
+        "labelled": counts.known,
+        "right": counts.right,
+        "foreign_labels": dict(counts.foreign.most_common(FOREIGN_LABELS)),
         "problems": [asdict(problem) for problem in report.problems],
     }
-    text = f"{clips} clips -> {output}\n{tokenizer.bundle.manifest.model}, {label}"
-    if known:
-        text += f"\n{right} of {known} labelled clips predicted right ({right / known:.1%})"
+    text = f"{counts.written} clips -> {output}\n{tokenizer.bundle.manifest.model}, {label}"
+    if counts.known:
+        share = counts.right / counts.known
+        text += f"\n{counts.right} of {counts.known} labelled clips predicted right ({share:.1%})"
+    if counts.foreign:
+        text += "\n" + _foreign(counts.foreign, classes)
     if report.counts:
         text += "\n" + report.summary()
     return Outcome(facts, text)
+
+
+def _foreign(labels: Counter[str], classes: tuple[str, ...]) -> str:
+    """Says which labels are none of the classifier's classes."""
+    shown = ", ".join(f"{label!r} ({count})" for label, count in labels.most_common(5))
+    known = ", ".join(map(repr, classes[:10]))
+    return (
+        f"{labels.total()} clips have a label that is no class of this classifier, and count as "
+        f"neither right nor wrong: {shown}{', …' if len(labels) > 5 else ''}; "
+        f"its classes are {known}{', …' if len(classes) > 10 else ''}"
+    )
 
 
 def _classify(

@@ -33,7 +33,7 @@ def render(
     """Draws trajectories as clips: uint8 [N, T, H, W, 3], and a table of their ids and labels.
 
     Args:
-        source: Trajectories: .csv, .parquet or .npz.
+        source: Trajectories: CSV and its like, JSON, Parquet or npz.
         output: .npy file to write; OUTPUT.csv beside it lists row, id and label.
         style: How trajectories are drawn.
     """

@@ -33,8 +33,8 @@ def tokenize(
 
     Args:
         bundle: Directory of the exported model.
-        source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
-            video.
+        source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
+            [N, T, H, W, 3] (.npy), or a video.
         output: Token file to write: .parquet or .npz.
         style: How trajectories are drawn.
         backend: What runs the model; auto takes the best of this machine.

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.trajectories import (
+    TRAJECTORY_SUFFIXES,
     ReadReport,
     RenderStyle,
     Trajectory,
+    is_trajectory_file,
     read_trajectories,
     render_batches,
 )
 from magvit_runtime.clips.video import video_batches
 from magvit_runtime.errors import InputError
 
-TRAJECTORY_SUFFIXES = frozenset({".csv", ".parquet", ".npz"})
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
 
 
@@ -29,7 +30,7 @@ def read_clips(
     """Streams clips from a file, at most `batch_size` in memory.
 
     Args:
-        path: Trajectories (.csv, .parquet, .npz), which are rendered; uint8 frames
+        path: Trajectories (a text table, JSON, Parquet or npz), which are rendered; uint8 frames
             [N, T, H, W, 3] (.npy); or a video, which is cut into consecutive clips.
         style: How trajectories are rendered. A video must have its height and width, and is cut
             every `frames` frames.
@@ -44,9 +45,9 @@ def read_clips(
         return _array_batches(_open_array(path), batch_size)
     if suffix in VIDEO_SUFFIXES:
         return video_batches(path, style, batch_size)
-    if suffix in TRAJECTORY_SUFFIXES:
+    if is_trajectory_file(path):
         return _rendered_batches(read_trajectories(path, report), style, batch_size)
-    expected = sorted(TRAJECTORY_SUFFIXES | VIDEO_SUFFIXES | {".npy"})
+    expected = sorted(VIDEO_SUFFIXES.union(TRAJECTORY_SUFFIXES, {".npy"}))
     raise InputError(f"{path} is of an unknown kind", expected=", ".join(expected))
 
 
