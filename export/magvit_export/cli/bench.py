@@ -22,6 +22,7 @@ from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.samples import usual_shape
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.hardware.cpu import usable_cpus
 from magvit_runtime.reports import check_report_packages
 
@@ -77,6 +78,7 @@ def bench(
         raise InputError("there is nothing to time", mend="magvit bench DIR")
     if report is not None:
         check_report_packages()
+    check_outputs(output, report, inputs=(bundle, prices, Path(weights) if weights else None))
     table = read_prices(prices)
     opened = open_bundle(bundle)
     batches = positive_numbers("--batch-sizes", batch_sizes)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from typing import Annotated
 
-import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.signals import SIGNALLED, StoppedError, stop_on_signals
+from magvit_runtime.cli.streams import json_text, leave_quietly, take_any_text
 from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.hardware.packages import missing_package
 
@@ -51,7 +53,8 @@ def build_app(arguments: Sequence[str]) -> App:
         outcome = app(tokens)
         if not isinstance(outcome, Outcome):  # Help and version print for themselves.
             return EXIT_DONE
-        print(msgspec.json.encode(outcome.facts).decode() if json else outcome.text)
+        print(json_text(outcome.facts) if json else outcome.text)
+        sys.stdout.flush()  # Here, where a reader that has gone, or a full disk, can be told.
         return EXIT_DONE if outcome.passed else EXIT_FAILED
 
     return app
@@ -60,8 +63,11 @@ def build_app(arguments: Sequence[str]) -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `magvit`.
 
-    Exit codes: 0 done, 1 failed (work or check), 2 wrong usage or input.
+    Exit codes: 0 done, 1 failed (work or check), 2 wrong usage or input, 128 + N stopped by the
+    signal N (130 by Ctrl-C).
     """
+    take_any_text()
+    stop_on_signals()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -69,19 +75,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         _fail(error, EXIT_USAGE)
     except MagvitError as error:
-        _fail(error, EXIT_FAILED)
+        # A build says in its own words that it was stopped.
+        _fail(error, _signalled(error.__context__) or EXIT_FAILED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("magvit"):
             raise
         _fail(missing_package(error.name, "this command"), EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit("magvit: interrupted")
-    except BrokenPipeError:
-        # The reader of our output has gone; say nothing more, also not at exit.
-        sys.stderr.close()
+    except KeyboardInterrupt as error:
+        name = f"stopped by {error}" if isinstance(error, StoppedError) else "interrupted"
+        print(f"magvit: {name}", file=sys.stderr)
+        sys.exit(_signalled(error))
+    except BrokenPipeError:  # The reader of our output has gone; nobody is there to be told.
+        leave_quietly()
         sys.exit(EXIT_FAILED)
-    except OSError as error:  # A full disk, mostly: readers and writers report what they can.
+    except OSError as error:  # Readers and writers report what they can.
+        leave_quietly()
         _fail(MagvitError("a file can't be read or written", found=error), EXIT_FAILED)
+
+
+def _signalled(error: BaseException | None) -> int:
+    """The exit code of a process that was stopped by a signal; 0 where it wasn't."""
+    if isinstance(error, StoppedError):
+        return SIGNALLED + error.number
+    return SIGNALLED + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0
 
 
 def _fail(error: MagvitError, code: int) -> None:

@@ -18,6 +18,7 @@ from magvit_runtime.clips.samples import drawing_style, usual_shape, verificatio
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.outputs import check_outputs
 
 MOST_CLIPS = 4
 
@@ -43,6 +44,7 @@ def tune(
     """
     if repetitions < 1:
         raise InputError("--repetitions must be positive", found=repetitions)
+    check_outputs(bundle / TUNING_FILE, inputs=(clips,))
     opened = open_bundle(bundle)
     _, graph = opened.graph("encode")
     shape = usual_shape(graph.inputs[0].shape[1:])
