@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from magvit_runtime.bundle.content_store import MANIFEST_NAME as MANIFEST_NAME
 from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
 from magvit_runtime.bundle.manifest import EXPORT_AGAIN as EXPORT_AGAIN
@@ -25,8 +26,6 @@ from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
-
-MANIFEST_NAME = "bundle.json"
 
 
 @dataclass(frozen=True)
