@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.cli.signals import SIGNALLED, StoppedError, stop_on_signals
+from magvit_runtime.cli.signals import StopSignals
 from magvit_runtime.cli.streams import json_text, leave_quietly, take_any_text
 from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.hardware.packages import missing_package
@@ -38,6 +38,8 @@ def build_app(arguments: Sequence[str]) -> App:
     lists_commands = all(argument.startswith("-") for argument in arguments)
     for point in entry_points(group="magvit.commands"):
         app.command(point.load() if lists_commands else point.value, name=point.name)
+
+    app.meta.suppress_keyboard_interrupt = False
 
     @app.meta.default
     def launch(
@@ -67,37 +69,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal N (130 by Ctrl-C).
     """
     take_any_text()
-    stop_on_signals()
+    signals = StopSignals()
+    signals.listen()
+    try:
+        _run(sys.argv[1:] if arguments is None else arguments)
+    # Also what a library made of it, and the exit of a command that said it in its own words.
+    except BaseException as error:
+        if signals.number is None:
+            raise
+        if not isinstance(error, SystemExit):
+            print(f"magvit: stopped by {signal.Signals(signals.number).name}", file=sys.stderr)
+        sys.exit(signals.exit_code)
+
+
+def _run(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         sys.exit(build_app(arguments).meta(arguments))
     except InputError as error:
         _fail(error, EXIT_USAGE)
     except MagvitError as error:
-        # A build says in its own words that it was stopped.
-        _fail(error, _signalled(error.__context__) or EXIT_FAILED)
+        _fail(error, EXIT_FAILED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("magvit"):
             raise
         _fail(missing_package(error.name, "this command"), EXIT_FAILED)
-    except KeyboardInterrupt as error:
-        name = f"stopped by {error}" if isinstance(error, StoppedError) else "interrupted"
-        print(f"magvit: {name}", file=sys.stderr)
-        sys.exit(_signalled(error))
     except BrokenPipeError:  # The reader of our output has gone; nobody is there to be told.
         leave_quietly()
         sys.exit(EXIT_FAILED)
     except OSError as error:  # Readers and writers report what they can.
         leave_quietly()
         _fail(MagvitError("a file can't be read or written", found=error), EXIT_FAILED)
-
-
-def _signalled(error: BaseException | None) -> int:
-    """The exit code of a process that was stopped by a signal; 0 where it wasn't."""
-    if isinstance(error, StoppedError):
-        return SIGNALLED + error.number
-    return SIGNALLED + signal.SIGINT if isinstance(error, KeyboardInterrupt) else 0
 
 
 def _fail(error: MagvitError, code: int) -> None:

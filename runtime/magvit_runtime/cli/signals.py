@@ -6,38 +6,41 @@ import signal
 import threading
 from types import FrameType
 
-# As shells say it of a process that a signal ended.
-SIGNALLED = 128
-
-_NAMES = ("SIGTERM", "SIGHUP")  # Of docker stop, batch systems and terminals; Windows has one.
+# Of Ctrl-C; of docker stop and batch systems; of a terminal that closes. Windows lacks the last.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_NOT_IGNORED = (signal.SIG_DFL, signal.default_int_handler)
 
 
 class StoppedError(KeyboardInterrupt):
-    """A signal asked the process to end.
+    """A signal asked the process to end: what cleans up after Ctrl-C cleans up after this too."""
 
-    What cleans up after Ctrl-C cleans up after this too.
 
-    Args:
-        number: The signal.
+class StopSignals:
+    """Turns signals that ask for the end into `StoppedError`, and remembers the last.
+
+    A library may catch that and fail in its own way, or not at all; `number` tells all the same.
+
+    Attributes:
+        number: The signal that came; None where none did.
     """
 
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of a process that a signal ended, as shells have it."""
+        return 128 + (self.number or 0)
+
+    def listen(self) -> None:
+        """From now on; signals that are ignored, as by nohup, stay so."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in _NAMES:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in _NOT_IGNORED:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
         self.number = number
-
-
-def stop_on_signals() -> None:
-    """Makes these signals raise `StoppedError`; those that are ignored, as by nohup, stay so."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name in _NAMES:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _stop)
-
-
-def _stop(number: int, _: FrameType | None) -> None:
-    for name in _NAMES:
-        if (other := getattr(signal, name, None)) is not None:
-            signal.signal(other, signal.SIG_IGN)  # Cleaning up isn't interrupted again.
-    raise StoppedError(number)
+        raise StoppedError(signal.Signals(number).name)
