@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ def plain_graph(path: Path) -> Iterator[Path]:
 
     Args:
         path: A graph, checked with its weights. Where it is plain already, it is given back; else
-            the files are linked to, or copied where that can't be, in a folder of their own.
+            the files are copied to a folder of their own.
     """
     names = [path.name, *dict.fromkeys(external_data(path))]
     if str(path).isprintable() and not any((path.parent / name).is_symlink() for name in names):
@@ -28,9 +27,5 @@ def plain_graph(path: Path) -> Iterator[Path]:
         for name in names:
             place = Path(folder) / name
             place.parent.mkdir(parents=True, exist_ok=True)
-            source = (path.parent / name).resolve()
-            try:
-                os.link(source, place)
-            except OSError:
-                shutil.copyfile(source, place)
+            shutil.copyfile(path.parent / name, place)  # onnx refuses hard links too.
         yield Path(folder) / path.name

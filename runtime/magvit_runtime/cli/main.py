@@ -97,6 +97,12 @@ def _run(arguments: Sequence[str]) -> None:
     except BrokenPipeError:  # The reader of our output has gone; nobody is there to be told.
         leave_quietly()
         sys.exit(EXIT_FAILED)
+    except MemoryError as error:
+        mend = "take smaller clips or batches, or a machine with more memory"
+        _fail(
+            MagvitError("there isn't enough memory", found=str(error) or None, mend=mend),
+            EXIT_FAILED,
+        )
     except OSError as error:  # Readers and writers report what they can.
         leave_quietly()
         _fail(MagvitError("a file can't be read or written", found=error), EXIT_FAILED)
