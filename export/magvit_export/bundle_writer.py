@@ -27,9 +27,10 @@ def existing_bundle(path: Path) -> Manifest | SchemaOne | None:
     """The manifest of the bundle in a folder; None where there is no folder, or nothing in it.
 
     Raises:
-        InputError: There is something else.
+        InputError: There is something else, or a bundle that can't be changed.
         BundleError: The manifest is malformed, or of an unknown schema version.
     """
+    refuse_store(path)
     if (path / MANIFEST_NAME).is_file():
         return open_schema_one(path) or open_bundle(path).manifest
     if path.exists() and not (path.is_dir() and _is_empty(path)):
@@ -48,7 +49,6 @@ def staging_directory(bundle: Path) -> Iterator[Path]:
         InputError: The folder can't be made or written to.
         MagvitError: The disk is full.
     """
-    refuse_store(bundle)
     folder = bundle if bundle.is_dir() else bundle.parent
     with ExitStack() as stack:
         try:

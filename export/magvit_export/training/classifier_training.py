@@ -23,6 +23,7 @@ from magvit_export.training.ridge import fit_linear
 from magvit_runtime.bundle.manifest import GraphRecord, Head, Manifest, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, graph_sha256, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
+from magvit_runtime.bundle.writing import refuse_store
 from magvit_runtime.classifier import CLASSIFIER
 from magvit_runtime.errors import InputError
 from magvit_runtime.quantizers import vocabulary_size
@@ -90,6 +91,7 @@ def train_classifier(
         BundleError: There is no sound bundle at `bundle_path`.
     """
     bundle = open_bundle(bundle_path)
+    refuse_store(bundle_path)
     _check_origin(bundle, table)
     classes, targets = _classes(table)
     labelled = np.flatnonzero(targets >= 0)

@@ -39,14 +39,9 @@ def store_of(bundle: Path) -> Path | None:
     return folder if target.name == MANIFEST_NAME else None
 
 
-def is_in_store(bundle: Path) -> bool:
-    """Whether a bundle is a folder of links into a store, in which nothing is written."""
-    return store_of(bundle) is not None
-
-
-def _above_shards(folder: Path) -> Path:
+def _above_shards(folder: Path) -> Path | None:
     for _ in range(_MOST_SHARDS):
         if not _SHARD.fullmatch(folder.name):
             break
         folder = folder.parent
-    return folder
+    return None if folder == folder.parent else folder  # No store is a whole disk.
