@@ -19,7 +19,7 @@ from magvit_runtime.files.locks import is_still_there, try_lock
 
 Kind = Literal["partial", "staging"]
 
-_NAME = re.compile(r"\..*\.magvit-[0-9a-f]{8}\.(partial|staging)", re.DOTALL)
+_NAME = re.compile(r"\..*\.magvit-[0-9a-f]{16}\.(partial|staging)", re.DOTALL)
 # So that the whole is no longer than a name can be, even in 4 bytes a character.
 _LONGEST_STEM = 40
 
@@ -76,26 +76,23 @@ def remove_leftovers(folder: Path) -> None:
 
 def _temporary(folder: Path, stem: str, kind: Kind) -> Iterator[Path]:
     remove_leftovers(folder)
-    path, descriptor = _create(folder, stem, kind)
-    try:
-        yield path
-    finally:
-        _remove(path)
-        os.close(descriptor)
-
-
-def _create(folder: Path, stem: str, kind: Kind) -> tuple[Path, int]:
     while True:
-        path = folder / f".{stem[:_LONGEST_STEM]}.magvit-{secrets.token_hex(4)}.{kind}"
-        if kind == "partial":
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        else:
-            path.mkdir()
-            descriptor = os.open(path, os.O_RDONLY)
-        # Another process may have taken it for a leftover before it was locked.
-        if try_lock(descriptor) is not False and is_still_there(path, descriptor):
-            return path, descriptor
-        os.close(descriptor)
+        path = folder / f".{stem[:_LONGEST_STEM]}.magvit-{secrets.token_hex(8)}.{kind}"
+        descriptor = None
+        # Its name is known before it is there, so that no signal comes too early to remove it.
+        try:
+            if kind == "staging":
+                path.mkdir()
+            flags = os.O_RDONLY if kind == "staging" else os.O_RDWR | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(path, flags, 0o666)
+            # Another process may have taken it for a leftover before it was locked.
+            if try_lock(descriptor) is not False and is_still_there(path, descriptor):
+                yield path
+                return
+        finally:
+            _remove(path)
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

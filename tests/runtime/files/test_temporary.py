@@ -59,7 +59,11 @@ def test_of_a_killed_process_all_is_removed_at_the_next_start(tmp_path: Path, ki
 
 
 def test_files_of_others_stay(tmp_path: Path) -> None:
-    names = {".walk.csv.123.partial", "walk.magvit-01234567.partial", ".a.magvit-0123.staging"}
+    names = {
+        ".walk.csv.123.partial",
+        "walk.magvit-0123456789abcdef.partial",
+        ".a.magvit-0123.staging",
+    }
     for name in names:
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
@@ -69,7 +73,7 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
 def test_a_link_with_such_a_name_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
-    (tmp_path / ".a.magvit-01234567.staging").symlink_to("mine")
+    (tmp_path / ".a.magvit-0123456789abcdef.staging").symlink_to("mine")
     remove_leftovers(tmp_path)
     assert (tmp_path / "mine" / "file").exists()
 
