@@ -14,7 +14,7 @@ from rich.console import Console
 
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.signals import StopSignals
-from magvit_runtime.cli.streams import json_text, leave_quietly, take_any_text
+from magvit_runtime.cli.streams import drop_what_is_left, json_text, take_any_text
 from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.hardware.packages import missing_package
 
@@ -55,8 +55,8 @@ def build_app(arguments: Sequence[str]) -> App:
         outcome = app(tokens)
         if not isinstance(outcome, Outcome):  # Help and version print for themselves.
             return EXIT_DONE
-        print(json_text(outcome.facts) if json else outcome.text)
-        sys.stdout.flush()  # Here, where a reader that has gone, or a full disk, can be told.
+        # Flushed here, where a reader that has gone, or a full disk, can still be told of.
+        print(json_text(outcome.facts) if json else outcome.text, flush=True)
         return EXIT_DONE if outcome.passed else EXIT_FAILED
 
     return app
@@ -70,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     take_any_text()
     signals = StopSignals()
-    signals.listen()
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        with signals.heard():
+            _run(sys.argv[1:] if arguments is None else arguments)
     # Also what a library made of it, and the exit of a command that said it in its own words.
     except BaseException as error:
         if signals.number is None:
@@ -95,7 +95,7 @@ def _run(arguments: Sequence[str]) -> None:
             raise
         _fail(missing_package(error.name, "this command"), EXIT_FAILED)
     except BrokenPipeError:  # The reader of our output has gone; nobody is there to be told.
-        leave_quietly()
+        drop_what_is_left()
         sys.exit(EXIT_FAILED)
     except MemoryError as error:
         mend = "take smaller clips or batches, or a machine with more memory"
@@ -104,7 +104,7 @@ def _run(arguments: Sequence[str]) -> None:
             EXIT_FAILED,
         )
     except OSError as error:  # Readers and writers report what they can.
-        leave_quietly()
+        drop_what_is_left()
         _fail(MagvitError("a file can't be read or written", found=error), EXIT_FAILED)
 
 

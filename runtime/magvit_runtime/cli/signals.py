@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 # Of Ctrl-C; of docker stop and batch systems; of a terminal that closes. Windows lacks the last.
@@ -32,14 +34,21 @@ class StopSignals:
         """Of a process that a signal ended, as shells have it."""
         return 128 + (self.number or 0)
 
-    def listen(self) -> None:
-        """From now on; signals that are ignored, as by nohup, stay so."""
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Listens while the block runs; signals that are ignored, as by nohup, stay so."""
+        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
         if threading.current_thread() is not threading.main_thread():
-            return
-        for name in _NAMES:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) in _NOT_IGNORED:
+            numbers = []  # Handlers are the main thread's to set.
+        old = {number: signal.getsignal(number) for number in numbers}
+        kept = {number: handler for number, handler in old.items() if handler in _NOT_IGNORED}
+        try:
+            for number in kept:
                 signal.signal(number, self._stop)
+            yield
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         self.number = number

@@ -33,9 +33,13 @@ def json_text(facts: dict[str, Any]) -> str:
         return json.dumps(msgspec.to_builtins(facts), ensure_ascii=False, separators=(",", ":"))
 
 
-def leave_quietly() -> None:
-    """Drops what standard output couldn't take, so that the interpreter doesn't try again."""
-    if sys.stdout is not None:
+def drop_what_is_left() -> None:
+    """Drops what standard output can't take, so that the interpreter doesn't try again at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
