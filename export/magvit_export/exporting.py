@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from magvit_export.bundle_writer import (
+    existing_bundle,
     file_records,
     publish,
     software_versions,
@@ -39,7 +40,7 @@ from magvit_runtime.bundle.manifest import (
     Role,
     WeightsRecord,
 )
-from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle, open_schema_one
+from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import InputError
 
@@ -113,42 +114,53 @@ def export_model(
     """
     family = find_family(entry.family)
     chosen = _chosen_roles(family, roles)
-    found = _existing_bundle(output)
+    found = existing_bundle(output)
     old = found if isinstance(found, SchemaOne) else None
-    existing = found if isinstance(found, Manifest) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
     model = load_model(family, entry, config or entry.config, chosen, weights, variant)
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
-        graphs: dict[Role, dict[Precision, GraphRecord]] = dict(existing.graphs if existing else {})
         staged: list[Path] = []
+        made: dict[Role, GraphRecord] = {}
         for role in chosen:
-            files, graph = _export_role(
+            files, made[role] = _export_role(
                 model, role, precision, residual, sizes or ClipSizes(), staging
             )
             staged += files
-            graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            model=entry.name,
-            components={
-                **(existing.components if existing else {}),
-                family.name: model.component,
-            },
-            graphs=graphs,
-            files={**(existing.files if existing else {}), **file_records(staged)},
-            made_by=software_versions(),
-            created=timestamp(),
-            tokens=None if family.tokens is None else family.tokens(model.config),
-            heads=existing.heads if existing else {},
-            stamps=existing.stamps if existing else {},
-        )
-        publish(output, staged, manifest)
+        records = file_records(staged)
+
+        def updated(found: Manifest | SchemaOne | None) -> Manifest:
+            if found is not None:
+                _check_same_model(output, found, entry, model.component)
+            there = found if isinstance(found, Manifest) else None
+            graphs: dict[Role, dict[Precision, GraphRecord]] = dict(there.graphs if there else {})
+            for role, graph in made.items():
+                graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
+            return Manifest(
+                schema_version=SCHEMA_VERSION,
+                model=entry.name,
+                components={**(there.components if there else {}), family.name: model.component},
+                graphs=graphs,
+                files={**(there.files if there else {}), **records},
+                made_by=software_versions(),
+                created=timestamp(),
+                tokens=None if family.tokens is None else family.tokens(model.config),
+                heads=there.heads if there else {},
+                stamps=there.stamps if there else {},
+            )
+
+        publish(output, staged, updated)
         for name in () if old is None else old.encoder_files:
             (output / name).unlink(missing_ok=True)
     return open_bundle(output)
+
+
+def written_files(roles: Iterable[Role], precision: Precision) -> tuple[str, ...]:
+    """Names of the files that an export of some roles writes into its bundle."""
+    graphs = [Path(_graph_file(role, precision)) for role in roles]
+    return (MANIFEST_NAME, *map(str, graphs), *(str(g.with_suffix(".data")) for g in graphs))
 
 
 def load_model(
@@ -214,7 +226,7 @@ def _export_role(
     set_role_precision(export, module, precision, residual)
     check_cast(module, precision)
     inputs, outputs = export.inputs(config, sizes), export.outputs(config, sizes)
-    path = folder / f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
+    path = folder / _graph_file(role, precision)
     files = export_onnx(
         module,
         export.example(config, sizes),
@@ -239,6 +251,10 @@ def _export_role(
         work=_work(model, export, precision, residual, sizes),
     )
     return files, record
+
+
+def _graph_file(role: Role, precision: Precision) -> str:
+    return f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
 
 
 def _work(
@@ -269,14 +285,6 @@ def _kept_graphs(
 ) -> dict[Precision, GraphRecord]:
     """A role's graphs that a bundle has already; one that shares the new one's file becomes it."""
     return {name: new if old.file == new.file else old for name, old in graphs.items()}
-
-
-def _existing_bundle(output: Path) -> Manifest | SchemaOne | None:
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return None
-    if not (output / MANIFEST_NAME).is_file():
-        raise InputError(f"{output} exists and is no bundle", mend="choose another -o")
-    return open_schema_one(output) or open_bundle(output).manifest
 
 
 def _check_same_model(

@@ -18,6 +18,8 @@ from magvit_runtime.closing import Closing
 from magvit_runtime.cuda.arrays import DeviceArray
 from magvit_runtime.errors import BackendError, InputError
 
+MOST_CLIPS = 2**31 - 1  # At once, as the numbers of a batch are counted in 32 bits.
+
 
 class Tokenizer(Closing):
     """The encoder of a bundle, ready to run. Open one with `Tokenizer.open`.
@@ -72,6 +74,8 @@ class Tokenizer(Closing):
         """
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
+        if batch_size > MOST_CLIPS:
+            raise InputError("`batch_size` is too large", found=batch_size)
         check_options(backend, threads, workers)
         bundle = open_bundle(path)
         graph, session = open_role(

@@ -276,7 +276,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(bundle: Path, tmp_pa
     )
     assert process.returncode == 1
     assert process.stdout == ""
-    assert process.stderr.startswith("magvit: a file can't be read or written: found [Errno 27]")
+    assert process.stderr.startswith(f"magvit: can't write {bundle}: found File too large. Fix: ")
     assert len(process.stderr.splitlines()) == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "config.json"]

@@ -143,7 +143,7 @@ def test_render_writes_frames_and_a_table(tmp_path: Path) -> None:
     frames = np.load(tmp_path / "clips.npy")
     assert frames.dtype == np.uint8
     assert frames.shape == (3, 5, 32, 32, 3)
-    with (tmp_path / "clips.csv").open(newline="") as file:
+    with (tmp_path / "clips.npy.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["row", "id", "label"],
             ["0", "v0", "vertical"],

@@ -15,6 +15,7 @@ from magvit_export.checkpoints.reading import Spellings, Variant, load_weights
 from magvit_export.checkpoints.seeded import seeded_state
 from magvit_runtime.bundle.manifest import WeightsRecord
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.names import as_text
 
 _SEEDED = re.compile(r"seeded(?::(\d+))?")
 
@@ -64,5 +65,5 @@ def find_weights(
         return Weights(loaded.state, record)
     path = Path(source)
     loaded = load_weights(path, shapes, prefixes, spellings, variant)
-    name = path.absolute().name  # Of the folder "." too.
+    name = as_text(path.absolute().name)  # Of the folder "." too.
     return Weights(loaded.state, WeightsRecord("file", name, loaded.variant, loaded.sha256))

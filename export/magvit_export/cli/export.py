@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.files.outputs import check_outputs
 
 
 def export(
@@ -46,10 +47,12 @@ def export(
         width: Fixes the width in pixels; any by default.
     """
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import export_model
+    from magvit_export.exporting import export_model, written_files
     from magvit_export.families.family import ClipSizes, find_family, read_config
 
     entry = find_model(model)
+    written = (output / name for name in written_files(find_family(entry.family).roles, precision))
+    check_outputs(*written, inputs=(Path(weights), config))
     bundle = export_model(
         entry,
         output,

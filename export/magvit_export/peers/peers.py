@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from magvit_export.onnx.plain_files import plain_graph
 from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Frames, Ids, NotRun, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord
@@ -69,8 +70,8 @@ def _onnxruntime(bundle: Bundle, precision: Precision, threads: int) -> TimedEnc
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
     graph = bundle.graphs("encode")[precision]
-    path = str(bundle.verified_graph(graph))
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    with plain_graph(bundle.verified_graph(graph)) as path:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     given, made = graph.inputs[0].name, graph.output_of("ids").name
 
     def encode(clips: Frames) -> Ids:
@@ -129,7 +130,8 @@ def _inlined(graph: Path) -> bytes:
     import onnx
     from onnx.inliner import inline_local_functions
 
-    model = inline_local_functions(onnx.load(graph))
+    with plain_graph(graph) as path:
+        model = inline_local_functions(onnx.load(path))
     serialized: bytes = onnx.shape_inference.infer_shapes(model).SerializeToString()
     return serialized
 

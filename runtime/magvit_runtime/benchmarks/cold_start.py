@@ -43,9 +43,10 @@ def measure_cold_start(start: Start) -> ColdStart:
     Raises:
         BackendError: It failed.
     """
-    launch = msgspec.json.encode(_Launch(start, time.time()))
+    # The path is an argument of its own: JSON has no text for a name that isn't UTF-8.
+    launch = msgspec.json.encode(_Launch(msgspec.structs.replace(start, bundle=""), time.time()))
     process = subprocess.run(
-        [sys.executable, "-m", __name__, launch.decode()],
+        [sys.executable, "-m", __name__, launch.decode(), start.bundle],
         capture_output=True,
         text=True,
         check=False,
@@ -56,14 +57,14 @@ def measure_cold_start(start: Start) -> ColdStart:
     return msgspec.json.decode(process.stdout, type=ColdStart)
 
 
-def _run(launch: _Launch) -> ColdStart:
+def _run(launch: _Launch, bundle: str) -> ColdStart:
     start = launch.start
     imported = time.time() - launch.at
     clips = np.zeros((1, *start.clip_shape), np.uint8)
     free = [gpu.free_mib for gpu in list_gpus()]
     times = [time.perf_counter()]
     with Tokenizer.open(
-        start.bundle, backend=start.backend, precision=start.precision, threads=start.threads
+        bundle, backend=start.backend, precision=start.precision, threads=start.threads
     ) as tokenizer:
         times.append(time.perf_counter())
         for _ in range(2):
@@ -82,5 +83,5 @@ def _peak_mib() -> float:
 
 
 if __name__ == "__main__":
-    result = _run(msgspec.json.decode(sys.argv[1], type=_Launch))
+    result = _run(msgspec.json.decode(sys.argv[1], type=_Launch), sys.argv[2])
     sys.stdout.write(msgspec.json.encode(result).decode())

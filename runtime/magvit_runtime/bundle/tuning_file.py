@@ -11,6 +11,7 @@ import msgspec
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.locks import folder_lock
 
 TUNING_FILE = "tuning.json"
 
@@ -86,9 +87,9 @@ def write_tuning(bundle: Bundle, tuning: MachineTuning) -> Path:
         BundleError: The file that is there is malformed.
         InputError: The bundle's directory can't be written to.
     """
-    machines = read_tuning(bundle).machines | {machine_name(): tuning}
     path = bundle.path / TUNING_FILE
-    with atomic_path(path) as partial:
+    with folder_lock(bundle.path), atomic_path(path) as partial:
+        machines = read_tuning(bundle).machines | {machine_name(): tuning}
         partial.write_bytes(
             msgspec.json.format(msgspec.json.encode(Tuning(machines=machines)), indent=2)
         )

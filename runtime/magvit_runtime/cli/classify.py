@@ -17,6 +17,7 @@ from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification
@@ -47,6 +48,7 @@ def classify(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
+    check_outputs(output, inputs=(bundle, source))
     report = ReadReport()
     batches = read_clips(source, style, report, batch_size)
     with (

@@ -14,6 +14,7 @@ from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.token_files import token_writer
 from magvit_runtime.tokenizer import Tokenizer
 
@@ -42,6 +43,7 @@ def tokenize(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
+    check_outputs(output, inputs=(bundle, source))
     report = ReadReport()
     batches = read_clips(source, style, report, batch_size)
     clips = 0

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.trajectories import RenderStyle
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.names import as_text
 from magvit_runtime.hardware.packages import missing_package
 
 
@@ -37,7 +38,7 @@ def video_batches(path: Path, style: RenderStyle, batch_size: int) -> Iterator[C
         if count == 0:
             break
         stacked = np.stack(clip[: count * style.frames])
-        ids = tuple(f"{path.stem}:{(first + i) * style.frames}" for i in range(count))
+        ids = tuple(f"{as_text(path.stem)}:{(first + i) * style.frames}" for i in range(count))
         shape = (count, style.frames, *stacked.shape[1:])
         yield ClipBatch(ids, (None,) * count, stacked.reshape(shape))
         first += count

@@ -14,6 +14,7 @@ from magvit_runtime.agreement.signs import SignAgreement
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.files.names import as_text
 from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
 from magvit_runtime.verification.verifying import Verdict, Verification
@@ -87,7 +88,7 @@ def _facts(bundle: Bundle, result: Verification) -> dict[str, str]:
     versions = {name: version for record in records for name, version in record.versions.items()}
     stamps = ", ".join(result.stamped) or result.unstamped_because or "none"
     return {
-        "Bundle": str(bundle.path),
+        "Bundle": as_text(bundle.path),
         "Weights": weights_label(bundle),
         "Reference": result.reference,
         "Machine": "; ".join(dict.fromkeys(record.machine for record in records)) or "none used",

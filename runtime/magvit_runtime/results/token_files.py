@@ -142,8 +142,9 @@ def read_tokens(path: Path) -> TokenTable:
 class _ParquetWriter:
     def __init__(self, path: Path, bundle: Bundle) -> None:
         self._arrow = _pyarrow()
-        self._path = path
         self._bundle = bundle
+        # Opened here: pyarrow takes no name that isn't UTF-8.
+        self._output = path.open("wb")
         self._file: Any = None
 
     def write(
@@ -155,15 +156,16 @@ class _ParquetWriter:
             fields = {"id": arrow.string(), "label": arrow.string()}
             fields["tokens"] = arrow.list_(arrow.int32(), math.prod(info.grid))
             schema = arrow.schema(fields, {METADATA_KEY: msgspec.json.encode(info)})
-            self._file = arrow.parquet.ParquetWriter(self._path, schema, compression="zstd")
+            self._file = arrow.parquet.ParquetWriter(self._output, schema, compression="zstd")
         flat = arrow.array(np.ascontiguousarray(tokens).reshape(-1))
         lists = arrow.FixedSizeListArray.from_arrays(flat, math.prod(tokens.shape[1:]))
         columns = [arrow.array(ids, arrow.string()), arrow.array(labels, arrow.string()), lists]
         self._file.write_batch(arrow.record_batch(columns, schema=self._file.schema))
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        with self._output:
+            if self._file is not None:
+                self._file.close()
 
 
 class _NpzWriter:
@@ -193,7 +195,9 @@ class _NpzWriter:
 
 
 def _read_parquet(path: Path) -> TokenTable:
-    table = _pyarrow().parquet.read_table(path)
+    arrow = _pyarrow()
+    with path.open("rb") as file:
+        table = arrow.parquet.read_table(file)
     info = msgspec.json.decode(table.schema.metadata[METADATA_KEY], type=TokenFileInfo)
     lists = table["tokens"].combine_chunks()
     tokens = lists.values.to_numpy().reshape(-1, *info.grid)

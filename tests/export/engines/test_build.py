@@ -168,7 +168,7 @@ def test_interruption_leaves_nothing_behind(engine_bundle: Path) -> None:
 
     with pytest.raises(BuildInterruptedError, match="interrupted; nothing was written"):
         build_engine(open_bundle(engine_bundle), plan_of(engine_bundle), press_ctrl_c)
-    assert [path.name for path in (engine_bundle / "engines").iterdir()] == [".lock"]
+    assert list((engine_bundle / "engines").iterdir()) == []
 
 
 def test_ctrl_c_stops_the_command(engine_bundle: Path) -> None:
@@ -188,9 +188,9 @@ def test_ctrl_c_stops_the_command(engine_bundle: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 128 + signal.SIGINT
     assert errors == "magvit: the build was interrupted; nothing was written\n"
-    assert [path.name for path in (engine_bundle / "engines").iterdir()] == [".lock"]
+    assert list((engine_bundle / "engines").iterdir()) == []
 
 
 def test_tensorrts_refusal_is_one_sentence(engine_bundle: Path) -> None:

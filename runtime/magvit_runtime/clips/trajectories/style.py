@@ -7,6 +7,8 @@ from typing import Literal
 
 from magvit_runtime.errors import InputError
 
+LONGEST = 65_535  # Pixels of a side, and frames: more is a slip of the hand.
+
 
 @dataclass(frozen=True)
 class RenderStyle:
@@ -42,8 +44,11 @@ class RenderStyle:
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "frames"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is too small", found=getattr(self, name), expected="≥ 1")
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(f"{name} is too small", found=value, expected="≥ 1")
+            if value > LONGEST:
+                raise InputError(f"{name} is too large", found=value, expected=f"≤ {LONGEST}")
         # Written so that NaN fails too.
         for name in ("trail_width", "head_radius"):
             if not getattr(self, name) > 0:
