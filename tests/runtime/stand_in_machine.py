@@ -178,6 +178,7 @@ module = sys.modules[__name__] = module_from_spec(spec)
 spec.loader.exec_module(module)
 module.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
 """,
+        "capi/libonnxruntime_providers_cuda.so": "",
     },
     **{
         f"{name}-cu13": {
