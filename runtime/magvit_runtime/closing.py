@@ -1,4 +1,4 @@
-"""Objects that hold memory, threads or a GPU: freed by `close`, by a `with` block, or when dropped."""
+"""Objects that hold memory, threads or a GPU: freed by `close`, or when they are dropped."""
 
 from __future__ import annotations
 

@@ -14,8 +14,10 @@ from magvit_runtime.classifier import Classifier
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.batches import ClipBatch
-from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.clips.sources import VIDEO_SUFFIXES, read_clips
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.video import Cutting, Tail
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification
@@ -26,7 +28,8 @@ def classify(
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    tail: Tail = "drop",
     backend: str = "auto",
     threads: int | None = None,
     batch_size: int = 1,
@@ -38,13 +41,16 @@ def classify(
         source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
             video.
         output: CSV file to write.
-        style: How trajectories are drawn; as for the clips that the classifier was trained on.
+        style: How trajectories are drawn; as for the clips that the classifier was trained on. A
+            video must have the height and width, and is cut every `frames` frames.
+        tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
+            repeats the last frame, short makes a shorter clip of them.
         backend: What runs the encoder; auto takes the best of this machine.
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    report = ReadReport()
-    batches = read_clips(source, style, report, batch_size)
+    report, video = ReadReport(), VideoReport()
+    is_video = source.suffix.lower() in VIDEO_SUFFIXES
     with (
         Classifier.open(bundle, threads=threads) as classifier,
         Tokenizer.open(
@@ -52,6 +58,8 @@ def classify(
         ) as tokenizer,
         progress_bar("clips") as advance,
     ):
+        cutting = Cutting(tail, tokenizer.bundle.tokens.temporal_stride)
+        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
         counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
     clips, known, right = counts
     label = weights_label(tokenizer.bundle)
@@ -68,6 +76,9 @@ def classify(
         text += f"\n{right} of {known} labelled clips predicted right ({right / known:.1%})"
     if report.counts:
         text += "\n" + report.summary()
+    if is_video:
+        facts["video"] = {"tail": tail, **asdict(video)}
+        text += "\n" + video.summary()
     return Outcome(facts, text)
 
 

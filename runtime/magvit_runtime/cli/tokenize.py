@@ -12,8 +12,10 @@ from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.clips.sources import VIDEO_SUFFIXES, read_clips
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.video import Cutting, Tail
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.results.token_files import token_writer
 from magvit_runtime.tokenizer import Tokenizer
 
@@ -23,7 +25,8 @@ def tokenize(
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    tail: Tail = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
@@ -36,21 +39,29 @@ def tokenize(
         source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
             video.
         output: Token file to write: .parquet or .npz.
-        style: How trajectories are drawn.
+        style: How trajectories are drawn. A video must have the height and width, and is cut every
+            `frames` frames.
+        tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
+            repeats the last frame, short makes a shorter clip of them.
         backend: What runs the model; auto takes the best of this machine.
         precision: Which of the bundle's encoders; the most precise by default.
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    report = ReadReport()
-    batches = read_clips(source, style, report, batch_size)
+    report, video = ReadReport(), VideoReport()
+    is_video = source.suffix.lower() in VIDEO_SUFFIXES
     clips = 0
     with Tokenizer.open(
         bundle, backend=backend, precision=precision, threads=threads, batch_size=batch_size
     ) as tokenizer:
-        with token_writer(output, tokenizer.bundle) as writer, progress_bar("clips") as advance:
+        cutting = Cutting(tail, tokenizer.bundle.tokens.temporal_stride)
+        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
+        with (
+            token_writer(output, tokenizer.bundle, tail if is_video else None) as writer,
+            progress_bar("clips") as advance,
+        ):
             for batch in batches:
-                writer.write(batch.ids, batch.labels, tokenizer(batch.frames))
+                writer.write(batch.ids, batch.labels, tokenizer(batch.frames), batch.places)
                 clips += len(batch.ids)
                 advance(len(batch.ids))
         capabilities = tokenizer.capabilities
@@ -71,4 +82,7 @@ def tokenize(
     )
     if report.counts:
         text += "\n" + report.summary()
+    if is_video:
+        facts["video"] = {"tail": tail, **asdict(video)}
+        text += "\n" + video.summary()
     return Outcome(facts, text)

@@ -104,5 +104,5 @@ def test_an_unknown_kind_lists_the_known_ones(tmp_path: Path, name: str) -> None
         read_clips(path, STYLE, ReadReport(), 1)
     assert str(error.value) == (
         f"{path} is of an unknown kind: "
-        "expected .avi, .csv, .mkv, .mov, .mp4, .npy, .npz, .parquet, .webm"
+        "expected .avi, .csv, .m4v, .mkv, .mov, .mp4, .npy, .npz, .parquet, .webm"
     )

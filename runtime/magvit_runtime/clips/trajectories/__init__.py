@@ -11,13 +11,14 @@ Example:
 from magvit_runtime.clips.trajectories.readers import read_trajectories
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
 from magvit_runtime.clips.trajectories.rendering import render, render_batches
-from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle
+from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle, StyleOptions
 
 __all__ = [
     "DEFAULT_STYLE",
     "ReadReport",
     "RenderStyle",
     "RowProblem",
+    "StyleOptions",
     "Trajectory",
     "read_trajectories",
     "render",
