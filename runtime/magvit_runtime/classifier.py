@@ -89,6 +89,11 @@ class Classifier(Door):
         """Name of each class, in the order of the probabilities."""
         return self._head.labels
 
+    @property
+    def grid(self) -> tuple[int | str, ...]:
+        """Ids of one clip, [t, h, w] or [h, w]; a string stands for any size."""
+        return self._ids.shape[1:]
+
     def __call__(self, ids: NDArray[np.int32]) -> Classification:
         """Classes of clips.
 

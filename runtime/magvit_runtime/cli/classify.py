@@ -13,10 +13,11 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.batches import ClipBatch
-from magvit_runtime.clips.sources import VIDEO_SUFFIXES, read_clips
+from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
-from magvit_runtime.clips.video import Cutting, Tail
+from magvit_runtime.clips.video import Tail
 from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.tokenizer import Tokenizer
@@ -50,7 +51,6 @@ def classify(
         batch_size: Clips that run at once.
     """
     report, video = ReadReport(), VideoReport()
-    is_video = source.suffix.lower() in VIDEO_SUFFIXES
     with (
         Classifier.open(bundle, threads=threads) as classifier,
         Tokenizer.open(
@@ -58,7 +58,7 @@ def classify(
         ) as tokenizer,
         progress_bar("clips") as advance,
     ):
-        cutting = Cutting(tail, tokenizer.bundle.tokens.temporal_stride)
+        cutting = cutting_for(tail, tokenizer, classifier.grid)
         batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
         counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
     clips, known, right = counts
@@ -76,10 +76,8 @@ def classify(
         text += f"\n{right} of {known} labelled clips predicted right ({right / known:.1%})"
     if report.counts:
         text += "\n" + report.summary()
-    if is_video:
-        facts["video"] = {"tail": tail, **asdict(video)}
-        text += "\n" + video.summary()
-    return Outcome(facts, text)
+    outcome = Outcome(facts, text)
+    return with_video(outcome, tail, video) if is_video(source) else outcome
 
 
 def _classify(

@@ -12,9 +12,10 @@ from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.clips.sources import VIDEO_SUFFIXES, read_clips
+from magvit_runtime.cli.videos import cutting_for, is_video, with_video
+from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
-from magvit_runtime.clips.video import Cutting, Tail
+from magvit_runtime.clips.video import Tail
 from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.results.token_files import token_writer
 from magvit_runtime.tokenizer import Tokenizer
@@ -49,15 +50,14 @@ def tokenize(
         batch_size: Clips that run at once.
     """
     report, video = ReadReport(), VideoReport()
-    is_video = source.suffix.lower() in VIDEO_SUFFIXES
     clips = 0
     with Tokenizer.open(
         bundle, backend=backend, precision=precision, threads=threads, batch_size=batch_size
     ) as tokenizer:
-        cutting = Cutting(tail, tokenizer.bundle.tokens.temporal_stride)
+        cutting = cutting_for(tail, tokenizer)
         batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
         with (
-            token_writer(output, tokenizer.bundle, tail if is_video else None) as writer,
+            token_writer(output, tokenizer.bundle, tail if is_video(source) else None) as writer,
             progress_bar("clips") as advance,
         ):
             for batch in batches:
@@ -82,7 +82,5 @@ def tokenize(
     )
     if report.counts:
         text += "\n" + report.summary()
-    if is_video:
-        facts["video"] = {"tail": tail, **asdict(video)}
-        text += "\n" + video.summary()
-    return Outcome(facts, text)
+    outcome = Outcome(facts, text)
+    return with_video(outcome, tail, video) if is_video(source) else outcome

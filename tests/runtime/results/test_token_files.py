@@ -135,7 +135,7 @@ def test_steps_that_arent_those_of_the_tokens(
     with np.load(path) as arrays:
         content = dict(arrays)
     np.savez(path, **content | {"time_steps": np.array(steps)})
-    with pytest.raises(InputError, match="is damaged|are out of range"):
+    with pytest.raises(InputError, match=r"is damaged|are out of range"):
         read_tokens(path)
 
 
