@@ -173,7 +173,7 @@ def open_video(path: Path, report: VideoReport) -> Iterator[Video]:
     except (av.FFmpegError, ValueError) as error:
         raise InputError(f"{path} can't be decoded", found=first_line(error)) from error
     with container:
-        moving = [s for s in container.streams.video if not int(s.disposition) & _NO_VIDEO]
+        moving = [s for s in container.streams.video if not s.disposition.value & _NO_VIDEO]
         if not moving:
             kinds = [s.type for s in container.streams if s.type != "video"]
             covers = ["a cover"] if container.streams.video else []
@@ -181,7 +181,7 @@ def open_video(path: Path, report: VideoReport) -> Iterator[Video]:
                 f"{path} has no video: there are no pictures in it, or only a cover",
                 found=", ".join([*kinds, *covers]) or "no streams",
             )
-        stream = next((s for s in moving if int(s.disposition) & _DEFAULT), moving[0])
+        stream = next((s for s in moving if s.disposition.value & _DEFAULT), moving[0])
         if len(moving) > 1:
             report.problems.append(
                 f"{path} has {len(moving)} videos; the one of stream {stream.index} is read"
