@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, cast
 
@@ -14,18 +14,19 @@ from magvit_runtime.backends.opening import BackendName, check_options, open_rol
 from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
-from magvit_runtime.closing import Closing
 from magvit_runtime.cuda.arrays import DeviceArray
+from magvit_runtime.door import Door
 from magvit_runtime.errors import BackendError, InputError
 
 MOST_CLIPS = 2**31 - 1  # At once, as the numbers of a batch are counted in 32 bits.
 
 
-class Tokenizer(Closing):
+class Tokenizer(Door):
     """The encoder of a bundle, ready to run. Open one with `Tokenizer.open`.
 
     Thread-safe: any number of threads may call it. On a GPU as many batches run at once as there
-    are workers (`capabilities.workers`); others wait.
+    are workers (`capabilities.workers`); others wait. It can be pickled, and used in a forked
+    process unless it runs on a GPU; docs/embedding.md has the rules.
 
     Example:
         >>> with Tokenizer.open("open-magvit2-video-128") as tokenizer:
@@ -33,11 +34,14 @@ class Tokenizer(Closing):
     """
 
     def __init__(
-        self, bundle: Bundle, graph: GraphRecord, session: Session, batch_size: int
+        self,
+        bundle: Bundle,
+        graph: GraphRecord,
+        session: Session,
+        batch_size: int,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        self.bundle = bundle
-        self._graph = graph
-        self._session = session
+        super().__init__(bundle, graph, session, options)
         self._batch_size = batch_size
 
     @classmethod
@@ -87,7 +91,15 @@ class Tokenizer(Closing):
             workers=workers,
             require_parity=require_parity,
         )
-        return cls(bundle, graph, session, batch_size)
+        options = {
+            "backend": backend,
+            "precision": precision,
+            "threads": threads,
+            "batch_size": batch_size,
+            "workers": workers,
+            "require_parity": require_parity,
+        }
+        return cls(bundle, graph, session, batch_size, options)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -192,10 +204,6 @@ class Tokenizer(Closing):
         """Token ids of one batch of clips after another; holds one batch at a time."""
         for clips in batches:
             yield self(clips)
-
-    def close(self) -> None:
-        """Frees the session."""
-        self._session.close()
 
     def _encode(self, clips: NDArray[np.uint8], output: TensorSpec) -> NDArray[np.generic]:
         frames = self._graph.inputs[0]

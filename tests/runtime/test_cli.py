@@ -164,6 +164,54 @@ def test_frames_give_the_tokens_of_their_trajectories(bundle: Path, tmp_path: Pa
     assert second.ids == ("0", "1", "2")
 
 
+TAILS = {
+    "drop": (2, "13 frames read; the last 3 fill no clip and are left out "
+        "(--tail pad or --tail short keeps them)"),
+    "pad": (3, "13 frames read; the last one is repeated 2 times to fill the last clip"),
+    "short": (3, "13 frames read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_becomes_of_a_videos_last_frames_is_said(
+    bundle: Path, tmp_path: Path, tail: str
+) -> None:
+    """And kept: in what is printed, in `--json`, and in the token file."""
+    from runtime.clips.videos import pictures, write_video  # Skips where PyAV isn't installed.
+
+    clips, words = TAILS[tail]
+    video = write_video(tmp_path / "walk.mkv", pictures(13, 32, 32))
+    # Nothing is drawn, so no drawing option matters.
+    options = (*STYLE, "--margin", "60", "--tail", tail)
+    said = done("tokenize", bundle, video, "-o", tmp_path / "a.parquet", *options)
+    assert said.splitlines()[-1] == words
+    facts = done_json("tokenize", bundle, video, "-o", tmp_path / "b.npz", *options)
+    assert facts["clips"] == clips
+    assert facts["video"] == {
+        "tail": tail,
+        "frames": 13,
+        "left_out": 3 if tail == "drop" else 0,
+        "repeated": 2 if tail == "pad" else 0,
+        "problems": [],
+    }
+    first, second = (read_tokens(tmp_path / name) for name in ("a.parquet", "b.npz"))
+    assert first.info.tail == second.info.tail == tail
+    assert first.places == second.places
+    assert [place.frames for place in first.places] == [5, 5, 3][:clips]
+    assert first.time_steps == second.time_steps == ((5, 5, 3) if tail == "short" else ())
+    np.testing.assert_array_equal(first.tokens, second.tokens)
+
+
+def test_classes_of_a_video(chain, tmp_path: Path) -> None:
+    from runtime.clips.videos import pictures, write_video  # As above.
+
+    video = write_video(tmp_path / "walk.mkv", pictures(13, 32, 32))
+    arguments = ("classify", chain["folder"] / "bundle", video, "-o", tmp_path / "c.csv", *STYLE)
+    facts = done_json(*arguments, "--tail", "pad")
+    assert (facts["clips"], facts["video"]["repeated"]) == (3, 2)
+    assert "takes no shorter clip" in failed(2, *arguments, "--tail", "short")
+
+
 def test_models_lists_what_there_is(tmp_path: Path) -> None:
     lines = done("models", cwd=tmp_path).splitlines()
     assert lines[0].split() == ["model", "what", "it", "is", "weights", "export"]

@@ -14,9 +14,12 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.video import Tail
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.tokenizer import Tokenizer
@@ -31,7 +34,8 @@ def classify(
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    tail: Tail = "drop",
     backend: str = "auto",
     threads: int | None = None,
     batch_size: int = 1,
@@ -43,14 +47,16 @@ def classify(
         source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
             [N, T, H, W, 3] (.npy), or a video.
         output: CSV file to write.
-        style: How trajectories are drawn; as for the clips that the classifier was trained on.
+        style: How trajectories are drawn; as for the clips that the classifier was trained on. A
+            video must have the height and width, and is cut every `frames` frames.
+        tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
+            repeats the last frame, short makes a shorter clip of them.
         backend: What runs the encoder; auto takes the best of this machine.
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
     check_outputs(output, inputs=(bundle, source))
-    report = ReadReport()
-    batches = read_clips(source, style, report, batch_size)
+    report, video = ReadReport(), VideoReport()
     with (
         Classifier.open(bundle, threads=threads) as classifier,
         Tokenizer.open(
@@ -59,6 +65,8 @@ def classify(
         progress_bar("clips") as advance,
     ):
         classes = classifier.classes
+        cutting = cutting_for(tail, tokenizer, classifier.grid)
+        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
         counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
     label = weights_label(tokenizer.bundle)
     facts = {
@@ -78,7 +86,8 @@ def classify(
         text += "\n" + _foreign(counts.foreign, classes)
     if report.counts:
         text += "\n" + report.summary()
-    return Outcome(facts, text)
+    outcome = Outcome(facts, text)
+    return with_video(outcome, tail, video) if is_video(source) else outcome
 
 
 def _foreign(labels: Counter[str], classes: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ import onnxruntime
 
 from magvit_runtime.backends.backend import Capabilities
 from magvit_runtime.bundle.external_data import external_data
-from magvit_runtime.closing import Closing
+from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.errors import BackendError, MagvitError, first_line
 from magvit_runtime.types import Array
 
@@ -22,7 +22,8 @@ class OnnxRuntimeSession(Closing):
     """A graph in ONNX Runtime's CPU provider, or its CUDA provider where that can be used.
 
     Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
-    session's own pool of threads. `close` must not overlap with a `run`.
+    session's own pool of threads. `close` must not overlap with a `run`. It stays in the process
+    that opened it; in a forked one a `Door` opens another.
     """
 
     def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
@@ -39,6 +40,7 @@ class OnnxRuntimeSession(Closing):
             raise BackendError(
                 f"ONNX Runtime can't load {graph}", found=first_line(error)
             ) from error
+        self._free = freed_with(self, _let_go, self._session)
         self.capabilities = Capabilities(
             backend="onnxruntime",
             version=onnxruntime.__version__,
@@ -65,6 +67,11 @@ class OnnxRuntimeSession(Closing):
     def close(self) -> None:
         """Frees the graph and its threads."""
         self._session = None
+        self._free()
+
+
+def _let_go(session: onnxruntime.InferenceSession) -> None:
+    """Does nothing: the last reference to a session frees it."""
 
 
 def _load(

@@ -15,7 +15,7 @@ from magvit_runtime.clips.trajectories.readers import (
 )
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
 from magvit_runtime.clips.trajectories.rendering import render, render_batches
-from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle
+from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle, StyleOptions
 
 __all__ = [
     "DEFAULT_STYLE",
@@ -23,6 +23,7 @@ __all__ = [
     "ReadReport",
     "RenderStyle",
     "RowProblem",
+    "StyleOptions",
     "Trajectory",
     "is_trajectory_file",
     "read_trajectories",
