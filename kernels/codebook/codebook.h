@@ -26,13 +26,22 @@ struct BestTwo {
   int32_t row;
 };
 
-constexpr BestTwo kNothingFound = {kNoScore, kNoScore, kNoRow};
+MAGVIT_HOST_DEVICE BestTwo NothingFound() { return {kNoScore, kNoScore, kNoRow}; }
 
 MAGVIT_HOST_DEVICE bool IsNan(float value) { return value != value; }
 
 // Whether a score takes the place of another of a lower row.
 MAGVIT_HOST_DEVICE bool Exceeds(float score, float other) {
   return score > other || (IsNan(score) && !IsNan(other));
+}
+
+// Takes the score of a row above all rows before.
+MAGVIT_HOST_DEVICE void Take(BestTwo& best, float score, int32_t row) {
+  if (Exceeds(score, best.first)) {
+    best = {score, best.first, row};
+  } else if (score > best.second) {
+    best.second = score;
+  }
 }
 
 // Of two searches of different rows.

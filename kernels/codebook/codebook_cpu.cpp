@@ -71,7 +71,7 @@ void Search(const Floats& latents, const magvit_shape& shape, const float* codeb
     kernels.search(task);
   });
   for (int64_t i = 0; i < total; ++i) {
-    BestTwo best = kNothingFound;
+    BestTwo best = NothingFound();
     for (int64_t place = i; place < ranges * positions; place += positions) {
       best = Merge(best, {first[place], second[place], row[place]});
     }

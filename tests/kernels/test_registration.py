@@ -59,7 +59,7 @@ print(json.dumps({
         create(name, phase, num_groups=groups, epsilon=epsilon)
         for name in ("GroupNorm", "GroupNormSiLU")
         for phase in (trt.TensorRTPhase.BUILD, trt.TensorRTPhase.RUNTIME)
-    ] + [create("LFQ", trt.TensorRTPhase.RUNTIME)],
+    ] + [create(name, trt.TensorRTPhase.RUNTIME) for name in ("CodebookArgmax", "LFQ")],
     "misspelt": create("GroupNorm", trt.TensorRTPhase.BUILD, num_grups=groups),
 }))
 """
@@ -86,7 +86,7 @@ def test_registry_takes_the_plugins(site: str, module: str, plugin_library: Path
     found = json.loads(probe.stdout.splitlines()[-1])
     assert found["loaded"]
     assert sorted(found["creators"]) == [
-        [name, str(PLUGIN_INTERFACE), "magvit"] for name in ("GroupNorm", "GroupNormSiLU", "LFQ")
+        [name, str(PLUGIN_INTERFACE), "magvit"] for name in ("CodebookArgmax", "GroupNorm", "GroupNormSiLU", "LFQ")
     ]
     assert all(found["created"])
     assert not found["misspelt"]
