@@ -218,7 +218,12 @@ def codebook_argmax_function() -> FunctionProto:
 
 def spatial_attention_function() -> FunctionProto:
     """`magvit::SpatialAttention`: q, k, v [N, C, H, W] -> v, mixed by softmax(qᵀk / √C)."""
-    return parser.parse_function(_SPATIAL_ATTENTION)
+    function = parser.parse_function(_SPATIAL_ATTENTION)
+    # TensorRT names layers after these; `magvit build` takes layers of nodes without a name for
+    # those of a plugin that it wants and that wasn't found.
+    for node in function.node:
+        node.name = node.output[0]
+    return function
 
 
 FUNCTIONS = {
