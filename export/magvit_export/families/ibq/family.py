@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -11,11 +9,7 @@ from magvit_export.families.family import ClipSizes, Family, RoleExport
 from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.ibq.precision import set_precision
 from magvit_export.families.ibq.tokenizer import ExportedEncoder, empty_tokenizer
-from magvit_export.layers.attention import AttentionBlock
-from magvit_export.layers.convs import SameConv2d
-from magvit_export.layers.group_norm import GroupNorm, GroupNormSiLU
 from magvit_export.layers.pixels import FORMULA
-from magvit_export.layers.residual_block import ResidualBlock
 from magvit_runtime.bundle.manifest import Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import CodebookSpec
 
@@ -70,13 +64,6 @@ def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtyp
     set_precision(module, compute, residual)
 
 
-def _cuts(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    kinds = (SameConv2d, GroupNorm, GroupNormSiLU, ResidualBlock, AttentionBlock)
-    for path, part in module.named_modules():
-        if isinstance(part, kinds):
-            yield path, part
-
-
 def _preprocessing(_: IbqConfig) -> Preprocessing:
     return Preprocessing(layout="NHWC", color="RGB", formula=FORMULA)
 
@@ -102,7 +89,6 @@ FAMILY = Family(
             example=_example,
             nominal=_nominal,
             set_precision=_set_precision,
-            cuts=_cuts,
             preprocessing=_preprocessing,
         )
     },

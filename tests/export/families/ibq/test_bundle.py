@@ -20,6 +20,7 @@ from magvit_runtime.bundle.manifest import MarginMetrics
 from magvit_runtime.quantizers.specs import CodebookSpec
 from magvit_runtime.results.token_files import read_tokens
 
+GOLDEN = Path(__file__).parents[3] / "golden" / "ibq_small.npz"
 IMAGES = np.random.default_rng(5).integers(0, 256, (3, 48, 31, 3), np.uint8)
 
 
@@ -32,7 +33,7 @@ def magvit(*arguments: object, code: int = 0) -> dict[str, Any]:
         check=False,
     )
     assert run.returncode == code, run.stderr
-    facts: dict[str, Any] = json.loads(run.stdout)
+    facts: dict[str, Any] = json.loads(run.stdout or json.dumps({"error": run.stderr}))
     return facts
 
 
@@ -118,3 +119,16 @@ def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:
             pytest.raises(BackendError),
         ):
             tokenizer(IMAGES[:, :1, :1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--bisect",), "graphs of the family 'ibq' can't be cut in stages"),
+        (("--against", GOLDEN), "a file of latents is a reference for lookup-free quantizers only"),
+    ],
+)
+def test_what_verify_cant_do_is_said(
+    tiny_ibq_bundle: Path, options: tuple[object, ...], words: str
+) -> None:
+    assert words in magvit("verify", tiny_ibq_bundle, *options, code=2)["error"]
