@@ -38,6 +38,7 @@ from polygraphy.logger import G_LOGGER
 from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, Progress
 from magvit_runtime.bundle.engine_records import LayerRecord
 from magvit_runtime.hardware.flavours import import_flavour
+from magvit_runtime.native_libraries.lookup import PLUGIN_OPERATORS
 
 PLUGIN_LAYER = "PLUGIN_V3"
 FUNCTION_BODY_PREFIX = "node_of_"
@@ -151,8 +152,10 @@ def check_plugin_layers(network: Any, operators: dict[str, int]) -> dict[str, in
 
     Args:
         network: The parsed network.
-        operators: How many nodes the graph has of each operator.
+        operators: How many nodes the graph has of each operator; those that have no plugin are
+            taken by their definitions.
     """
+    expected = {name: count for name, count in operators.items() if name in PLUGIN_OPERATORS}
     counts: Counter[str] = Counter()
     for layer in network:
         if layer.type.name == PLUGIN_LAYER:
@@ -161,9 +164,9 @@ def check_plugin_layers(network: Any, operators: dict[str, int]) -> dict[str, in
             raise BuildFailedError(
                 "parsing", f"a node of ours became {layer.type.name} layers, not {PLUGIN_LAYER}"
             )
-    if counts != operators:
+    if counts != expected:
         raise BuildFailedError(
-            "parsing", f"{dict(counts)} {PLUGIN_LAYER} layers, where the graph has {operators}"
+            "parsing", f"{dict(counts)} {PLUGIN_LAYER} layers, where the graph has {expected}"
         )
     return dict(counts)
 

@@ -7,5 +7,12 @@ from magvit_runtime.types import Precision
 # Largest rms error, in standard deviations of the reference's values; found by simulating each
 # precision's rounding (docs/parity.md).
 RMS_LIMITS: dict[Precision, float] = {"fp32": 5e-5, "tf32": 4e-3, "fp16": 8e-3, "bf16": 6e-2}
+# Likewise of a codebook's margins, in standard deviations of the reference's margins. A margin is a
+# latent's product with the difference of two rows, and spreads less than the products themselves:
+# of N independent normal scores the gap between the largest two has 1 / √(2 ln N) of their spread,
+# so relative errors grow by √(4 ln N), which is 5 for 1,024 rows and 7 for 262,144.
+MARGIN_RMS_LIMITS: dict[Precision, float] = {
+    precision: 5 * limit for precision, limit in RMS_LIMITS.items()
+}
 # A decision whose distance is more typical errors than this may not change.
 MARGIN = 10.0

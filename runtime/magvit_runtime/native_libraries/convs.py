@@ -1,4 +1,4 @@
-"""The fused convs of libmagvit_operators.so: their C structures and signatures.
+"""The fused convs and the attention of libmagvit_operators.so: their C structures and signatures.
 
 kernels/include/magvit/operators.h says what each is.
 """
@@ -89,5 +89,9 @@ def load_convs() -> ctypes.CDLL:
     library.magvit_conv_destroy.argtypes = (pointer,)
     library.magvit_conv_destroy.restype = None
     library.magvit_conv_run.argtypes = (pointer, ctypes.POINTER(ConvCall), pointer)
+    library.magvit_attention_run.argtypes = (
+        *[ctypes.POINTER(FeatureMapStructure)] * 4,
+        pointer,
+    )
     library.magvit_instruction_set.restype = ctypes.c_char_p
     return library

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from magvit_runtime.agreement import MARGIN, RMS_LIMITS
+from magvit_runtime.agreement import MARGIN, MARGIN_RMS_LIMITS, RMS_LIMITS
 from magvit_runtime.agreement.margins import MarginAgreement
 from magvit_runtime.agreement.signs import SignAgreement
 from magvit_runtime.bundle.manifest import Precision
@@ -128,8 +128,8 @@ def _row(verdict: Verdict, columns: int) -> list[Cell]:
         or verdict.precision is None
     ):
         return row + [empty] * (columns - len(row))
-    limit = RMS_LIMITS[verdict.precision]
     signs = agreement if isinstance(agreement, SignAgreement) else None
+    limit = (RMS_LIMITS if signs else MARGIN_RMS_LIMITS)[verdict.precision]
     return [
         *row,
         Cell(f"{agreement.rms:.1e}", "plain" if agreement.rms <= limit else "bad", number=True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,22 @@ def test_plan_and_sidecar(engine_bundle: Path, precision: str) -> None:
     assert [engine.record for engine in find_engines(bundle)] == [record]
     left = {path.name for path in (engine_bundle / "engines").iterdir()}
     assert left == {".lock", built.engine.plan.name, built.engine.plan.with_suffix(".json").name}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_codebooks_engine_has_plugins_where_there_are_some(
+    tiny_ibq_bundle: Path, tmp_path: Path, precision: str
+) -> None:
+    """Attention is taken by its definition, whose layers are TensorRT's own."""
+    bundle = shutil.copytree(tiny_ibq_bundle, tmp_path / "bundle")
+    options = BuildOptions(
+        flavour="tensorrt-rtx", precision=precision, profile="1/2/4", height=32, width=32
+    )
+    record = build_here(bundle, options).engine.record
+    assert record.plugin_layers == {"GroupNormSiLU": 9, "GroupNorm": 2, "CodebookArgmax": 1}
+    types = {layer.name: (layer.type, layer.precision) for layer in record.layers}
+    assert types["quantize/CodebookArgmax"] == ("PLUGIN_V3", "INT32")
+    assert types["products"] == ("MATRIX_MULTIPLY", "FLOAT")
 
 
 def test_nothing_is_built_twice(engine_bundle: Path) -> None:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from magvit_export.families.family import ClipSizes, Family, RoleExport
-from magvit_export.families.magvit.blocks import ResidualBlock
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.precision import set_precision
 from magvit_export.families.magvit.tokenizer import (
@@ -18,6 +17,8 @@ from magvit_export.families.magvit.tokenizer import (
 )
 from magvit_export.layers.convs import CausalConv3d, SameConv2d
 from magvit_export.layers.group_norm import GroupNormSiLU
+from magvit_export.layers.pixels import FORMULA
+from magvit_export.layers.residual_block import ResidualBlock
 from magvit_runtime.bundle.manifest import Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import LfqSpec
 
@@ -95,7 +96,7 @@ def _preprocessing(config: TokenizerConfig) -> Preprocessing:
     return Preprocessing(
         layout="NTHWC" if config.dims == 3 else "NHWC",
         color="RGB",
-        formula="x / 127.5 - 1",
+        formula=FORMULA,
     )
 
 

@@ -9,8 +9,7 @@ from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.decoder import Decoder
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.layers import lfq
-
-PIXEL_SCALE = 127.5
+from magvit_export.layers.pixels import normalize_pixels
 
 
 class MagvitTokenizer(nn.Module):
@@ -57,9 +56,7 @@ class ExportedEncoder(nn.Module):
 def encode_frames(encoder: Encoder, frames: Tensor) -> Tensor:
     """Channel-last uint8 frames through normalisation (x / 127.5 - 1) and the encoder."""
     dtype = encoder.norm_out.weight.dtype  # float32 in half-precision models too
-    # Cast first: TensorRT casts uint8 and does nothing else with it.
-    normalized = frames.to(dtype) / PIXEL_SCALE - 1
-    latents: Tensor = encoder(normalized.movedim(-1, 1))
+    latents: Tensor = encoder(normalize_pixels(frames, dtype))
     return latents
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from magvit_runtime.backends.native.onnx_file import Graph, Node
 from magvit_runtime.backends.native.program import (
+    Attention,
+    CodebookSearch,
     Conv,
     Input,
     Layout,
@@ -67,17 +69,18 @@ class _Map:
 
 @dataclass(frozen=True)
 class _Ids:
-    """Token ids."""
+    """What a quantizer gives at each position: ids, or their margins."""
 
     value: str
+    dtype: Literal["int32", "float32"] = "int32"
 
 
 def lower(graph: Graph) -> Program:
     """Reads a graph as a program.
 
     Args:
-        graph: An encoder of the Open-MAGVIT2 family as `magvit export` writes it: pixels, convs
-            after GroupNorm and SiLU, residual sums, LFQ.
+        graph: An encoder of the Open-MAGVIT2 family or of IBQ as `magvit export` writes it:
+            pixels, convs after GroupNorm and SiLU, residual sums, attention, and a quantizer.
 
     Raises:
         BackendError: A node is none of those, or stands where a program has no place for it; the
@@ -117,6 +120,10 @@ class _Lowering:
                     self._read_sum(node)
                 case "magvit.LFQ":
                     self._read_lfq(node)
+                case "magvit.CodebookArgmax":
+                    self._read_codebook(node)
+                case "magvit.SpatialAttention":
+                    self._read_attention(node)
                 case "Cast" if isinstance(self._values.get(node.inputs[0]), _Map):
                     self._read_cast(node)
                 case "Cast" | "Add" | "Sub" | "Div" | "Mul" | "Transpose":
@@ -133,8 +140,8 @@ class _Lowering:
         match self._values.get(name):
             case _Map(value, normalization=None):
                 return Output(name, value, self._layouts.maps, "float32")
-            case _Ids(value):
-                return Output(name, value, self._layouts.ids, "int32")
+            case _Ids(value, dtype):
+                return Output(name, value, self._layouts.ids, dtype)
             case _:
                 raise BackendError(
                     "the native backend can't give an output of the graph",
@@ -285,6 +292,27 @@ class _Lowering:
         self._steps.append(LookupFreeQuantization(latents.value, ids))
         self._values[ids] = _Ids(ids)
 
+    def _read_codebook(self, node: Node) -> None:
+        latents, name = self._map(node.inputs[0], node), node.inputs[1]
+        ids, margins = node.outputs
+        if latents.normalization is not None or name not in self._graph.tensors:
+            raise _refusal(node)
+        codebook = self._graph.tensors[name]
+        if codebook.dtype != np.float32 or codebook.shape[1:] != (latents.channels,):
+            raise _refusal(node)
+        self._steps.append(CodebookSearch(latents.value, ids, margins, codebook))
+        self._values |= {ids: _Ids(ids), margins: _Ids(margins, "float32")}
+
+    def _read_attention(self, node: Node) -> None:
+        maps = [self._map(name, node) for name in node.inputs]
+        is_bare = all(one.normalization is None for one in maps)
+        if len(maps) != 3 or not is_bare or len({one.channels for one in maps}) != 1:
+            raise _refusal(node)
+        queries, keys, values = (one.value for one in maps)
+        (output,) = node.outputs
+        self._steps.append(Attention(queries, keys, values, output))
+        self._values[output] = _Map(output, maps[0].channels)
+
     def _is_read_once(self, source: _Map, node: Node) -> bool:
         """Whether nothing but a node reads what a step wrote, by any name."""
         return source.value in node.inputs and self._uses[source.value] == 1
@@ -316,6 +344,6 @@ def _three(sizes: Sequence[int], missing: int) -> Sizes:
 def _refusal(node: Node) -> BackendError:
     return BackendError(
         f"the native backend can't run the node {node.name} ({node.operator})",
-        expected="convs after GroupNorm and SiLU, residual sums of convs, and LFQ",
+        expected="convs after GroupNorm and SiLU, residual sums of convs, attention, a quantizer",
         mend="use backend='onnxruntime'",
     )

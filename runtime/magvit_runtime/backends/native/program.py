@@ -22,12 +22,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.attention import Attention as Attention
+from magvit_runtime.backends.native.clip_shape import ClipShape as ClipShape
+from magvit_runtime.backends.native.codebook import CodebookSearch as CodebookSearch
 from magvit_runtime.errors import BackendError
 from magvit_runtime.types import Activation, Array, FloatType, Shape
 
 Sizes = tuple[int, int, int]
-# Frames, height, width and channels of one clip's value.
-ClipShape = tuple[int, int, int, int]
 # The axes of an input or output, a letter each.
 Layout = Literal["NTHWC", "NHWC", "NCTHW", "NCHW", "NTHW", "NHW"]
 
@@ -226,7 +227,7 @@ class LookupFreeQuantization:
         return (*shapes[self.input][:3], 1)
 
 
-Step = PixelNormalization | Conv | LookupFreeQuantization
+Step = PixelNormalization | Conv | LookupFreeQuantization | Attention | CodebookSearch
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,8 @@ class Program:
         shapes = dict(inputs)
         for step in self.steps:
             shapes[step.output] = step.output_shape(shapes)
+            if isinstance(step, CodebookSearch):
+                shapes[step.margins] = shapes[step.output]
         return shapes
 
 

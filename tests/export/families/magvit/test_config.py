@@ -161,7 +161,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
     assert str(error.value) == f"can't read config {path}: found No such file or directory"
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("keys_*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for path in GOLDEN.glob("keys_*.json") if "ibq" not in path.stem),
+    ids=lambda path: path.stem,
+)
 def test_keys_and_shapes_are_those_of_the_published_checkpoints(path: Path) -> None:
     published = json.loads(path.read_text())
     config = TokenizerConfig(

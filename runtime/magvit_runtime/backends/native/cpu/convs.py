@@ -125,7 +125,7 @@ class CpuConv:
         Raises:
             BackendError: The maps don't fit.
         """
-        structs = [_structure(m) if m is not None else None for m in (source, residual, target)]
+        structs = [structure_of(m) if m is not None else None for m in (source, residual, target)]
         reading = None
         if normalization is not None and moments is not None:
             # Kept in a local until the call is over: the structure holds addresses only.
@@ -168,7 +168,8 @@ def instruction_set() -> str:
     return name.decode()
 
 
-def _structure(feature_map: FeatureMap) -> FeatureMapStructure:
+def structure_of(feature_map: FeatureMap) -> FeatureMapStructure:
+    """`struct magvit_feature_map`; it holds addresses, not the map."""
     frames, height, width, pitch = feature_map.values.shape
     structure = FeatureMapStructure(
         feature_map.values.ctypes.data, frames, height, width, feature_map.channels, pitch

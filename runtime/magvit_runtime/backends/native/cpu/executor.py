@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.cpu.attention import attend
 from magvit_runtime.backends.native.cpu.convs import CpuConv, ThreadPool
 from magvit_runtime.backends.native.cpu.maps import (
     ALIGNMENT,
@@ -22,7 +23,9 @@ from magvit_runtime.backends.native.cpu.maps import (
 )
 from magvit_runtime.backends.native.cpu.sharing import Sharing, background_color, plan_sharing
 from magvit_runtime.backends.native.program import (
+    Attention,
     ClipShape,
+    CodebookSearch,
     Conv,
     LookupFreeQuantization,
     Output,
@@ -31,7 +34,7 @@ from magvit_runtime.backends.native.program import (
     channel_pitch,
 )
 from magvit_runtime.errors import BackendError
-from magvit_runtime.native_libraries.operators import lfq
+from magvit_runtime.native_libraries.operators import codebook_argmax, lfq
 from magvit_runtime.types import Array
 
 
@@ -81,6 +84,12 @@ class CpuExecutor:
         self._pool = ThreadPool(threads)
         self._memory = _Memory()
         self._convs = {conv.output: CpuConv(conv, self._pool) for conv in program.convs}
+        # Copies: what the graph's file holds may be given back.
+        self._codebooks = {
+            step.output: np.array(step.codebook, order="C")
+            for step in program.steps
+            if isinstance(step, CodebookSearch)
+        }
         # Groups of the maps whose moments are needed.
         self._groups = {
             conv.input: conv.normalization.groups
@@ -130,7 +139,7 @@ class CpuExecutor:
         """Frees weights, memory and threads."""
         for conv in self._convs.values():
             conv.close()
-        self._convs = {}
+        self._convs, self._codebooks = {}, {}
         self._memory = _Memory()
         self._pool.close()
 
@@ -144,6 +153,14 @@ class CpuExecutor:
                 case LookupFreeQuantization():
                     latents = _channels_first(clip.maps[step.input])
                     clip.arrays[step.output] = lfq(latents[None], threads=1)[0]
+                case Attention():
+                    self._attend(step, clip)
+                case CodebookSearch():
+                    latents = _channels_first(clip.maps[step.input])
+                    found = codebook_argmax(
+                        latents[None], self._codebooks[step.output], threads=self.threads
+                    )
+                    clip.arrays[step.output], clip.arrays[step.margins] = (x[0] for x in found)
             unused = {name for name in step.reads if self._last_reader[name] == i}
             self._give_back(clip, unused, kept=clip.maps.get(step.output))
         results = [_result(output, clip) for output in outputs]
@@ -184,6 +201,12 @@ class CpuExecutor:
             groups=self._groups.get(conv.output),
         )
         clip.maps[conv.output] = target
+
+    def _attend(self, step: Attention, clip: _Clip) -> None:
+        target = self._new_map(step.output, clip)
+        queries, keys, values = (clip.maps[name] for name in step.reads)
+        attend(self._pool, queries, keys, values, target)
+        clip.maps[step.output] = target
 
     def _new_map(self, value: str, clip: _Clip, place: FeatureMap | None = None) -> FeatureMap:
         """A map for a value, in memory of its own or in the place of another."""

@@ -1,0 +1,21 @@
+"""Bytes to what encoders take."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+PIXEL_SCALE = 127.5
+FORMULA = "x / 127.5 - 1"
+
+
+def normalize_pixels(frames: Tensor, dtype: torch.dtype) -> Tensor:
+    """Channel-last bytes [N, ..., 3] in 0..255 -> channel-first [N, 3, ...] in -1..1.
+
+    Args:
+        frames: uint8.
+        dtype: Float type of the result, and of the arithmetic.
+    """
+    # Cast first: TensorRT casts uint8 and does nothing else with it.
+    normalized = frames.to(dtype) / PIXEL_SCALE - 1
+    return normalized.movedim(-1, 1)
