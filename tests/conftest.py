@@ -21,6 +21,21 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_ibq_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two levels with attention and a codebook, seeded, in both precisions: images to rows."""
+    from seeded_checkpoints import TINY_IBQ
+
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_model
+
+    path = tmp_path_factory.mktemp("tiny-ibq") / "bundle"
+    for precision in ("fp32", "fp16"):
+        entry = find_model("ibq-1024")
+        export_model(entry, path, weights="seeded", config=TINY_IBQ, precision=precision)
+    return path
+
+
+@pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The preset `trajectory-small`, seeded with the golden fixtures' raw weights."""
     from magvit_export.catalog import find_model

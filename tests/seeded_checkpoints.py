@@ -12,16 +12,28 @@ from torch import Tensor
 from magvit_export.checkpoints.keys import ema_name
 from magvit_export.checkpoints.reading import LoadedWeights, Variant, load_weights
 from magvit_export.checkpoints.seeded import seeded_array
+from magvit_export.families.ibq.config import IbqConfig
+from magvit_export.families.ibq.family import FAMILY as IBQ
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.family import FAMILY
-from magvit_export.families.magvit.tokenizer import empty_tokenizer
 
 SMALL = TokenizerConfig(ch=32, num_res_blocks=1)
 TINY = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
+# Two levels, attention at the second, a codebook of more rows than one tile.
+TINY_IBQ = IbqConfig(
+    n_embed=6000,
+    embed_dim=16,
+    ch=32,
+    ch_mult=(1, 2),
+    num_res_blocks=1,
+    attn_resolutions=(128,),
+    z_channels=24,
+)
 
 
-def model_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in empty_tokenizer(config).state_dict().items()}
+def model_shapes(config: TokenizerConfig | IbqConfig) -> dict[str, tuple[int, ...]]:
+    family = IBQ if isinstance(config, IbqConfig) else FAMILY
+    return {key: tuple(value.shape) for key, value in family.build(config).state_dict().items()}
 
 
 def raw_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -40,7 +52,7 @@ def ema_tensors(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     return tensors
 
 
-def published_tensors(config: TokenizerConfig) -> dict[str, Tensor]:
+def published_tensors(config: TokenizerConfig | IbqConfig) -> dict[str, Tensor]:
     shapes = model_shapes(config)
     return raw_tensors(shapes) | ema_tensors(shapes)
 

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 
 import msgspec
 
+from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.errors import InputError
 
@@ -92,8 +93,9 @@ CATALOG: tuple[CatalogEntry, ...] = (
             f"ibq-{size}",
             "ibq",
             f"256x256 images, {size} codes, 16x16 tokens, 46.8 M encoder",
-            repo=f"TencentARC/IBQ-Tokenizer-{size}",
-            file=f"imagenet256_{size}.ckpt",
+            IbqConfig(n_embed=size),
+            f"TencentARC/IBQ-Tokenizer-{size}",
+            f"imagenet256_{size}.ckpt",
         )
         for size in (1024, 8192, 16384, 262144)
     ),
@@ -102,8 +104,9 @@ CATALOG: tuple[CatalogEntry, ...] = (
             f"ibq-pretrain-{size}",
             "ibq",
             f"256x256 images, {size} codes, 16x16 tokens, 46.8 M encoder",
-            repo=f"TencentARC/IBQ-Tokenizer-{size}-Pretrain",
-            file=f"IBQ_pretrain_{size}.ckpt",
+            IbqConfig(n_embed=size),
+            f"TencentARC/IBQ-Tokenizer-{size}-Pretrain",
+            f"IBQ_pretrain_{size}.ckpt",
         )
         for size in (16384, 262144)
     ),

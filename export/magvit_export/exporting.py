@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from magvit_export.bundle_writer import (
+    existing_bundle,
     file_records,
     publish,
     software_versions,
@@ -22,12 +23,13 @@ from magvit_export.bundle_writer import (
     timestamp,
 )
 from magvit_export.catalog import CatalogEntry
+from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.checkpoints.weights import Weights, find_weights
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
-from magvit_export.onnx.operator_nodes import DOMAIN, PLUGINS
+from magvit_export.onnx.operator_nodes import DOMAIN
 from magvit_export.onnx.work import count_work
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
@@ -37,8 +39,9 @@ from magvit_runtime.bundle.manifest import (
     Manifest,
     Precision,
     Role,
+    WeightsRecord,
 )
-from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle, open_schema_one
+from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import InputError
 
@@ -130,9 +133,8 @@ def export_model(
     """
     family = find_family(entry.family)
     _check_roles(family, roles)
-    found = _existing_bundle(output)
+    found = existing_bundle(output)
     old = found if isinstance(found, SchemaOne) else None
-    existing = found if isinstance(found, Manifest) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
     model = load_model(family, entry, config or entry.config, roles, weights, variant)
@@ -142,36 +144,48 @@ def export_model(
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
-        graphs: dict[Role, dict[Precision, GraphRecord]] = dict(existing.graphs if existing else {})
         staged: list[Path] = []
+        made: dict[Role, GraphRecord] = {}
         for role in chosen:
             begin = time.perf_counter()
-            files, graph = _export_role(
+            files, made[role] = _export_role(
                 model, role, precision, residual, sizes or ClipSizes(), staging
             )
             size = sum(file.stat().st_size for file in files)
             advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
-            graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            model=entry.name,
-            components={
-                **(existing.components if existing else {}),
-                family.name: model.component,
-            },
-            graphs=graphs,
-            files={**(existing.files if existing else {}), **file_records(staged)},
-            made_by=software_versions(),
-            created=timestamp(),
-            tokens=None if family.tokens is None else family.tokens(model.config),
-            heads=existing.heads if existing else {},
-            stamps=existing.stamps if existing else {},
-        )
-        publish(output, staged, manifest)
+        records = file_records(staged)
+
+        def updated(found: Manifest | SchemaOne | None) -> Manifest:
+            if found is not None:
+                _check_same_model(output, found, entry, model.component)
+            there = found if isinstance(found, Manifest) else None
+            graphs: dict[Role, dict[Precision, GraphRecord]] = dict(there.graphs if there else {})
+            for role, graph in made.items():
+                graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
+            return Manifest(
+                schema_version=SCHEMA_VERSION,
+                model=entry.name,
+                components={**(there.components if there else {}), family.name: model.component},
+                graphs=graphs,
+                files={**(there.files if there else {}), **records},
+                made_by=software_versions(),
+                created=timestamp(),
+                tokens=None if family.tokens is None else family.tokens(model.config),
+                heads=there.heads if there else {},
+                stamps=there.stamps if there else {},
+            )
+
+        publish(output, staged, updated)
         for name in () if old is None else old.encoder_files:
             (output / name).unlink(missing_ok=True)
     return open_bundle(output)
+
+
+def written_files(roles: Iterable[Role], precision: Precision) -> tuple[str, ...]:
+    """Names of the files that an export of some roles writes into its bundle."""
+    graphs = [Path(_graph_file(role, precision)) for role in roles]
+    return (MANIFEST_NAME, *map(str, graphs), *(str(g.with_suffix(".data")) for g in graphs))
 
 
 def load_model(
@@ -248,8 +262,9 @@ def _export_role(
     export, config = model.family.roles[role], model.config
     module = export.wrap(model.module).eval()
     set_role_precision(export, module, precision, residual)
+    check_cast(module, precision)
     inputs, outputs = export.inputs(config, sizes), export.outputs(config, sizes)
-    path = folder / f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
+    path = folder / _graph_file(role, precision)
     files = export_onnx(
         module,
         export.example(config, sizes),
@@ -277,6 +292,10 @@ def _export_role(
     return files, record
 
 
+def _graph_file(role: Role, precision: Precision) -> str:
+    return f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
+
+
 def _work(
     model: LoadedModel,
     export: RoleExport[Any],
@@ -295,10 +314,9 @@ def _work(
 
 
 def _count_operators(path: Path) -> dict[str, int]:
-    """Nodes of each of our own operators that have a plugin."""
+    """Nodes of each of our own operators."""
     nodes = onnx.load(path, load_external_data=False).graph.node
-    ours = (node.op_type for node in nodes if node.domain == DOMAIN)
-    return dict(Counter(name for name in ours if name in PLUGINS))
+    return dict(Counter(node.op_type for node in nodes if node.domain == DOMAIN))
 
 
 def _kept_graphs(
@@ -308,23 +326,27 @@ def _kept_graphs(
     return {name: new if old.file == new.file else old for name, old in graphs.items()}
 
 
-def _existing_bundle(output: Path) -> Manifest | SchemaOne | None:
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return None
-    if not (output / MANIFEST_NAME).is_file():
-        raise InputError(f"{output} exists and is no bundle", mend="choose another -o")
-    return open_schema_one(output) or open_bundle(output).manifest
-
-
 def _check_same_model(
     output: Path, existing: Manifest | SchemaOne, entry: CatalogEntry, component: Component
 ) -> None:
     old = existing if isinstance(existing, SchemaOne) else existing.component
-    expected = (entry.name, component.config, component.weights)
-    if (existing.model, old.config, old.weights) != expected:
+    found = _identity(existing.model, old.config, old.weights)
+    expected = _identity(entry.name, component.config, component.weights)
+    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+    if names:
         raise InputError(
             f"{output} holds a bundle of another model or other weights",
-            found=f"{existing.model}, {old.weights.name}",
-            expected=f"{entry.name}, {component.weights.name}",
+            found=", ".join(f"{name} {found.get(name)}" for name in names),
+            expected=", ".join(f"{name} {expected.get(name)}" for name in names),
             mend="choose another -o, or remove it",
         )
+
+
+def _identity(model: str, config: Mapping[str, Any], weights: WeightsRecord) -> dict[str, object]:
+    """What all exports into one bundle have in common. A file may have been renamed meanwhile."""
+    return {
+        "model": model,
+        "weights": weights.name if weights.sha256 is None else f"of sha256 {weights.sha256}",
+        "variant": weights.variant,
+        **config,
+    }

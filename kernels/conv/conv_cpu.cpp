@@ -1,7 +1,5 @@
 // The convs of the C interface: checks, the choice of an instruction set, and the tasks of a run.
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
@@ -9,6 +7,7 @@
 #include "conv/aligned_floats.h"
 #include "conv/block_moments.h"
 #include "conv/conv_kernels.h"
+#include "conv/instruction_set.h"
 #include "conv/pool.h"
 #include "conv/tile_blocks.h"
 #include "magvit/operators.h"
@@ -18,25 +17,8 @@
 namespace magvit {
 namespace {
 
-// The fastest that this CPU runs, or the one that MAGVIT_INSTRUCTION_SET names if it does.
-const ConvKernels& ChooseKernels() {
-  const char* wanted = std::getenv("MAGVIT_INSTRUCTION_SET");
-  std::vector<const ConvKernels*> runnable;
-#ifdef MAGVIT_HAS_X86_KERNELS
-  if (__builtin_cpu_supports("avx512f")) runnable.push_back(&kAvx512ConvKernels);
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    runnable.push_back(&kAvx2ConvKernels);
-  }
-#endif
-  runnable.push_back(&kPortableConvKernels);
-  for (const ConvKernels* kernels : runnable) {
-    if (wanted != nullptr && std::strcmp(wanted, kernels->name) == 0) return *kernels;
-  }
-  return *runnable.front();
-}
-
 const ConvKernels& Kernels() {
-  static const ConvKernels& kernels = ChooseKernels();
+  static const ConvKernels& kernels = ChooseKernels(MAGVIT_ALL_KERNELS(ConvKernels));
   return kernels;
 }
 

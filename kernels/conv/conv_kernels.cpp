@@ -1,11 +1,8 @@
-// The convs of one instruction set; compiled once for each. MAGVIT_CONV_KERNELS is the name.
+// The convs of one instruction set; compiled once for each.
 #include "conv/conv_kernels.h"
 
 #include "conv/product_conv.h"
 #include "conv/winograd_conv.h"
-
-#define MAGVIT_TEXT_(text) #text
-#define MAGVIT_TEXT(text) MAGVIT_TEXT_(text)
 
 namespace magvit {
 namespace MAGVIT_ISA {
@@ -34,7 +31,7 @@ void Run(const ConvTask& task) {
 }  // namespace
 }  // namespace MAGVIT_ISA
 
-const ConvKernels MAGVIT_CONV_KERNELS = {
+const ConvKernels MAGVIT_KERNELS(ConvKernels) = {
     MAGVIT_TEXT(MAGVIT_ISA), MAGVIT_ISA::kLanes,      MAGVIT_ISA::kPanel, MAGVIT_ISA::PackedSize,
     MAGVIT_ISA::PackPanel,   MAGVIT_ISA::ScratchSize, MAGVIT_ISA::Run,
 };

@@ -22,6 +22,13 @@
 #define MAGVIT_ROWS 6
 #endif
 
+// What a file defines for others: kAvx2ConvKernels, say, where MAGVIT_KERNELS_OF is kAvx2.
+#define MAGVIT_JOIN_(first, second) first##second
+#define MAGVIT_JOIN(first, second) MAGVIT_JOIN_(first, second)
+#define MAGVIT_KERNELS(kind) MAGVIT_JOIN(MAGVIT_KERNELS_OF, kind)
+#define MAGVIT_TEXT_(text) #text
+#define MAGVIT_TEXT(text) MAGVIT_TEXT_(text)
+
 namespace magvit {
 namespace MAGVIT_ISA {
 

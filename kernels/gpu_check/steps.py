@@ -186,7 +186,7 @@ def second_set(place: Workplace) -> list[Step]:
                 place,
                 ("prepare.py", "engine", place.bundle, flavour),
                 files=(place.graph("fp16"), plugins),
-                modules=(*CUDA, "filelock", "onnx", "polygraphy", module),
+                modules=(*CUDA, "onnx", "polygraphy", module),
             )
         )
         steps.append(_measure(flavour, "fp16", place))

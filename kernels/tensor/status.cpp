@@ -24,6 +24,8 @@ const char* magvit_status_message(magvit_status status) {
     case MAGVIT_BAD_BACKGROUND:
       return "A map's background must not be larger than the map, and only maps with a background "
              "give one.";
+    case MAGVIT_BAD_ROWS:
+      return "A codebook has 1 to 2^31 - 2 rows.";
   }
   return "Unknown status; the library and the header may be of different versions.";
 }

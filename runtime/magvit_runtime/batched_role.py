@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -13,30 +13,34 @@ from magvit_runtime.backends.opening import BackendName, check_options, open_rol
 from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, Role, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
-from magvit_runtime.closing import Closing
 from magvit_runtime.cuda.arrays import DeviceArray
+from magvit_runtime.door import Door
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.types import Array
 
+MOST_CLIPS = 2**31 - 1  # At once, as the numbers of a batch are counted in 32 bits.
 
-class BatchedRole(Closing):
+
+class BatchedRole(Door):
     """Base of the model classes whose graph has one input, of which each item is computed alone.
 
     Attributes:
         ROLE: What the graph does.
         ITEMS: What the items of its input are called in messages.
-        bundle: The bundle that it was opened from.
     """
 
     ROLE: ClassVar[Role]
     ITEMS: ClassVar[str]
 
     def __init__(
-        self, bundle: Bundle, graph: GraphRecord, session: Session, batch_size: int
+        self,
+        bundle: Bundle,
+        graph: GraphRecord,
+        session: Session,
+        batch_size: int,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        self.bundle = bundle
-        self._graph = graph
-        self._session = session
+        super().__init__(bundle, graph, session, options)
         self._batch_size = batch_size
 
     @classmethod
@@ -73,6 +77,8 @@ class BatchedRole(Closing):
         """
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
+        if batch_size > MOST_CLIPS:
+            raise InputError("`batch_size` is too large", found=batch_size)
         check_options(backend, threads, workers)
         bundle = open_bundle(path)
         graph, session = open_role(
@@ -84,16 +90,20 @@ class BatchedRole(Closing):
             workers=workers,
             require_parity=require_parity,
         )
-        return cls(bundle, graph, session, batch_size)
+        options = {
+            "backend": backend,
+            "precision": precision,
+            "threads": threads,
+            "batch_size": batch_size,
+            "workers": workers,
+            "require_parity": require_parity,
+        }
+        return cls(bundle, graph, session, batch_size, options)
 
     @property
     def capabilities(self) -> Capabilities:
         """What it runs on, and why."""
         return self._session.capabilities
-
-    def close(self) -> None:
-        """Frees the session."""
-        self._session.close()
 
     def _item_shape(self) -> tuple[int | str, ...]:
         """Shape of one item of the input; a string stands for any size."""

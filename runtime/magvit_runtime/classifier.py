@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,7 @@ from magvit_runtime.backends.opening import BackendName, check_options
 from magvit_runtime.backends.tensor_check import check_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Head, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
-from magvit_runtime.closing import Closing
+from magvit_runtime.door import Door
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.types import Classification
 
@@ -22,10 +23,11 @@ from magvit_runtime.types import Classification
 CLASSIFIER = "classifier"
 
 
-class Classifier(Closing):
+class Classifier(Door):
     """The classifier of a bundle, ready to run. Open one with `Classifier.open`.
 
-    Thread-safe as far as its session is: with ONNX Runtime, any number of threads may call it.
+    Thread-safe: any number of threads may call it. It can be pickled, and used in a forked process
+    unless it runs on a GPU; docs/embedding.md has the rules.
 
     Example:
         >>> with Classifier.open("open-magvit2-video-128") as classifier:
@@ -39,12 +41,12 @@ class Classifier(Closing):
         graph: GraphRecord,
         probabilities: TensorSpec,
         session: Session,
+        options: Mapping[str, object] | None = None,
     ) -> None:
-        self.bundle = bundle
+        super().__init__(bundle, graph, session, options)
         self._head = head
         self._ids = graph.inputs[0]
         self._probabilities = probabilities
-        self._session = session
 
     @classmethod
     def open(
@@ -79,12 +81,18 @@ class Classifier(Closing):
             )
         onnx = bundle.verified_graph(graph)
         session = open_graph(onnx, precision=precision, threads=threads, reason=reason)
-        return cls(bundle, head, graph, made, session)
+        options = {"backend": backend, "threads": threads}
+        return cls(bundle, head, graph, made, session, options)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Name of each class, in the order of the probabilities."""
         return self._head.labels
+
+    @property
+    def grid(self) -> tuple[int | str, ...]:
+        """Ids of one clip, [t, h, w] or [h, w]; a string stands for any size."""
+        return self._ids.shape[1:]
 
     def __call__(self, ids: NDArray[np.int32]) -> Classification:
         """Classes of clips.
@@ -103,7 +111,3 @@ class Classifier(Closing):
         check_result(probabilities, self._probabilities, len(ids))
         best = probabilities.argmax(axis=1)
         return Classification(tuple(self.classes[i] for i in best), probabilities, self.classes)
-
-    def close(self) -> None:
-        """Frees the session."""
-        self._session.close()

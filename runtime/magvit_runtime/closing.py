@@ -1,10 +1,17 @@
-"""A `with` block for objects that hold a session."""
+"""Objects that hold memory, threads or a GPU: freed by `close`, or when they are dropped."""
 
 from __future__ import annotations
 
+import os
+import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
+
+# What forked processes can't free. Were it dropped there, destructors of other libraries would wait
+# for threads that only the parent has, as ONNX Runtime's does.
+_KEPT: list[object] = []
 
 
 class Closing(ABC):
@@ -14,7 +21,7 @@ class Closing(ABC):
     def close(self) -> None:
         """Frees what it holds; a second call does nothing."""
 
-    def __reduce__(self) -> NoReturn:
+    def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError(
             f"a {type(self).__name__} can't be copied or pickled: it holds memory and threads of "
             "this process. Open the bundle in each process instead"
@@ -30,3 +37,26 @@ class Closing(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def freed_with(owner: object, free: Callable[..., object], *held: object) -> Callable[[], object]:
+    """Arranges that something is freed once: when what this returns is called, or with its owner.
+
+    A forked process keeps it for good: the threads and the GPU of its parent aren't there. Nor is
+    anything freed at the process's end, when other threads may still compute.
+
+    Args:
+        owner: Whoever holds it.
+        free: Frees it; must not refer to `owner`.
+        held: What `free` is called with.
+    """
+    finalizer = weakref.finalize(owner, _free_here, os.getpid(), free, held)
+    finalizer.atexit = False
+    return finalizer
+
+
+def _free_here(process: int, free: Callable[..., object], held: tuple[object, ...]) -> None:
+    if os.getpid() == process:
+        free(*held)
+    else:
+        _KEPT.append((free, held))

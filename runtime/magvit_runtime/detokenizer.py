@@ -14,7 +14,7 @@ from magvit_runtime.cuda.arrays import DeviceArray
 class Detokenizer(BatchedRole):
     """The decoder of a bundle, ready to run. Open one with `Detokenizer.open`.
 
-    Thread-safe as `Tokenizer` is.
+    Thread-safe, and pickled or forked, as `Tokenizer` is.
 
     Example:
         >>> with Detokenizer.open("open-magvit2-video-128") as detokenizer:

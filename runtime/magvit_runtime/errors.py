@@ -33,6 +33,22 @@ class MagvitError(Exception):
         message = what + (f": {', '.join(facts)}" if facts else "")
         super().__init__(f"{message}. Fix: {mend}" if mend else message)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles the words alone: pools of processes hang on an error that can't be unpickled.
+
+        What was found may be anything, and not every class is made of `what`.
+        """
+        facts = vars(self) | {"found": _words(self.found), "expected": _words(self.expected)}
+        return _blank, (type(self), str(self)), facts
+
+
+def _words(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _blank(kind: type[MagvitError], message: str) -> MagvitError:
+    return kind.__new__(kind, message)
+
 
 class BundleError(MagvitError):
     """A bundle directory is missing, damaged, unsafe or of another schema version."""

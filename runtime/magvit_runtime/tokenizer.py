@@ -15,7 +15,8 @@ class Tokenizer(BatchedRole):
     """The encoder of a bundle, ready to run. Open one with `Tokenizer.open`.
 
     Thread-safe: any number of threads may call it. On a GPU as many batches run at once as there
-    are workers (`capabilities.workers`); others wait.
+    are workers (`capabilities.workers`); others wait. It can be pickled, and used in a forked
+    process unless it runs on a GPU; docs/embedding.md has the rules.
 
     Example:
         >>> with Tokenizer.open("open-magvit2-video-128") as tokenizer:

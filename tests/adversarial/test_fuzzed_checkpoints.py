@@ -5,13 +5,15 @@ No code of theirs runs. A fault names its family and number, which are its seed.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
 import pickle
 import zipfile
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -82,6 +84,24 @@ def pickles_with_code(outside: Path) -> bytes:
     return pickle.dumps(attack(outside), 2)
 
 
+def training_dump() -> dict[str, object]:
+    """What torch's restricted unpickler refuses, and stand-ins read."""
+    objects = argparse.Namespace(path=PurePosixPath("a"), counts=defaultdict(int, a=1), last={1})
+    return {"state_dict": TENSORS, "callbacks": [objects, deque([1])], "args": objects}
+
+
+def dumps_as_zip(_: Path) -> bytes:
+    return saved(training_dump())
+
+
+def dumps_of_older_kind(_: Path) -> bytes:
+    return saved(training_dump(), as_zip=False)
+
+
+def plain_pickles(_: Path) -> bytes:
+    return pickle.dumps(training_dump())
+
+
 def damaged_cases(family: Callable[[Path], bytes], count: int) -> Iterator[Case]:
     suffix = ".safetensors" if family is safetensors else ".ckpt"
     for number in range(count):
@@ -102,6 +122,9 @@ FAMILIES = (
     zip_files_with_code,
     legacy_files_with_code,
     pickles_with_code,
+    dumps_as_zip,
+    dumps_of_older_kind,
+    plain_pickles,
 )
 
 

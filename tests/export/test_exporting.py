@@ -185,26 +185,54 @@ def test_a_file_in_the_place_of_the_bundles_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "config"),
+    ("model", "weights", "config", "words"),
     [
-        ("trajectory-small", "seeded:1", TINY),
-        ("trajectory-small", "seeded", None),
-        ("open-magvit2-video-128", "seeded", TINY),
+        ("trajectory-small", "seeded:1", TINY, "found weights seeded, expected weights seeded:1"),
+        (
+            "trajectory-small",
+            "seeded",
+            None,
+            "found ch_mult [1, 2], expected ch_mult [1, 2, 2, 4]",
+        ),
+        (
+            "open-magvit2-video-128",
+            "seeded:2",
+            TINY,
+            "found model trajectory-small, weights seeded, "
+            "expected model open-magvit2-video-128, weights seeded:2",
+        ),
     ],
     ids=["other weights", "other architecture", "other model"],
 )
 def test_a_bundle_of_something_else_is_left_alone(
-    bundle: Path, model: str, weights: str, config: TokenizerConfig | None
+    bundle: Path, model: str, weights: str, config: TokenizerConfig | None, words: str
 ) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(InputError) as error:
         export_model(find_model(model), bundle, weights=weights, config=config)
     assert str(error.value) == (
-        f"{bundle} holds a bundle of another model or other weights: "
-        f"found trajectory-small, seeded, expected {model}, {weights}. "
+        f"{bundle} holds a bundle of another model or other weights: {words}. "
         "Fix: choose another -o, or remove it"
     )
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_weights_are_told_apart_by_variant_and_digest_and_not_by_name(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "bundle"
+    export_model(PRESET, output, weights=str(checkpoint), variant="raw", config=TINY)
+    with pytest.raises(InputError, match="found variant raw, expected variant ema"):
+        export_model(PRESET, output, weights=str(checkpoint), config=TINY)
+    other = tmp_path / checkpoint.name
+    write_checkpoint(other, {k: v + 1 for k, v in published_tensors(TINY).items()})
+    old, new = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (checkpoint, other))
+    words = f"found weights of sha256 {old}, expected weights of sha256 {new}"
+    with pytest.raises(InputError, match=words):
+        export_model(PRESET, output, weights=str(other), variant="raw", config=TINY)
+    renamed = Path(shutil.copy(checkpoint, tmp_path / "renamed.pt"))
+    export_model(PRESET, output, weights=str(renamed), variant="raw", config=TINY)
 
 
 def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
@@ -248,7 +276,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(bundle: Path, tmp_pa
     )
     assert process.returncode == 1
     assert process.stdout == ""
-    assert process.stderr.startswith("magvit: a file can't be read or written: found [Errno 27]")
+    assert process.stderr.startswith(f"magvit: can't write {bundle}: found File too large. Fix: ")
     assert len(process.stderr.splitlines()) == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "config.json"]

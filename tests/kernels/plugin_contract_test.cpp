@@ -125,8 +125,8 @@ bool Supports(Plugin& plugin, int32_t position, const std::vector<PluginTensorDe
 void TestIdentity() {
   int32_t count = 0;
   getCreators(count);
-  CHECK(count == 3);
-  for (const char* name : {"LFQ", "GroupNorm", "GroupNormSiLU"}) {
+  CHECK(count == 4);
+  for (const char* name : {"LFQ", "CodebookArgmax", "GroupNorm", "GroupNormSiLU"}) {
     IPluginCreatorV3One* creator = FindCreator(name);
     CHECK(creator != nullptr);
     CHECK(std::strcmp(creator->getPluginNamespace(), "magvit") == 0);
@@ -206,6 +206,79 @@ void TestLfqTypesAndFormats() {
   const PluginTensorDesc latents = Tensor(video, DataType::kHALF, TensorFormat::kDHWC8);
   CHECK(Supports(plugin, 1, {latents, ids}, 1, 1));
   CHECK(!Supports(plugin, 1, {latents, Tensor({1, 5, 16, 16}, DataType::kHALF)}, 1, 1));
+}
+
+void TestCodebookShapes() {
+  Plugin plugin(Create("CodebookArgmax", {}));
+  Builder builder;
+  CHECK(plugin.build->getNbOutputs() == 2);
+  DimsExprs outputs[2] = {};
+  const auto shapes = [&](const std::vector<int64_t>& latents,
+                          const std::vector<int64_t>& codebook) {
+    const DimsExprs inputs[2] = {builder.Shape(latents), builder.Shape(codebook)};
+    logger.last.clear();
+    return plugin.build->getOutputShapes(inputs, 2, nullptr, 0, outputs, 2, builder);
+  };
+  CHECK(shapes({Dimension::kDynamic, 256, 16, 12}, {1024, 256}) == 0);
+  for (const DimsExprs& output : outputs) {
+    CHECK(output.nbDims == 3);
+    CHECK(!output.d[0]->isConstant());
+    CHECK(output.d[1]->getConstantValue() == 16);
+    CHECK(output.d[2]->getConstantValue() == 12);
+  }
+  CHECK(shapes({1, 256, 16, 12}, {1024, 255}) != 0);
+  CHECK(logger.last.find("found 255 and 256") != std::string::npos);
+  CHECK(shapes({1, 256}, {1024, 256}) != 0);
+  CHECK(logger.last.find("rank 3 to 5, found 2") != std::string::npos);
+  CHECK(shapes({1, 256, 4}, {4, 256, 256}) != 0);
+  CHECK(logger.last.find("a codebook of rank 2, found 3") != std::string::npos);
+  const DimsExprs latents = builder.Shape({1, 256, 4});
+  CHECK(plugin.build->getOutputShapes(&latents, 1, nullptr, 0, outputs, 2, builder) != 0);
+}
+
+void TestCodebookTypesAndFormats() {
+  Plugin plugin(Create("CodebookArgmax", {}));
+  DataType outputs[2] = {DataType::kBOOL, DataType::kBOOL};
+  const auto types = [&](DataType latents, DataType codebook) {
+    const DataType inputs[2] = {latents, codebook};
+    return plugin.build->getOutputDataTypes(outputs, 2, inputs, 2);
+  };
+  for (DataType type : {DataType::kFLOAT, DataType::kHALF}) {
+    CHECK(types(type, DataType::kFLOAT) == 0);
+    CHECK(outputs[0] == DataType::kINT32);
+    CHECK(outputs[1] == DataType::kFLOAT);
+  }
+  CHECK(types(DataType::kFLOAT, DataType::kHALF) != 0);
+  CHECK(types(DataType::kBF16, DataType::kFLOAT) != 0);
+
+  const PluginTensorDesc linear = Tensor({1, 256, 16, 16}, DataType::kHALF);
+  const PluginTensorDesc codebook = Tensor({1024, 256}, DataType::kFLOAT);
+  const PluginTensorDesc ids = Tensor({1, 16, 16}, DataType::kINT32);
+  const PluginTensorDesc margins = Tensor({1, 16, 16}, DataType::kFLOAT);
+  for (int32_t position = 0; position < 4; ++position) {
+    CHECK(Supports(plugin, position, {linear, codebook, ids, margins}, 2, 2));
+  }
+  const PluginTensorDesc vectors = Tensor({1, 256, 16, 16}, DataType::kHALF, TensorFormat::kHWC8);
+  CHECK(Supports(plugin, 0, {vectors, codebook, ids, margins}, 2, 2));
+  CHECK(!Supports(plugin, 1, {linear, Tensor({1024, 256}, DataType::kHALF), ids, margins}, 2, 2));
+  CHECK(!Supports(plugin, 2, {linear, codebook, margins, margins}, 2, 2));
+  CHECK(!Supports(plugin, 3, {linear, codebook, ids, ids}, 2, 2));
+
+  const PluginTensorDesc inputs[2] = {linear, Tensor({1024, 128}, DataType::kFLOAT)};
+  CHECK(plugin.runtime->onShapeChange(inputs, 2, inputs, 2) != 0);
+
+  // A context with a smaller shape runs in the workspace that the largest shape was given.
+  size_t before = 0;
+  for (int64_t batch = 1; batch < 40; ++batch) {
+    const DynamicPluginTensorDesc all[2] = {Dynamic(Tensor({batch, 256, 16, 16}, DataType::kHALF)),
+                                            Dynamic(codebook)};
+    const size_t bytes = plugin.build->getWorkspaceSize(all, 2, all, 2);
+    CHECK(bytes >= before);
+    CHECK(bytes > 0);
+    CHECK(bytes < (4 << 20));
+    before = bytes;
+  }
+  CHECK(plugin.runtime->getFieldsToSerialize()->nbFields == 0);
 }
 
 void TestGroupNormShapes(const char* name) {
@@ -345,6 +418,8 @@ int main() {
   TestIdentity();
   TestLfqShapes();
   TestLfqTypesAndFormats();
+  TestCodebookShapes();
+  TestCodebookTypesAndFormats();
   for (const char* name : {"GroupNorm", "GroupNormSiLU"}) {
     TestGroupNormShapes(name);
     TestGroupNormTypesAndFormats(name);

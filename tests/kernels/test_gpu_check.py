@@ -185,7 +185,7 @@ def test_steps_that_import_the_runtime_name_its_packages(tmp_path: Path, script:
     )
     command = (sys.executable, "-c", code)
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    needed = {"msgspec", "numpy", "cyclopts", "rich", "filelock", "onnx"} & set(loaded)
+    needed = {"msgspec", "numpy", "cyclopts", "rich", "onnx"} & set(loaded)
     assert "msgspec" in needed
     users = [
         step

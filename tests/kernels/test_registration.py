@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE
+from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE, PLUGIN_OPERATORS
 
 # Import names of the flavours, and how to get them.
 PACKAGES = {
@@ -59,7 +59,7 @@ print(json.dumps({
         create(name, phase, num_groups=groups, epsilon=epsilon)
         for name in ("GroupNorm", "GroupNormSiLU")
         for phase in (trt.TensorRTPhase.BUILD, trt.TensorRTPhase.RUNTIME)
-    ] + [create("LFQ", trt.TensorRTPhase.RUNTIME)],
+    ] + [create(name, trt.TensorRTPhase.RUNTIME) for name in ("CodebookArgmax", "LFQ")],
     "misspelt": create("GroupNorm", trt.TensorRTPhase.BUILD, num_grups=groups),
 }))
 """
@@ -86,7 +86,7 @@ def test_registry_takes_the_plugins(site: str, module: str, plugin_library: Path
     found = json.loads(probe.stdout.splitlines()[-1])
     assert found["loaded"]
     assert sorted(found["creators"]) == [
-        [name, str(PLUGIN_INTERFACE), "magvit"] for name in ("GroupNorm", "GroupNormSiLU", "LFQ")
+        [name, str(PLUGIN_INTERFACE), "magvit"] for name in sorted(PLUGIN_OPERATORS)
     ]
     assert all(found["created"])
     assert not found["misspelt"]

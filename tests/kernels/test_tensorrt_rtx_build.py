@@ -145,3 +145,32 @@ def test_packed_bits_are_a_second_output(
         "packed": ["INT8", [1, 5, 4, 4, 3]],
     }
     assert found["plan_bytes"] > 0
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_a_codebook_becomes_a_plugin_layer(
+    dtype: int, tmp_path: Path, plugin_library: Path, parser_library_path: Path
+) -> None:
+    """With the attribute of the function's definition, which is none of the plugin's."""
+    node = helper.make_node(
+        "CodebookArgmax",
+        ["x", "codebook"],
+        ["ids", "margins"],
+        "search",
+        domain="magvit",
+        tile=50,
+        **PLUGIN,
+    )
+    outputs = [
+        helper.make_tensor_value_info("ids", TensorProto.INT32, ["N", 4, 6]),
+        helper.make_tensor_value_info("margins", TensorProto.FLOAT, ["N", 4, 6]),
+    ]
+    model = model_of([node], ["N", 18, 4, 6], dtype, outputs, 18)
+    rows = [0.5] * (100 * 18)
+    model.graph.initializer.append(
+        helper.make_tensor("codebook", TensorProto.FLOAT, [100, 18], rows)
+    )
+    found = build(model, tmp_path, plugin_library, parser_library_path)
+    assert [name for kind, name in found["layers"] if kind == "PLUGIN_V3"] == ["search"]
+    assert found["outputs"] == {"ids": ["INT32", [-1, 4, 6]], "margins": ["FLOAT", [-1, 4, 6]]}
+    assert found["plan_bytes"] > 0

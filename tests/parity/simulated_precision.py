@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from magvit_export.families.magvit.blocks import ResidualBlock
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.layers.convs import CausalConv3d, SameConv2d
 from magvit_export.layers.group_norm import GroupNormSiLU
+from magvit_export.layers.residual_block import ResidualBlock
 
 Rounding = Callable[[Tensor], Tensor]
 TF32_DROPPED_BITS = 13

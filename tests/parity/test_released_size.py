@@ -13,7 +13,8 @@ import pytest
 from parity.encoders import Encoders
 from parity.suite import MODELS
 
-from magvit_export.checkpoints.reading import read_tensors
+from magvit_export.checkpoints.fitting import list_entries
+from magvit_export.checkpoints.reading import read_content
 from magvit_runtime import open_bundle
 
 (RELEASED,) = (model for model in MODELS if model.fixture == "video_full")
@@ -74,4 +75,5 @@ def test_an_export_keeps_to_its_limits(encoders: Encoders, tmp_path: Path) -> No
 
 @pytest.mark.full_size
 def test_the_checkpoint_has_the_released_keys(encoders: Encoders) -> None:
-    assert len(read_tensors(encoders.checkpoint(RELEASED))) == 568
+    path = encoders.checkpoint(RELEASED)
+    assert len(list_entries(path, read_content(path))) == 568

@@ -176,8 +176,10 @@ HERE = str(Path(__file__).parent)
 spec = PathFinder.find_spec(__name__, [path for path in sys.path if path != HERE])
 module = sys.modules[__name__] = module_from_spec(spec)
 spec.loader.exec_module(module)
+module.__spec__ = __spec__  # Found where the stand-in lies, with its libraries.
 module.get_available_providers = lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
 """,
+        "capi/libonnxruntime_providers_cuda.so": "",
     },
     **{
         f"{name}-cu13": {

@@ -109,6 +109,19 @@ def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
     ]
 
 
+def test_classify_tells_labels_that_are_no_class_from_mistakes(chain, tmp_path: Path) -> None:
+    source = gestures(tmp_path / "gestures.csv", count=4)
+    source.write_text(source.read_text().replace(",vertical", ",sideways"))
+    bundle = chain["folder"] / "bundle"
+    command = ("classify", bundle, source, "-o", tmp_path / "predictions.csv", *STYLE)
+    said = magvit(*command).stdout
+    facts = json.loads(magvit(*command, "--json").stdout)
+    assert (facts["clips"], facts["labelled"], facts["foreign_labels"]) == (5, 2, {"sideways": 3})
+    assert " of 2 labelled clips predicted right" in said
+    assert "3 clips have a label that is no class of this classifier" in said
+    assert "'sideways' (3); its classes are 'horizontal', 'vertical'" in said
+
+
 def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"ch": 32, "ch_mult": [1], "num_res_blocks": 1}))
@@ -130,7 +143,7 @@ def test_render_writes_frames_and_a_table(tmp_path: Path) -> None:
     frames = np.load(tmp_path / "clips.npy")
     assert frames.dtype == np.uint8
     assert frames.shape == (3, 5, 32, 32, 3)
-    with (tmp_path / "clips.csv").open(newline="") as file:
+    with (tmp_path / "clips.npy.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["row", "id", "label"],
             ["0", "v0", "vertical"],
@@ -149,6 +162,54 @@ def test_frames_give_the_tokens_of_their_trajectories(bundle: Path, tmp_path: Pa
     first, second = (read_tokens(tmp_path / name) for name in ("a.npz", "b.npz"))
     np.testing.assert_array_equal(first.tokens, second.tokens)
     assert second.ids == ("0", "1", "2")
+
+
+TAILS = {
+    "drop": (2, "13 frames read; the last 3 fill no clip and are left out "
+        "(--tail pad or --tail short keeps them)"),
+    "pad": (3, "13 frames read; the last one is repeated 2 times to fill the last clip"),
+    "short": (3, "13 frames read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_becomes_of_a_videos_last_frames_is_said(
+    bundle: Path, tmp_path: Path, tail: str
+) -> None:
+    """And kept: in what is printed, in `--json`, and in the token file."""
+    from runtime.clips.videos import pictures, write_video  # Skips where PyAV isn't installed.
+
+    clips, words = TAILS[tail]
+    video = write_video(tmp_path / "walk.mkv", pictures(13, 32, 32))
+    # Nothing is drawn, so no drawing option matters.
+    options = (*STYLE, "--margin", "60", "--tail", tail)
+    said = done("tokenize", bundle, video, "-o", tmp_path / "a.parquet", *options)
+    assert said.splitlines()[-1] == words
+    facts = done_json("tokenize", bundle, video, "-o", tmp_path / "b.npz", *options)
+    assert facts["clips"] == clips
+    assert facts["video"] == {
+        "tail": tail,
+        "frames": 13,
+        "left_out": 3 if tail == "drop" else 0,
+        "repeated": 2 if tail == "pad" else 0,
+        "problems": [],
+    }
+    first, second = (read_tokens(tmp_path / name) for name in ("a.parquet", "b.npz"))
+    assert first.info.tail == second.info.tail == tail
+    assert first.places == second.places
+    assert [place.frames for place in first.places] == [5, 5, 3][:clips]
+    assert first.time_steps == second.time_steps == ((5, 5, 3) if tail == "short" else ())
+    np.testing.assert_array_equal(first.tokens, second.tokens)
+
+
+def test_classes_of_a_video(chain, tmp_path: Path) -> None:
+    from runtime.clips.videos import pictures, write_video  # As above.
+
+    video = write_video(tmp_path / "walk.mkv", pictures(13, 32, 32))
+    arguments = ("classify", chain["folder"] / "bundle", video, "-o", tmp_path / "c.csv", *STYLE)
+    facts = done_json(*arguments, "--tail", "pad")
+    assert (facts["clips"], facts["video"]["repeated"]) == (3, 2)
+    assert "takes no shorter clip" in failed(2, *arguments, "--tail", "short")
 
 
 def test_models_lists_what_there_is(tmp_path: Path) -> None:
@@ -270,7 +331,7 @@ def test_work_that_fails_is_code_1_and_leaves_nothing(
 def test_damage_in_the_middle_of_a_file_leaves_no_output(bundle: Path, tmp_path: Path) -> None:
     """The damage shows only after the first clips; they aren't left as half a file."""
     rows = ["id,x,y", "a,0,0", "a,1,1", "b,0,0", "b,1,1"]
-    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\xff\nc,1,1\n")
+    (tmp_path / "late.csv").write_bytes("\n".join(rows).encode() + b"\nc,0,\x81\nc,1,1\n")
     line = failed(2, "tokenize", bundle, "late.csv", "-o", "out.parquet", *STYLE, cwd=tmp_path)
     assert line.startswith("late.csv, line 6, isn't UTF-8 text")
     assert line.endswith("Fix: save the file as UTF-8")

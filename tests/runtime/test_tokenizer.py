@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -112,8 +112,6 @@ def test_threads_that_call_at_once_agree(tokenizer: Tokenizer) -> None:
         (np.zeros((3, 8, 8, 3), np.uint8), "uint8 [3, 8, 8, 3]"),
         (np.zeros((1, 3, 3, 8, 8), np.uint8), "uint8 [1, 3, 3, 8, 8]"),
         (np.zeros((1, 3, 8, 8, 4), np.uint8), "uint8 [1, 3, 8, 8, 4]"),
-        (np.zeros((0, 3, 8, 8, 3), np.uint8), "uint8 [0, 3, 8, 8, 3]"),
-        (np.zeros((1, 3, 0, 8, 3), np.uint8), "uint8 [1, 3, 0, 8, 3]"),
         (np.array(0, np.uint8), "uint8 []"),
     ],
 )
@@ -121,6 +119,26 @@ def test_arrays_that_are_no_clips(tokenizer: Tokenizer, array: np.ndarray, found
     with pytest.raises(InputError) as error:
         tokenizer(array)
     assert str(error.value) == f"clips don't fit this model: found {found}, {EXPECTED}"
+
+
+@pytest.mark.parametrize(
+    ("nothing", "found"),
+    [
+        (np.zeros((0, 3, 8, 8, 3), np.uint8), "uint8 [0, 3, 8, 8, 3]"),
+        (np.zeros((1, 3, 0, 8, 3), np.uint8), "uint8 [1, 3, 0, 8, 3]"),
+        (np.array([]), "float64 [0]"),
+        ([], "an empty list"),
+        ((), "an empty tuple"),
+    ],
+)
+def test_an_empty_batch_is_called_empty(tokenizer: Tokenizer, nothing: Any, found: str) -> None:
+    with pytest.raises(InputError) as error:
+        tokenizer(nothing)
+    one = EXPECTED.replace("expected", "expected one at least:")
+    assert str(error.value) == (
+        f"clips are empty: found {found}, {one}. "
+        "Fix: leave out the call where there is nothing to run"
+    )
 
 
 def test_something_that_is_no_array(tokenizer: Tokenizer) -> None:

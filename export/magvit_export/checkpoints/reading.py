@@ -1,38 +1,44 @@
 """Reads checkpoints: a file becomes the state dict of a model, or an error that names the key.
 
-Pickles are read with `weights_only=True` (their code never runs) and memory-mapped, so that only
-the tensors in use occupy memory.
+No code of a pickle ever runs. Files are memory-mapped, so that only the tensors in use occupy
+memory.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Mapping
+import pickle
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name, is_training_only
-from magvit_runtime.errors import MagvitError, first_line
-from magvit_runtime.files.digests import file_sha256
-
-Variant = Literal["ema", "raw"]
-# Names under which a key may stand in a file, the reference's own first.
-Spellings = Callable[[str], tuple[str, ...]]
+from magvit_export.checkpoints.containers import find_container
+from magvit_export.checkpoints.errors import CheckpointError as CheckpointError
+from magvit_export.checkpoints.finite import check_finite
+from magvit_export.checkpoints.fitting import (
+    Entry,
+    Fit,
+    choose_fit,
+    find_fits,
+    list_entries,
+    strangers,
+)
+from magvit_export.checkpoints.fitting import Spellings as Spellings
+from magvit_export.checkpoints.fitting import Variant as Variant
+from magvit_export.checkpoints.keys import EMA_PREFIX, ema_name
+from magvit_export.checkpoints.shards import checkpoint_sha256, find_checkpoint, read_index
+from magvit_export.checkpoints.stand_ins import RunsCodeError, load_with_stand_ins
+from magvit_export.checkpoints.torch_files import torch_load
+from magvit_runtime.errors import first_line
 
 logger = logging.getLogger(__name__)
 
-# How torch's restricted unpickler names a function or class that it refuses.
-_PICKLED_CODE = re.compile(r"GLOBAL ([\w.]+)")
-
-
-class CheckpointError(MagvitError):
-    """A checkpoint can't be read, or its keys or shapes are not those of the model."""
+# What Python itself and every training loop put into pickles: no news to anyone.
+_OWN_KINDS = ("builtins.", "collections.", "copyreg.", "torch.")
+_OTHER_MODEL = "name the model (or --config) that the checkpoint was trained with"
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class LoadedWeights:
     Attributes:
         state: Tensors by raw key, as the model names them.
         variant: Whether they are the moving average or the raw weights.
-        sha256: Digest of the file.
+        sha256: Digest of the file, or of an index and its shards.
     """
 
     state: dict[str, Tensor]
@@ -57,129 +63,227 @@ def load_weights(
     spellings: Spellings,
     variant: Variant | None = None,
 ) -> LoadedWeights:
-    """Loads a model's weights from a `.ckpt`/`.pt`/`.pth` pickle or a `.safetensors` file.
+    """Loads a model's weights from a pickle or safetensors, in one file or shards.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, the index of its shards, or the folder that holds one of these.
         shapes: Shape of every raw key of the model. A group of keys (`encoder`, `decoder`) that
             the file lacks altogether is left out of the result, unless it is needed.
         prefixes: The keys that are needed begin with one of these; None needs those of the groups
             that the file has, of which there must be one.
-        spellings: Names under which a key may stand in the file.
+        spellings: Names under which a key may stand in the file. Whatever stands in front of all of
+            them, and the entry of the file that they lie in, is found.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
 
     Raises:
-        CheckpointError: The file is missing, truncated, no checkpoint or holds code; or a key is
-            unknown, missing, of a wrong shape or not of a float type.
+        CheckpointError: The file is missing, truncated, no checkpoint or runs code; or a key is
+            unknown, missing, of a wrong shape, not of a float type or not finite.
     """
-    tensors = read_tensors(path)
-    known = {name for key in shapes for raw in spellings(key) for name in (raw, ema_name(raw))}
-    unknown = sorted(key for key in tensors if key not in known and not is_training_only(key))
-    if unknown:
+    file = find_checkpoint(path)
+    content = read_content(file)
+    entries = list_entries(file, content)
+    if not any(isinstance(entry.value, Tensor) for entry in entries):
+        kinds = [f"{entry.name} ({type(entry.value).__name__})" for entry in entries]
         raise CheckpointError(
-            f"{path} holds keys that this model doesn't have",
-            found=_some(unknown),
-            mend="name the model (or --config) that the checkpoint was trained with",
+            f"{file} holds no state dict", found=_some(kinds) or type(content).__name__
         )
-    if variant is None:
-        has_ema = any(key.startswith(EMA_PREFIX) and not is_training_only(key) for key in tensors)
-        variant = "ema" if has_ema else "raw"
-        if variant == "raw":
-            logger.warning("%s has no EMA weights: its raw weights are used", path)
-    state = _select(path, tensors, shapes, prefixes, spellings, variant)
-    return LoadedWeights(state, variant, file_sha256(path))
+    fits = find_fits(entries, list(shapes), spellings)
+    needed = _needed(shapes, prefixes, fits)
+    chosen: Variant = variant or (
+        "ema" if any(fit.variant == "ema" and fit.names.keys() & needed for fit in fits) else "raw"
+    )
+    fit = choose_fit(file, fits, needed, chosen)
+    if fit is None:
+        raise _nothing_fits(file, entries, fits, [key for key in shapes if key in needed], chosen)
+    if unknown := strangers(entries, fit, fits):
+        raise CheckpointError(
+            f"{file} holds keys that this model doesn't have",
+            found=_some(map(_shown, unknown)),
+            mend=f"{_OTHER_MODEL}, or save this model's keys alone",
+        )
+    values = {entry.name: entry.value for entry in entries}
+    state = _select(file, values, shapes, needed, fit)
+    check_finite({key: state[key] for key in sorted(needed)}, f"{file} ({chosen} weights)")
+    _report(file, fit, fits, needed, asked=variant is not None)
+    return LoadedWeights(state, chosen, checkpoint_sha256(path))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint file by their names there; no code of a pickle is run.
+def _needed(
+    shapes: Iterable[str], prefixes: tuple[str, ...] | None, fits: Iterable[Fit]
+) -> set[str]:
+    """The keys of some prefixes; or of all groups that the file has any key of."""
+    if prefixes is not None:
+        return {key for key in shapes if key.startswith(prefixes)}
+    groups = {key.split(".")[0] for fit in fits for key in fit.names}
+    return {key for key in shapes if key.split(".")[0] in groups} or set(shapes)
+
+
+def read_content(path: Path) -> object:
+    """What a checkpoint file holds: dicts with tensors in them; no code of a pickle is run.
 
     Raises:
-        CheckpointError: The file is missing, truncated, no checkpoint, or holds code.
+        CheckpointError: The file is truncated, no checkpoint, or runs code.
     """
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is no file")
-    try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = _unpickle(path)
-    except Exception as error:  # Damage can make an unpickler fail in any way.
-        if code := _PICKLED_CODE.search(str(error)):
-            raise CheckpointError(
-                f"{path} is a pickle with more than tensors in it, and its code is never run",
-                found=code[1],
-                mend="save the bare state dict, or convert it to .safetensors where you trust it",
-            ) from error
-        raise CheckpointError(
-            f"{path} can't be read: it is truncated or no checkpoint",
-            # Torch's own text for pickles advises to read them unsafely.
-            found=None if "weights_only" in str(error) else first_line(error),
-            mend="download it again",
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path} holds no state dict", found=type(content).__name__)
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: entry {key!r} of the state dict is no tensor",
-                found=type(value).__name__,
-            )
+    if find_container(path) != "index":
+        return _read_file(path)
+    content: dict[str, object] = {}
+    for shard, names in read_index(path).items():
+        part = _read_file(shard)
+        if not isinstance(part, dict) or not names <= part.keys():
+            raise CheckpointError(f"{shard} lacks tensors that {path.name} names in it")
+        content |= {name: part[name] for name in names}
     return content
 
 
-def _unpickle(path: Path) -> object:
-    with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    # Files from before torch 1.6 aren't zip archives and can't be memory-mapped.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+def _read_file(path: Path) -> object:
+    container = find_container(path)
+    if container == "index":
+        raise CheckpointError(f"{path} is an index where a shard should be")
+    try:
+        if container == "safetensors":
+            return load_file(path)
+        return _unpickle(path, is_zip=container == "zip")
+    except RunsCodeError as error:
+        raise CheckpointError(
+            f"{path} is a pickle that runs code when it is loaded, and none of it was run",
+            found=error.name,
+            mend="don't trust this file; take the checkpoint from its publisher",
+        ) from error
+    except Exception as error:  # Damage can make an unpickler fail in any way.
+        text = first_line(error).split(". ")[0]
+        raise CheckpointError(
+            f"{path} can't be read: it is truncated or no checkpoint",
+            # Torch's own text for pickles advises to read them unsafely; a lone key says nothing.
+            found=None if "weights_only" in str(error) or " " not in text else text,
+            mend="download it again",
+        ) from error
+
+
+def _unpickle(path: Path, *, is_zip: bool) -> object:
+    try:
+        return torch_load(path, is_zip=is_zip, weights_only=True)
+    except pickle.UnpicklingError:  # There is more than tensors in it.
+        content, named = load_with_stand_ins(path, is_zip=is_zip)
+    if foreign := sorted(name for name in named if not name.startswith(_OWN_KINDS)):
+        logger.warning(
+            "%s holds more than tensors (%s): none of that was loaded or run", path, _some(foreign)
+        )
+    return content
 
 
 def _select(
     path: Path,
-    tensors: Mapping[str, Tensor],
+    values: Mapping[str, object],
     shapes: Mapping[str, tuple[int, ...]],
-    prefixes: tuple[str, ...] | None,
-    spellings: Spellings,
-    variant: Variant,
+    needed: set[str],
+    fit: Fit,
 ) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    missing: list[str] = []
-    for key, shape in shapes.items():
-        names = [ema_name(raw) if variant == "ema" else raw for raw in spellings(key)]
-        name = next((name for name in names if name in tensors), None)
-        if name is None:
-            missing.append(names[0])
-            continue
-        tensor = tensors[name]
-        if tuple(tensor.shape) != tuple(shape):
+    for key, name in fit.names.items():
+        tensor = values[name]
+        if not isinstance(tensor, Tensor):
             raise CheckpointError(
-                f"{path}: tensor {name} has a wrong shape",
+                f"{path}: entry {_shown(name)} is no tensor", found=type(tensor).__name__
+            )
+        if tuple(tensor.shape) != tuple(shapes[key]):
+            raise CheckpointError(
+                f"{path}: tensor {_shown(name)} has a wrong shape",
                 found=list(tensor.shape),
-                expected=list(shape),
-                mend="name the model (or --config) that the checkpoint was trained with",
+                expected=list(shapes[key]),
+                mend=_OTHER_MODEL,
             )
         if not tensor.is_floating_point():
             raise CheckpointError(
-                f"{path}: tensor {name} is not of a float type", found=tensor.dtype
+                f"{path}: tensor {_shown(name)} is not of a float type", found=tensor.dtype
             )
         found[key] = tensor.float()
     groups = {key.split(".")[0] for key in found}
-    if not groups:
-        prefixes = prefixes or ("",)
-    needed = {
-        key for key in shapes if key.startswith(prefixes or ()) or key.split(".")[0] in groups
-    } - found.keys()
-    if needed:
+    missing = [
+        key for key in shapes if key not in found and (key in needed or key.split(".")[0] in groups)
+    ]
+    if missing:
         raise CheckpointError(
-            f"{path} lacks {len(needed)} {variant} keys",
+            f"{path} lacks {len(missing)} {fit.variant} keys"
+            + (f" under {fit.place}*" if _is_repaired(fit) else ""),
             found=f"{len(found)} of {len(shapes)}",
-            expected=_some(missing),
-            mend="use --variant raw" if variant == "ema" and not found else None,
+            expected=_some(ema_name(key) if _is_undotted(fit) else key for key in missing),
+            mend="save the whole model: torch.save(model.state_dict(), 'model.pt')",
         )
-    return found
+    return {key: found[key] for key in shapes if key in found}
+
+
+def _nothing_fits(
+    path: Path, entries: list[Entry], fits: list[Fit], needed: list[str], variant: Variant
+) -> CheckpointError:
+    """Why no tensor is one of those that are needed."""
+    names = [entry.name for entry in entries if isinstance(entry.value, Tensor)]
+    other: Variant = "raw" if variant == "ema" else "ema"
+    group, _, tail = needed[0].partition(".")
+    prefixes = [name.removesuffix(needed[0]) for name in names if name.endswith(needed[0])]
+    if any(fit.variant == other and fit.names.keys() & set(needed) for fit in fits):
+        mend = f"use --variant {other}"
+    elif prefixes:
+        mend = (
+            f"save them without {prefixes[0]!r}: torch.save("
+            f"{{key.removeprefix({prefixes[0]!r}): value for key, value in state.items()}}, "
+            "'model.pt')"
+        )
+    elif any(name.endswith(tail) for name in names):
+        mend = f"save the state dict of the whole model, whose keys begin with {group + '.'!r}"
+    else:
+        mend = _OTHER_MODEL
+    return CheckpointError(
+        f"{path} lacks {len(needed)} {variant} keys",
+        found=_some(names),
+        expected=_some(needed),
+        mend=mend,
+    )
+
+
+def _is_undotted(fit: Fit) -> bool:
+    """Whether it is the reference's EMA, whose names have no dots."""
+    return fit.place != fit.base
+
+
+def _inner_levels(fit: Fit) -> str | None:
+    """A name with levels that training tools put between the model's own."""
+    for key, name in fit.names.items():
+        inside = name.removeprefix(fit.place)
+        if inside.count(".") > key.count(".") or "_orig_mod" in inside:
+            return name
+    return None
+
+
+def _report(path: Path, fit: Fit, fits: list[Fit], needed: set[str], *, asked: bool) -> None:
+    """Says in the log what was chosen, and what was passed over to find it."""
+    if fit.variant == "raw" and not asked:
+        logger.warning("%s has no EMA weights: its raw weights are used", path)
+    odd = _inner_levels(fit)
+    left = [
+        f"{other.place}*"
+        for other in fits
+        # The reference's EMA and raw weights belong together, and are no news.
+        if other.base != fit.base and other.names.keys() >= needed
+    ]
+    if odd or left or _is_repaired(fit):
+        logger.warning(
+            "%s: the %s weights are read from %s%s",
+            path,
+            fit.variant,
+            f"keys such as {odd}" if odd else f"{fit.place}*",
+            f"; those of {_some(left)} are left" if left else "",
+        )
+
+
+def _is_repaired(fit: Fit) -> bool:
+    """Whether the keys lie elsewhere than in the reference's own files."""
+    return fit.place.removeprefix("state_dict.") not in ("", EMA_PREFIX)
+
+
+def _shown(name: str) -> str:
+    """A name as people know it from the model."""
+    return name.removeprefix("state_dict.")
 
 
 def _some(names: Iterable[str], count: int = 3) -> str:

@@ -15,6 +15,7 @@ from magvit_export.checkpoints.reading import Spellings, Variant, load_weights
 from magvit_export.checkpoints.seeded import seeded_state
 from magvit_runtime.bundle.manifest import WeightsRecord
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.names import as_text
 
 _SEEDED = re.compile(r"seeded(?::(\d+))?")
 
@@ -38,7 +39,8 @@ def find_weights(
     """Loads or generates the weights of a model.
 
     Args:
-        source: Path of a checkpoint, "hub", "seeded" or "seeded:N".
+        source: Path of a checkpoint (a file, an index of shards, or a folder with one of these),
+            "hub", "seeded" or "seeded:N".
         entry: The model, for its place on the hub.
         shapes: Shape of every raw key of the model.
         prefixes: The keys that are needed begin with one of these; None needs those of the groups
@@ -68,4 +70,5 @@ def find_weights(
         return Weights(loaded.state, record)
     path = Path(source)
     loaded = load_weights(path, shapes, prefixes, spellings, variant)
-    return Weights(loaded.state, WeightsRecord("file", path.name, loaded.variant, loaded.sha256))
+    name = as_text(path.absolute().name)  # Of the folder "." too.
+    return Weights(loaded.state, WeightsRecord("file", name, loaded.variant, loaded.sha256))

@@ -9,6 +9,7 @@ import msgspec
 
 from magvit_export.peers.peers import TORCH_PEERS, open_peers
 from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.opening import check_options
 from magvit_runtime.benchmarks.benchmark import run_benchmark, steps
 from magvit_runtime.benchmarks.comparison import compare_benchmarks
 from magvit_runtime.benchmarks.costs import costs, read_prices
@@ -16,11 +17,12 @@ from magvit_runtime.benchmarks.results import ClipKind, Settings, read_benchmark
 from magvit_runtime.benchmarks.tables import benchmark_text, comparison_text
 from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import open_bundle
-from magvit_runtime.cli.numbers import positive_numbers
+from magvit_runtime.cli.numbers import in_range, positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.hardware.cpu import usable_cpus
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.verification.samples import sample_shapes
@@ -80,19 +82,21 @@ def bench(
         raise InputError("there is nothing to time", mend="magvit bench DIR")
     if report is not None:
         check_report_packages()
+    check_outputs(output, report, inputs=(bundle, prices, Path(weights) if weights else None))
     table = read_prices(prices)
+    check_options("auto", threads)
     opened = open_bundle(bundle)
     batches = positive_numbers("--batch-sizes", batch_sizes)
     chosen, graph = opened.graph(role, precision)
     given = graph.inputs[0]
     settings = Settings(
-        threads=_at_least("threads", threads or usable_cpus(), 1),
+        threads=usable_cpus() if threads is None else threads,
         clip_shape=sample_shapes(given, given.shape[1:])[0],
         clips=clips,
-        inputs=_at_least("inputs", inputs, 1),
-        repetitions=_at_least("repetitions", repetitions, 1),
-        rounds=_at_least("rounds", rounds, 1),
-        workers=_at_least("workers", workers, 0),
+        inputs=in_range("--inputs", inputs, 1),
+        repetitions=in_range("--repetitions", repetitions, 1),
+        rounds=in_range("--rounds", rounds, 1),
+        workers=in_range("--workers", workers, 0),
         role=role,
     )
     found = list_candidates(opened, role).for_precision(chosen, any_engine=precision is None)
@@ -134,9 +138,3 @@ def _compare(old: Path, new: Path) -> Outcome:
     facts = {"old": str(old), "new": str(new), "compared": msgspec.to_builtins(compared)}
     slower = any(one.change == "slower" for one in compared)
     return Outcome(facts, comparison_text(compared), passed=not slower)
-
-
-def _at_least(name: str, value: int, least: int) -> int:
-    if value < least:
-        raise InputError(f"--{name} must be {least} or more", found=value)
-    return value

@@ -12,6 +12,7 @@ from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.outputs import check_outputs
 
 
 def export(
@@ -33,14 +34,16 @@ def export(
 
     Args:
         model: Name of the model; `magvit models` lists them.
-        weights: Path of a checkpoint (.ckpt, .pt, .safetensors), `hub`, `seeded` or `seeded:N`.
+        weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
+            folder with one of these), `hub`, `seeded` or `seeded:N`.
         output: Directory of the bundle. An existing bundle of the same weights gains this
             precision or role.
         roles: What to export, separated by commas: encode, decode. All that the checkpoint has
             weights for by default.
         variant: Which weights of the checkpoint; EMA where it has them.
-        config: JSON file with another architecture of the family, for fine-tuned variants. Without
-            one, a bundle of the first schema in the output directory keeps its own.
+        config: JSON or YAML file with what differs from the model's architecture, for fine-tuned
+            variants: the reference's ddconfig, or its whole configuration. Without one, a bundle of
+            the first schema in the output directory keeps its own.
         precision: Precision of the graph. tf32 is the fp32 graph, where convs may round to TF32.
         residual: fp32 keeps the residual stream of a half-precision graph in float32.
         batch: Fixes the batch size; any by default.
@@ -49,18 +52,23 @@ def export(
         width: Fixes the width in pixels; any by default.
     """
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import ExportedRole, export_model
+    from magvit_export.exporting import ExportedRole, export_model, written_files
     from magvit_export.families.family import ClipSizes, find_family, read_config
 
     entry = find_model(model)
+    chosen = None if roles is None else _roles(roles)
+    written = written_files(chosen or find_family(entry.family).roles, precision)
+    check_outputs(*(output / name for name in written), inputs=(Path(weights), config))
     done: list[ExportedRole] = []
     bundle = export_model(
         entry,
         output,
         weights=weights,
-        roles=None if roles is None else _roles(roles),
+        roles=chosen,
         variant=variant,
-        config=read_config(config, find_family(entry.family).config) if config else None,
+        config=read_config(config, find_family(entry.family).config, entry.config)
+        if config
+        else None,
         precision=precision,
         residual=residual,
         sizes=ClipSizes(batch, frames, height, width),

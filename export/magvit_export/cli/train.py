@@ -37,10 +37,17 @@ def classifier(
         learning_rate: Of that gradient descent.
         seed: Chooses the split.
     """
-    from magvit_export.training.classifier_training import TrainingOptions, train_classifier
-    from magvit_runtime.bundle.reading import open_bundle
+    from magvit_export.training.classifier_training import (
+        CLASSIFIER_FILE,
+        TrainingOptions,
+        train_classifier,
+    )
+    from magvit_runtime.bundle.reading import MANIFEST_NAME, open_bundle
+    from magvit_runtime.files.outputs import check_outputs
     from magvit_runtime.results.token_files import read_tokens
 
+    written = (MANIFEST_NAME, CLASSIFIER_FILE, Path(CLASSIFIER_FILE).with_suffix(".data"))
+    check_outputs(*(bundle / name for name in written), inputs=(tokens,))
     options = TrainingOptions(embedding, width, holdout, epochs, learning_rate, seed)
     result = train_classifier(bundle, read_tokens(tokens), options)
     label = weights_label(open_bundle(bundle))

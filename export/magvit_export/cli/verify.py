@@ -24,6 +24,7 @@ from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.trajectories import ReadReport
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.verification.references import Clips
 from magvit_runtime.verification.verifying import Verdict, verify_bundle
@@ -64,6 +65,8 @@ def verify(
     """
     if report is not None:
         check_report_packages()
+    others = (Path(name) for name in (against, weights) if name)
+    check_outputs(report, inputs=(bundle, clips, *others))
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
     if role != "encode" and (bisect or clips is not None):

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
@@ -23,8 +22,11 @@ from magvit_runtime.backends.trt.engines import Engine, check_plan, read_sidecar
 from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineRecord
 from magvit_runtime.bundle.manifest import FileRecord
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.errors import BundleError
+from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.files.atomic_write import naming_full_disks
 from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.files.locks import folder_lock
+from magvit_runtime.files.temporary import temporary_folder
 from magvit_runtime.native_libraries.lookup import plugin_library
 from magvit_runtime.types import Flavour
 
@@ -68,26 +70,27 @@ def build_engine(
 
 
 def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], None]) -> BuildResult:
-    from filelock import FileLock  # Only a build needs it; `magvit --help` imports this module.
-
     folder = plan.plan.parent
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".lock"):
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't write to {bundle.path}", found=error.strerror) from error
+    with folder_lock(folder), naming_full_disks(plan.plan):
         if (found := _existing(plan)) is not None:
             return BuildResult(found, was_there=True)
         onnx = bundle.verified_graph(plan.graph)
         plugins = plugin_library() if plan.graph.operators else None
-        with TemporaryDirectory(dir=folder, prefix=".build.") as staging:
-            staged = Path(staging) / plan.plan.name
+        with temporary_folder(folder, "build") as staging:
+            staged = staging / plan.plan.name
             request = BuildRequest(
                 key=plan.key,
-                onnx=str(onnx.resolve()),
+                onnx=str(onnx.absolute()),
                 plugins=None if plugins is None else str(plugins),
                 operators=plan.graph.operators,
                 plan=str(staged.resolve()),
                 timing_cache=str(plan.timing_cache.resolve()) if plan.timing_cache else None,
             )
-            built = run_worker(request, Path(staging), on_progress)
+            built = run_worker(request, staging, on_progress)
             record = EngineRecord(
                 schema_version=ENGINE_SCHEMA_VERSION,
                 key=plan.key,

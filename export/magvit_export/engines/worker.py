@@ -38,8 +38,10 @@ from polygraphy.logger import G_LOGGER
 from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, Progress
 from magvit_runtime.bundle.engine_records import LayerRecord
 from magvit_runtime.hardware.flavours import import_flavour
+from magvit_runtime.native_libraries.lookup import PLUGIN_OPERATORS
 
 PLUGIN_LAYER = "PLUGIN_V3"
+FUNCTION_BODY_PREFIX = "node_of_"
 
 
 class BuildFailedError(Exception):
@@ -146,21 +148,25 @@ def check_plugin_layers(network: Any, operators: dict[str, int]) -> dict[str, in
     """Counts our plugins' layers, and refuses a network in which a node that has one is none.
 
     Such nodes are named after their operator: `…/GroupNormSiLU`, `LFQ`. Where the parser doesn't
-    find the plugin it takes the node's function body, many layers in its place.
+    find the plugin it takes the node's function body, whose layers it calls `node_of_…`.
 
     Args:
         network: The parsed network.
-        operators: How many nodes the graph has of each operator with a plugin.
+        operators: How many nodes the graph has of each operator; those that have no plugin are
+            taken by their definitions.
     """
+    expected = {name: count for name, count in operators.items() if name in PLUGIN_OPERATORS}
     counts: Counter[str] = Counter()
     for layer in network:
         if layer.type.name == PLUGIN_LAYER:
             counts[layer.name.rpartition("/")[2].partition("_")[0]] += 1
-    if counts != operators:
+        elif layer.name.startswith(FUNCTION_BODY_PREFIX):
+            raise BuildFailedError(
+                "parsing", f"a node of ours became {layer.type.name} layers, not {PLUGIN_LAYER}"
+            )
+    if counts != expected:
         raise BuildFailedError(
-            "parsing",
-            f"nodes of ours became other layers, not {PLUGIN_LAYER}: found {dict(counts)}, "
-            f"expected {operators}",
+            "parsing", f"{dict(counts)} {PLUGIN_LAYER} layers, where the graph has {expected}"
         )
     return dict(counts)
 

@@ -20,9 +20,12 @@ from magvit_runtime.bundle.manifest import (
     TokenSpec,
 )
 from magvit_runtime.bundle.reading import EXPORT_AGAIN
-from magvit_runtime.errors import BundleError, InputError
+from magvit_runtime.errors import BundleError, InputError, MissingPackageError
 
 ENTRY_POINTS = "magvit.families"
+
+# Keys of taming's ddconfig. Empty or zero, they change nothing in a family that lacks them.
+_INERT = frozenset({"attn_resolutions", "dropout"})
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -102,26 +105,57 @@ class Family(Generic[Config]):
     spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
 
 
-def read_config(path: Path, kind: type[Config]) -> Config:
-    """Reads a family's config from a JSON file.
+def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = None) -> Config:
+    """Reads a family's config from a JSON or YAML file.
 
     Args:
-        path: The file.
+        path: The file: the reference's `ddconfig`, or a whole configuration with one in it.
         kind: `Family.config`, whose fields are the keys.
+        base: Config of the named model, which says what the file doesn't.
 
     Raises:
         InputError: The file can't be read, or a key is unknown, mistyped or out of range.
+        MissingPackageError: It is YAML, and PyYAML isn't installed.
     """
+    fields = kind.__struct_fields__
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = _parse(path.read_bytes())
+        given = _ddconfig(content) or content
+        if isinstance(given, dict):
+            passed_over = {
+                key for key in _INERT & given.keys() if key not in fields and not given[key]
+            }
+            given = {key: value for key, value in given.items() if key not in passed_over}
+            given = ({} if base is None else msgspec.to_builtins(base)) | given
+        return msgspec.convert(given, kind)
     except OSError as error:
         raise InputError(f"can't read config {path}", found=error.strerror) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InputError(
             f"config {path} isn't one of this family",
-            found=str(error),
-            expected=f"JSON with keys of {', '.join(kind.__struct_fields__)}",
+            found=" ".join(str(error).split()),
+            expected=f"JSON or YAML with keys of {', '.join(fields)}",
         ) from error
+
+
+def _parse(text: bytes) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        try:
+            return msgspec.yaml.decode(text)
+        except ImportError as error:
+            purpose = "a config in YAML"
+            raise MissingPackageError("PyYAML", "export", purpose=purpose) from error
+
+
+def _ddconfig(content: object) -> object:
+    """The first `ddconfig` in a configuration, however deep; None where there is none."""
+    if not isinstance(content, dict):
+        return None
+    if "ddconfig" in content:
+        return content["ddconfig"]
+    return next((found for value in content.values() if (found := _ddconfig(value))), None)
 
 
 def stored_config(path: Path, stored: Mapping[str, Any], kind: type[Config]) -> Config:

@@ -39,7 +39,7 @@ class CausalConv3d(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """A 2-D conv with zero padding on all sides; types as for `CausalConv3d`."""
+    """A 2-D conv with the same zero padding, if any, on all sides; types as for `CausalConv3d`."""
 
     out_dtype: torch.dtype | None = None
 
@@ -63,3 +63,21 @@ def conv(
     if dims == 3:
         return CausalConv3d(c_in, c_out, kernel, (stride[0], stride[1], stride[2]), bias)
     return SameConv2d(c_in, c_out, kernel, (stride[0], stride[1]), kernel // 2, bias=bias)
+
+
+class HalvingConv2d(nn.Module):
+    """A 3x3 conv of stride 2 whose zero padding is at the bottom and right alone.
+
+    Attribute names are those of VQGAN's checkpoints.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = SameConv2d(channels, channels, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, floor(H/2), floor(W/2)]."""
+        # In its own type first, so that the pad and the conv are one node of the graph.
+        x = x.to(self.conv.weight.dtype)
+        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return out

@@ -21,12 +21,27 @@ def group_norm(
     return F.group_norm(x.contiguous(), NORM_GROUPS, weight, bias, epsilon)
 
 
-class GroupNormSiLU(nn.GroupNorm):
-    """GroupNorm (32 groups), then SiLU: [N, C, ...] -> [N, C, ...], of the type of the input.
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm (32 groups): [N, C, ...] -> [N, C, ...], of the type of the input.
 
     It computes in the type of its own weights, which stay float32 in half-precision models: in
     float16 the sum of a clip's squares overflows.
     """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(NORM_GROUPS, channels, NORM_EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises over (C/32, T, H, W) together, scales, shifts."""
+        if torch.onnx.is_in_onnx_export():
+            return operator_nodes.group_norm_node(
+                x, self.weight, self.bias, NORM_GROUPS, self.eps, name="GroupNorm"
+            )
+        return group_norm(x.to(self.weight.dtype), self.weight, self.bias, self.eps).to(x.dtype)
+
+
+class GroupNormSiLU(nn.GroupNorm):
+    """GroupNorm, then SiLU; types as for `GroupNorm`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(NORM_GROUPS, channels, NORM_EPSILON)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from magvit_export.onnx.functions import FUNCTIONS, OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
+from magvit_export.onnx.plain_files import plain_graph
 
 Dynamic = Mapping[int, str]
 
@@ -67,7 +68,8 @@ def export_onnx(
     _forget_the_exporter(model)
     data = path.with_suffix(".data").name
     ir.save(model, path, external_data=data)
-    onnx.checker.check_model(path, full_check=True)
+    with plain_graph(path) as plain:
+        onnx.checker.check_model(plain, full_check=True)
     return (path, path.with_name(data))
 
 

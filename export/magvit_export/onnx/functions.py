@@ -183,6 +183,95 @@ NAME <num_groups, epsilon, plugin_namespace, plugin_version> (x, weight, bias) =
 _SILU = "gate = Sigmoid (normalized)\n    activated = Mul (normalized, gate)"
 
 
+# The best two scores of each position and their rows go from tile to tile. TopK puts the lower
+# index first where values are equal, and what was carried stands before the tile's: so of equal
+# scores the lowest row wins. Where latents are NaN the id isn't defined.
+_CODEBOOK_ARGMAX = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+CodebookArgmax <tile, plugin_namespace, plugin_version> (z, codebook) => (ids, margins)
+{{
+    batch = Shape <start = 0, end = 1> (z)
+    sizes = Shape <start = 2> (z)
+    channels = Shape <start = 1, end = 2> (z)
+    one = Constant <value_ints = [1]> ()
+    two = Constant <value_ints = [2]> ()
+    infer = Constant <value_ints = [-1]> ()
+    tile_scalar = Constant <value_int: int = @tile> ()
+    tile_rows = Reshape (tile_scalar, one)
+
+    flat_shape = Constant <value_ints = [0, 0, -1]> ()
+    z_flat = Reshape (z, flat_shape)
+    z_float = Cast <to = 1> (z_flat)
+    z_rows = Transpose <perm = [0, 2, 1]> (z_float)
+    latents_shape = Concat <axis = 0> (infer, channels)
+    latents = Reshape (z_rows, latents_shape)
+    tiles_shape = Concat <axis = 0> (infer, tile_rows, channels)
+    tiles = Reshape (codebook, tiles_shape)
+
+    positions = Shape <start = 0, end = 1> (latents)
+    pairs = Concat <axis = 0> (positions, two)
+    lowest = Constant <value = float {{-inf}}> ()
+    no_scores = Expand (lowest, pairs)
+    row_0 = Constant <value = int64 {{0}}> ()
+    no_rows = Expand (row_0, pairs)
+    taken = Min (two, tile_rows)
+    best, best_rows, end = Scan <
+        num_scan_inputs = 1,
+        body = one_tile (
+            float[P, 2] carried, int64[P, 2] carried_rows, int64 start, float[T, C] rows
+        ) => (float[P, 2] chosen, int64[P, 2] chosen_rows, int64 next)
+        {{
+            scores = Gemm <transB = 1> (latents, rows)
+            found, places = TopK (scores, taken)
+            found_rows = Add (places, start)
+            values = Concat <axis = 1> (carried, found)
+            value_rows = Concat <axis = 1> (carried_rows, found_rows)
+            chosen, chosen_places = TopK (values, two)
+            chosen_rows = GatherElements <axis = 1> (value_rows, chosen_places)
+            next = Add (start, tile_scalar)
+        }}
+    > (no_scores, no_rows, row_0, tiles)
+
+    ids_shape = Concat <axis = 0> (batch, sizes)
+    first_row, second_row = Split <axis = 1, num_outputs = 2> (best_rows)
+    first_id = Cast <to = 6> (first_row)
+    ids = Reshape (first_id, ids_shape)
+    first, second = Split <axis = 1, num_outputs = 2> (best)
+    margin = Sub (first, second)
+    margins = Reshape (margin, ids_shape)
+}}
+"""
+
+# In float32 whatever the type of its inputs. No plugin: TensorRT has kernels of its own for this.
+_SPATIAL_ATTENTION = f"""
+<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+SpatialAttention (q, k, v) => (y)
+{{
+    flat_shape = Constant <value_ints = [0, 0, -1]> ()
+    q_flat = Reshape (q, flat_shape)
+    k_flat = Reshape (k, flat_shape)
+    v_flat = Reshape (v, flat_shape)
+    queries = Cast <to = 1> (q_flat)
+    keys = Cast <to = 1> (k_flat)
+    values = Cast <to = 1> (v_flat)
+
+    channels = Shape <start = 1, end = 2> (q)
+    channels_float = Cast <to = 1> (channels)
+    root = Sqrt (channels_float)
+    query_rows = Transpose <perm = [0, 2, 1]> (queries)
+    products = MatMul (query_rows, keys)
+    scores = Div (products, root)
+    weights = Softmax <axis = -1> (scores)
+    value_rows = Transpose <perm = [0, 2, 1]> (values)
+    mixed_rows = MatMul (weights, value_rows)
+    mixed = Transpose <perm = [0, 2, 1]> (mixed_rows)
+    shape = Shape (v)
+    y_float = Reshape (mixed, shape)
+    y = CastLike (y_float, v)
+}}
+"""
+
+
 def lfq_function() -> FunctionProto:
     """`magvit::LFQ`: z [N, C, ...] -> int32 ids [N, ...]; bit i is z[:, i] > 0, 0 the lowest."""
     return parser.parse_function(_LFQ)
@@ -202,7 +291,7 @@ def group_norm_silu_function() -> FunctionProto:
 
 def lfq_codes_function() -> FunctionProto:
     """`magvit::LFQCodes`: ids [N, ...] -> codes [N, bits, ...]: 2·bit - 1, 0 the lowest bit."""
-    return parser.parse_function(_LFQ_CODES)
+    return _with_named_nodes(parser.parse_function(_LFQ_CODES))
 
 
 def code_statistics_function() -> FunctionProto:
@@ -210,7 +299,7 @@ def code_statistics_function() -> FunctionProto:
 
     The variance of a single position is 0.
     """
-    return parser.parse_function(_CODE_STATISTICS)
+    return _with_named_nodes(parser.parse_function(_CODE_STATISTICS))
 
 
 def causal_depth_to_space_function() -> FunctionProto:
@@ -218,14 +307,42 @@ def causal_depth_to_space_function() -> FunctionProto:
 
     Channels are laid out (*block, C). Of the first token's frames only the first is kept.
     """
-    return parser.parse_function(_CAUSAL_DEPTH_TO_SPACE)
+    return _with_named_nodes(parser.parse_function(_CAUSAL_DEPTH_TO_SPACE))
+
+
+def codebook_argmax_function() -> FunctionProto:
+    """`magvit::CodebookArgmax`: the row that fits each position best, and by how much.
+
+    z [N, C, ...] and codebook [rows, C], rows a multiple of `tile` -> int32 ids and float32
+    margins [N, ...]: the row with the largest dot product (of equal ones the lowest), and that
+    product less the second largest. Products are float32; they are held for `tile` rows at once.
+    """
+    return parser.parse_function(_CODEBOOK_ARGMAX)
+
+
+def spatial_attention_function() -> FunctionProto:
+    """`magvit::SpatialAttention`: q, k, v [N, C, H, W] -> v, mixed by softmax(qᵀk / √C)."""
+    return _with_named_nodes(parser.parse_function(_SPATIAL_ATTENTION))
+
+
+def _with_named_nodes(function: FunctionProto) -> FunctionProto:
+    """A function that no plugin computes.
+
+    TensorRT names layers after its nodes; `magvit build` takes layers of nodes without a name for
+    those of a plugin that it wants and that wasn't found.
+    """
+    for node in function.node:
+        node.name = node.output[0]
+    return function
 
 
 FUNCTIONS = {
+    "CodebookArgmax": codebook_argmax_function,
     "LFQ": lfq_function,
     "LFQCodes": lfq_codes_function,
     "CodeStatistics": code_statistics_function,
     "CausalDepthToSpace": causal_depth_to_space_function,
     "GroupNorm": group_norm_function,
     "GroupNormSiLU": group_norm_silu_function,
+    "SpatialAttention": spatial_attention_function,
 }

@@ -19,8 +19,8 @@ from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE
 
 DOMAIN = "magvit"
 OPSET_VERSION = 1
-# Operators that have a TensorRT plugin.
-PLUGINS = ("LFQ", "GroupNorm", "GroupNormSiLU")
+# Rows of a codebook that are scored at once: twice as many take over 64 MB for eight images.
+LARGEST_TILE = 2048
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": str(PLUGIN_INTERFACE)}
 
 
@@ -62,6 +62,18 @@ def codes_node(ids: Tensor, bits: int) -> Tensor:
     )
 
 
+def spatial_attention_node(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`magvit::SpatialAttention`: q, k, v [N, C, H, W] -> the same."""
+    return torch.onnx.ops.symbolic(
+        f"{DOMAIN}::SpatialAttention",
+        (q, k, v),
+        {},
+        dtype=v.dtype,
+        shape=tuple(v.shape),
+        version=OPSET_VERSION,
+    )
+
+
 def code_statistics_node(codes: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """`magvit::CodeStatistics`: codes [N, C, ...] -> spread [N, C] and mean [N, C]."""
     spread, mean = torch.onnx.ops.symbolic_multi_out(
@@ -98,3 +110,22 @@ def depth_to_space_node(x: Tensor, block: int) -> Tensor:
         shape=(batch, channels // block**2, height * block, width * block),
         version=13,
     )
+
+
+def codebook_argmax_node(latents: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """`magvit::CodebookArgmax`: latents [N, C, ...] -> int32 ids and float32 margins [N, ...]."""
+    shape = (latents.shape[0], *latents.shape[2:])
+    ids, margins = torch.onnx.ops.symbolic_multi_out(
+        f"{DOMAIN}::CodebookArgmax",
+        (latents, codebook),
+        {"tile": codebook_tile(codebook.shape[0]), **PLUGIN_ATTRIBUTES},
+        dtypes=(torch.int32, torch.float32),
+        shapes=(shape, shape),
+        version=OPSET_VERSION,
+    )
+    return ids, margins
+
+
+def codebook_tile(rows: int) -> int:
+    """Rows of a codebook that are scored at once: its largest divisor up to `LARGEST_TILE`."""
+    return next(size for size in range(min(rows, LARGEST_TILE), 0, -1) if rows % size == 0)

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from magvit_export.onnx.plain_files import plain_graph
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import EXPORT_AGAIN
@@ -54,7 +55,10 @@ class StagedGraph:
     def __init__(self, path: Path, precision: Precision, modules: Collection[str]) -> None:
         self._path = path
         self.precision = precision
-        self._model = ir.load(path)
+        with plain_graph(path) as plain:
+            self._model = ir.load(plain)
+            if plain != path:  # Weights are read when they are needed, and these won't stay.
+                self._model = ir.external_data.load_to_model(self._model)
         self._values = ir.convenience.create_value_mapping(self._model.graph)
         self.stages = self._cut(modules)
 

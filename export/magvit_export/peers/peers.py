@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from magvit_export.onnx.plain_files import plain_graph
 from magvit_runtime.benchmarks.comparison import YARDSTICK
 from magvit_runtime.benchmarks.encoders import Frames, Ids, NotRun, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord
@@ -69,8 +70,8 @@ def _onnxruntime(bundle: Bundle, role: Role, precision: Precision, threads: int)
     available = onnxruntime.get_available_providers()
     providers = [name for name in ("CUDAExecutionProvider", _CPU) if name in available]
     graph = bundle.graphs(role)[precision]
-    path = str(bundle.verified_graph(graph))
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    with plain_graph(bundle.verified_graph(graph)) as path:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     given, made = graph.inputs[0].name, graph.outputs[0].name
 
     def encode(clips: Frames) -> Ids:

@@ -20,8 +20,10 @@ from magvit_export.training.classifier import (
     TrajectoryClassifier,
 )
 from magvit_export.training.ridge import fit_linear
-from magvit_runtime.bundle.manifest import GraphRecord, Head, TensorSpec
+from magvit_runtime.bundle.manifest import GraphRecord, Head, Manifest, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, graph_sha256, open_bundle
+from magvit_runtime.bundle.schema_one import SchemaOne
+from magvit_runtime.bundle.writing import refuse_store
 from magvit_runtime.classifier import CLASSIFIER
 from magvit_runtime.errors import InputError
 from magvit_runtime.quantizers import vocabulary_size
@@ -89,6 +91,7 @@ def train_classifier(
         BundleError: There is no sound bundle at `bundle_path`.
     """
     bundle = open_bundle(bundle_path)
+    refuse_store(bundle_path)
     _check_origin(bundle, table)
     classes, targets = _classes(table)
     labelled = np.flatnonzero(targets >= 0)
@@ -208,7 +211,6 @@ def _export(
     embedding: EmbeddingKind,
     training: dict[str, str | int | float],
 ) -> None:
-    manifest = bundle.manifest
     vocabulary = vocabulary_size(bundle.tokens.quantizer)
     with staging_directory(bundle.path) as staging:
         files = export_onnx(
@@ -247,10 +249,17 @@ def _export(
                 for precision, encoder in bundle.graphs("encode").items()
             },
         )
-        published = msgspec.structs.replace(
-            manifest,
-            graphs={**manifest.graphs, "classify": {"fp32": graph}},
-            files={**manifest.files, **file_records(files)},
-            heads={**manifest.heads, CLASSIFIER: head},
-        )
-        publish(bundle.path, files, published)
+        records = file_records(files)
+
+        def updated(manifest: Manifest | SchemaOne | None) -> Manifest:
+            components = bundle.manifest.components
+            if not isinstance(manifest, Manifest) or manifest.components != components:
+                raise InputError(f"{bundle.path} holds another model now", mend="train again")
+            return msgspec.structs.replace(
+                manifest,
+                graphs={**manifest.graphs, "classify": {"fp32": graph}},
+                files={**manifest.files, **records},
+                heads={**manifest.heads, CLASSIFIER: head},
+            )
+
+        publish(bundle.path, files, updated)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from magvit_export.families.magvit.blocks import ResidualBlock
+from magvit_export.layers.residual_block import ResidualBlock
 from magvit_export.onnx.stages import (
     NORMALIZATION,
     QUANTIZER,

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from magvit_export.catalog import find_model
+from magvit_export.checkpoints.shards import checkpoint_sha256
 from magvit_export.exporting import load_model
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
 from magvit_runtime.agreement import Outputs
@@ -17,7 +18,6 @@ from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.errors import InputError
-from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.types import Array
 from magvit_runtime.verification.references import Reference
 
@@ -78,8 +78,10 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         raise InputError(f"the family {family.name!r} has no role {role!r}")
     config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
-    if not bundle.is_seeded and Path(source).is_file():  # Cheaper to compare than to load.
-        _check_weights(bundle, WeightsRecord("file", source, sha256=file_sha256(Path(source))))
+    # Cheaper to compare than to load.
+    if not bundle.is_seeded and source != "hub" and Path(source).exists():
+        sha256 = checkpoint_sha256(Path(source))
+        _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
     entry = find_model(bundle.manifest.model)
     model = load_model(family, entry, config, [role], source, recorded.variant)
     _check_weights(bundle, model.weights.record)

@@ -1,5 +1,6 @@
-// The CPU operators of magvit-runtime as a C interface: LFQ, GroupNorm (with or without SiLU), and
-// the fused convs, adaptive norms and depth to space of the native backend.
+// The CPU operators of magvit-runtime as a C interface: LFQ, the search of a codebook, GroupNorm
+// (with or without SiLU), and the native backend's: fused convs, attention, adaptive norms and depth
+// to space.
 //
 // Thread safety: every function here is reentrant and keeps no state between calls. Any number of
 // threads may call any of them at once, as long as no output of one call overlaps an input or
@@ -41,7 +42,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_OPERATORS_ABI 3
+#define MAGVIT_OPERATORS_ABI 4
 
 enum magvit_status {
   MAGVIT_OK = 0,
@@ -54,6 +55,7 @@ enum magvit_status {
   MAGVIT_OUT_OF_MEMORY = 7,
   MAGVIT_BAD_CONV = 8,
   MAGVIT_BAD_BACKGROUND = 9,
+  MAGVIT_BAD_ROWS = 10,
 };
 
 enum magvit_dtype {
@@ -101,6 +103,18 @@ struct magvit_group_norm_options {
 MAGVIT_EXPORT enum magvit_status magvit_lfq(const void* latents, enum magvit_dtype dtype,
                                             struct magvit_shape shape, int32_t* ids,
                                             uint8_t* packed, int32_t threads);
+
+// The row of a codebook that fits each position best: the largest dot product, in float32. Of equal
+// ones the lowest row counts; a NaN is above all others, as in NumPy's argmax.
+//
+//   latents   `shape`, any number of channels
+//   codebook  float [rows, C], of fewer than 2^31 - 1 rows
+//   ids       int32 [N, positions]: numbers of rows
+//   margins   optional (may be NULL): float [N, positions], the largest product less the second
+//             largest; 0 where two rows are equally good, NaN where a product is
+MAGVIT_EXPORT enum magvit_status magvit_codebook_argmax(
+    const void* latents, enum magvit_dtype dtype, struct magvit_shape shape, const float* codebook,
+    int64_t rows, int32_t* ids, float* margins, int32_t threads);
 
 // GroupNorm over (C / num_groups, positions) of each sample, then the activation. Statistics are
 // hierarchical in fp32: the error against fp64 stays near 1e-7 for any number of positions.
@@ -178,6 +192,15 @@ struct magvit_conv_call {
 MAGVIT_EXPORT enum magvit_status magvit_conv_run(const magvit_conv* conv,
                                                  const struct magvit_conv_call* call,
                                                  magvit_pool* pool);
+
+// Attention with one head over all positions of a map: at each, the values' sum by the softmax of
+// its query's products with all keys, over the square root of the number of channels. The four maps
+// are of one shape and one channel pitch, and have no background.
+MAGVIT_EXPORT enum magvit_status magvit_attention_run(const struct magvit_feature_map* queries,
+                                                      const struct magvit_feature_map* keys,
+                                                      const struct magvit_feature_map* values,
+                                                      const struct magvit_feature_map* output,
+                                                      magvit_pool* pool);
 
 // GroupNorm of a map in place, with a scale and a shift for each channel of its clip:
 // (x - mean) / sqrt(variance + epsilon) * scale + shift, and the moments of that.

@@ -1,10 +1,11 @@
 """What counts as agreement with a reference, for each kind of output."""
 
 from magvit_runtime.agreement.comparison import Agreement, Comparison, Outputs, new_comparison
-from magvit_runtime.agreement.limits import MARGIN, PIXEL_LIMITS, RMS_LIMITS
+from magvit_runtime.agreement.limits import MARGIN, MARGIN_RMS_LIMITS, PIXEL_LIMITS, RMS_LIMITS
 
 __all__ = [
     "MARGIN",
+    "MARGIN_RMS_LIMITS",
     "PIXEL_LIMITS",
     "RMS_LIMITS",
     "Agreement",

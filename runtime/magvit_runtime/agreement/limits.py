@@ -26,5 +26,12 @@ PIXEL_LIMITS: dict[Precision, PixelLimits] = {
     "fp16": PixelLimits(1.0, 8),
     "bf16": PixelLimits(8.0, 64),
 }
+# Likewise of a codebook's margins, in standard deviations of the reference's margins. A margin is a
+# latent's product with the difference of two rows, and spreads less than the products themselves:
+# of N independent normal scores the gap between the largest two has 1 / √(2 ln N) of their spread,
+# so relative errors grow by √(4 ln N), which is 5 for 1,024 rows and 7 for 262,144.
+MARGIN_RMS_LIMITS: dict[Precision, float] = {
+    precision: 5 * limit for precision, limit in RMS_LIMITS.items()
+}
 # A decision whose distance is more typical errors than this may not change.
 MARGIN = 10.0

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.agreement.limits import MARGIN, RMS_LIMITS
+from magvit_runtime.agreement.limits import MARGIN, MARGIN_RMS_LIMITS
 from magvit_runtime.bundle.manifest import MarginMetrics, Precision
 from magvit_runtime.errors import InputError
 
@@ -43,7 +43,7 @@ class MarginAgreement:
 
     def passes(self, precision: Precision) -> bool:
         """Whether the allowed-change rule holds for this precision."""
-        return self.rms <= RMS_LIMITS[precision] and self.outside_margin == 0
+        return self.rms <= MARGIN_RMS_LIMITS[precision] and self.outside_margin == 0
 
     @property
     def metrics(self) -> MarginMetrics:

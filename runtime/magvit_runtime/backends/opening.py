@@ -22,6 +22,8 @@ from magvit_runtime.errors import BackendError, BundleError, InputError
 # Ours, for editors and commands; other packages' are taken by their names too.
 BackendName = Literal["auto", "native", "native-cuda", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
+MOST_THREADS = 4096  # More than any machine's CPUs; a library may die of trying.
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,7 +55,7 @@ def open_role(
         The graph, for its inputs and outputs, and the session.
 
     Raises:
-        InputError: No backend has this name, `threads` or `workers` isn't positive, or the backend
+        InputError: No backend has this name, `threads` or `workers` is out of range, or the backend
             chosen has no workers.
         BundleError: The bundle has no such graph, a file was changed, or a stamp is missing.
         BackendError: The backend isn't installed, has no engine here, or can't load it.
@@ -79,7 +81,7 @@ def check_options(backend: str, threads: int | None, workers: int | None = None)
     """Refuses options that no backend takes.
 
     Raises:
-        InputError: No backend has this name, or a number isn't positive.
+        InputError: No backend has this name, or a number is out of range.
     """
     names = backend_names()
     if backend != "auto" and backend not in names:
@@ -89,6 +91,8 @@ def check_options(backend: str, threads: int | None, workers: int | None = None)
     for name, value in (("threads", threads), ("workers", workers)):
         if value is not None and value < 1:
             raise InputError(f"`{name}` must be positive", found=value)
+        if value is not None and value > MOST_THREADS:
+            raise InputError(f"`{name}` is too large", found=value, expected=f"≤ {MOST_THREADS}")
 
 
 def _with_reasons(found: Candidates) -> tuple[Candidate, ...]:

@@ -44,9 +44,10 @@ def measure_cold_start(start: Start) -> ColdStart:
     Raises:
         BackendError: It failed.
     """
-    launch = msgspec.json.encode(_Launch(start, time.time()))
+    # The path is an argument of its own: JSON has no text for a name that isn't UTF-8.
+    launch = msgspec.json.encode(_Launch(msgspec.structs.replace(start, bundle=""), time.time()))
     process = subprocess.run(
-        [sys.executable, "-m", __name__, launch.decode()],
+        [sys.executable, "-m", __name__, launch.decode(), start.bundle],
         capture_output=True,
         text=True,
         check=False,
@@ -57,7 +58,7 @@ def measure_cold_start(start: Start) -> ColdStart:
     return msgspec.json.decode(process.stdout, type=ColdStart)
 
 
-def _run(launch: _Launch) -> ColdStart:
+def _run(launch: _Launch, bundle: str) -> ColdStart:
     start = launch.start
     imported = time.time() - launch.at
     kind = MODEL_CLASSES[start.role]
@@ -65,7 +66,7 @@ def _run(launch: _Launch) -> ColdStart:
     free = [gpu.free_mib for gpu in list_gpus()]
     times = [time.perf_counter()]
     with kind.open(
-        start.bundle, backend=start.backend, precision=start.precision, threads=start.threads
+        bundle, backend=start.backend, precision=start.precision, threads=start.threads
     ) as model:
         times.append(time.perf_counter())
         for _ in range(2):
@@ -84,5 +85,5 @@ def _peak_mib() -> float:
 
 
 if __name__ == "__main__":
-    result = _run(msgspec.json.decode(sys.argv[1], type=_Launch))
+    result = _run(msgspec.json.decode(sys.argv[1], type=_Launch), sys.argv[2])
     sys.stdout.write(msgspec.json.encode(result).decode())

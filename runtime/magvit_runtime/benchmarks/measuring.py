@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,6 +60,7 @@ def measure_rows(
     ids: Mapping[str, Sequence[Ids]],
     reference: Sequence[Ids] | None,
     advance: Advance,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """A row for each encoder, all timed in turn at the batch size of the inputs.
 
@@ -70,6 +72,7 @@ def measure_rows(
         ids: What each encoder gave for each input.
         reference: What it should have given; None leaves the agreement out.
         advance: Told of every round and every repetition done.
+        clock: Seconds, for calls one at a time.
     """
     first = ids[encoders[0].record.name]
     calls: dict[str, Callable[[InputSet], object]] = {
@@ -86,6 +89,7 @@ def measure_rows(
         rounds=settings.rounds,
         warm_up=0,
         advance=advance,
+        clock=clock,
     )
     around = {name: taken for name, taken in seconds.items() if name not in ids}
     # Before the mode "kept full" adds its own.

@@ -53,18 +53,27 @@ def check_external_data(path: Path, graph: GraphRecord) -> None:
     Raises:
         BundleError: It does, or the file is no ONNX model.
     """
+    folder = PurePosixPath(graph.file).parent
+    for location in external_data(path):
+        if str(folder / location) not in graph.data:
+            raise BundleError(
+                f"{path} takes weights from a file that bundle.json doesn't name for it",
+                found=repr(location),
+                expected=", ".join(graph.data) or "none",
+                mend="export it again with `magvit export`",
+            )
+
+
+def external_data(path: Path) -> Iterator[str]:
+    """Where an ONNX file says that its weights are, from its own folder; once for each tensor.
+
+    Raises:
+        BundleError: The file is no ONNX model.
+    """
     if path.stat().st_size > _LARGEST_FILE:
         raise BundleError(f"{path} is larger than an ONNX file can be")
-    folder = PurePosixPath(graph.file).parent
     try:
-        for location in _locations(memoryview(path.read_bytes())):
-            if str(folder / location) not in graph.data:
-                raise BundleError(
-                    f"{path} takes weights from a file that bundle.json doesn't name for it",
-                    found=repr(location),
-                    expected=", ".join(graph.data) or "none",
-                    mend="export it again with `magvit export`",
-                )
+        yield from _locations(memoryview(path.read_bytes()))
     except WireError as error:
         raise BundleError(f"{path} is no ONNX model", found=str(error)) from error
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from magvit_runtime.bundle.content_store import store_of
 from magvit_runtime.errors import BundleError
 
 JSON_LIMIT = 4 * 2**20
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 def check_file(path: Path, bundle: Path, *, mend: str | None = None) -> None:
     """Refuses what isn't a regular file of a bundle, without opening it.
+
+    A link leads to a file in the bundle, or in the store that bundle.json itself leads into.
 
     Args:
         path: The file.
@@ -29,10 +32,14 @@ def check_file(path: Path, bundle: Path, *, mend: str | None = None) -> None:
     # A pipe would be waited on for ever; `Path.is_file` raises where a name is too long.
     if not os.path.isfile(path):  # noqa: PTH113
         raise BundleError(f"{path} is missing", mend=mend)
-    if not path.resolve().is_relative_to(bundle.resolve()):
+    place = path.resolve()
+    if place.is_relative_to(bundle.resolve()):
+        return
+    store = store_of(bundle)
+    if store is None or not place.is_relative_to(store):
         raise BundleError(
             f"{path} is a link to outside the bundle",
-            found=path.resolve(),
+            found=place,
             mend="put the file itself in its place",
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
+from magvit_runtime.bundle.content_store import MANIFEST_NAME as MANIFEST_NAME
 from magvit_runtime.bundle.external_data import check_external_data
 from magvit_runtime.bundle.files import check_file, decode_json, read_json
 from magvit_runtime.bundle.manifest import EXPORT_AGAIN as EXPORT_AGAIN
@@ -23,10 +24,7 @@ from magvit_runtime.bundle.manifest import (
 )
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import BundleError
-from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.digests import file_sha256
-
-MANIFEST_NAME = "bundle.json"
 
 
 @dataclass(frozen=True)
@@ -167,17 +165,6 @@ def open_schema_one(directory: Path) -> SchemaOne | None:
     """
     path, text, version = _read_manifest(directory)
     return decode_json(path, text, SchemaOne, mend=EXPORT_AGAIN) if version == 1 else None
-
-
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Replaces the manifest of a bundle's directory, at once or not at all.
-
-    Raises:
-        InputError: The directory can't be written to.
-    """
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
-    with atomic_path(path / MANIFEST_NAME) as partial:
-        partial.write_bytes(text)
 
 
 class _Versioned(msgspec.Struct):

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role
-from magvit_runtime.bundle.reading import Bundle, open_bundle, write_manifest
+from magvit_runtime.bundle.reading import Bundle, open_bundle
+from magvit_runtime.bundle.writing import changing_bundle, write_manifest
 from magvit_runtime.errors import BundleError
 
 
@@ -56,15 +57,18 @@ def write_stamps(
         BundleError: The bundle is no longer sound.
         InputError: The directory can't be written to.
     """
-    manifest = open_bundle(bundle.path).manifest
-    all_stamps = {
-        **manifest.stamps,
-        **{_stamp_name(role, subject): stamp for subject, stamp in stamps.items()},
-    }
-    for subject in revoked:
-        all_stamps.pop(_stamp_name(role, subject), None)
-    if all_stamps != manifest.stamps:
-        write_manifest(bundle.path, msgspec.structs.replace(manifest, stamps=all_stamps))
+    if not stamps and not revoked:
+        return
+    with changing_bundle(bundle.path):
+        manifest = open_bundle(bundle.path).manifest
+        all_stamps = {
+            **manifest.stamps,
+            **{_stamp_name(role, subject): stamp for subject, stamp in stamps.items()},
+        }
+        for subject in revoked:
+            all_stamps.pop(_stamp_name(role, subject), None)
+        if all_stamps != manifest.stamps:
+            write_manifest(bundle.path, msgspec.structs.replace(manifest, stamps=all_stamps))
 
 
 def _stamp_name(role: Role, subject: str) -> str:

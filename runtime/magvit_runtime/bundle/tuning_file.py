@@ -12,6 +12,7 @@ from magvit_runtime.bundle.files import check_file, decode_json, read_json
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.locks import folder_lock
 
 TUNING_FILE = "tuning.json"
 
@@ -93,15 +94,15 @@ def write_tuning(bundle: Bundle, tuning: MachineTuning, role: Role = "encode") -
         BundleError: The file that is there is malformed.
         InputError: The bundle's directory can't be written to.
     """
-    before = read_tuning(bundle)
-    of_role = before.of(role) | {machine_name(): tuning}
-    after = (
-        Tuning(machines=of_role, roles=before.roles)
-        if role == "encode"
-        else Tuning(machines=before.machines, roles=before.roles | {role: of_role})
-    )
     path = bundle.path / TUNING_FILE
-    with atomic_path(path) as partial:
+    with folder_lock(bundle.path), atomic_path(path) as partial:
+        before = read_tuning(bundle)
+        of_role = before.of(role) | {machine_name(): tuning}
+        after = (
+            Tuning(machines=of_role, roles=before.roles)
+            if role == "encode"
+            else Tuning(machines=before.machines, roles=before.roles | {role: of_role})
+        )
         partial.write_bytes(msgspec.json.format(msgspec.json.encode(after), indent=2))
     return path
 

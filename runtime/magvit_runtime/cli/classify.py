@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +14,19 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.video import Tail
+from magvit_runtime.clips.video_frames import VideoReport
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification
+
+# Labels that `--json` lists.
+FOREIGN_LABELS = 1000
 
 
 def classify(
@@ -26,7 +34,8 @@ def classify(
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    tail: Tail = "drop",
     backend: str = "auto",
     threads: int | None = None,
     batch_size: int = 1,
@@ -35,16 +44,19 @@ def classify(
 
     Args:
         bundle: Directory of the exported model, with a trained classifier.
-        source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
-            video.
+        source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
+            [N, T, H, W, 3] (.npy), or a video.
         output: CSV file to write.
-        style: How trajectories are drawn; as for the clips that the classifier was trained on.
+        style: How trajectories are drawn; as for the clips that the classifier was trained on. A
+            video must have the height and width, and is cut every `frames` frames.
+        tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
+            repeats the last frame, short makes a shorter clip of them.
         backend: What runs the encoder; auto takes the best of this machine.
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    report = ReadReport()
-    batches = read_clips(source, style, report, batch_size)
+    check_outputs(output, inputs=(bundle, source))
+    report, video = ReadReport(), VideoReport()
     with (
         Classifier.open(bundle, threads=threads) as classifier,
         Tokenizer.open(
@@ -52,23 +64,41 @@ def classify(
         ) as tokenizer,
         progress_bar("clips") as advance,
     ):
+        classes = classifier.classes
+        cutting = cutting_for(tail, tokenizer, classifier.grid)
+        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
         counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
-    clips, known, right = counts
     label = weights_label(tokenizer.bundle)
     facts = {
-        "clips": clips,
+        "clips": counts.written,
         "output": str(output),
         "weights": label,
-        "labelled": known,
-        "right": right,
+        "labelled": counts.known,
+        "right": counts.right,
+        "foreign_labels": dict(counts.foreign.most_common(FOREIGN_LABELS)),
         "problems": [asdict(problem) for problem in report.problems],
     }
-    text = f"{clips} clips -> {output}\n{tokenizer.bundle.manifest.model}, {label}"
-    if known:
-        text += f"\n{right} of {known} labelled clips predicted right ({right / known:.1%})"
+    text = f"{counts.written} clips -> {output}\n{tokenizer.bundle.manifest.model}, {label}"
+    if counts.known:
+        share = counts.right / counts.known
+        text += f"\n{counts.right} of {counts.known} labelled clips predicted right ({share:.1%})"
+    if counts.foreign:
+        text += "\n" + _foreign(counts.foreign, classes)
     if report.counts:
         text += "\n" + report.summary()
-    return Outcome(facts, text)
+    outcome = Outcome(facts, text)
+    return with_video(outcome, tail, video) if is_video(source) else outcome
+
+
+def _foreign(labels: Counter[str], classes: tuple[str, ...]) -> str:
+    """Says which labels are none of the classifier's classes."""
+    shown = ", ".join(f"{label!r} ({count})" for label, count in labels.most_common(5))
+    known = ", ".join(map(repr, classes[:10]))
+    return (
+        f"{labels.total()} clips have a label that is no class of this classifier, and count as "
+        f"neither right nor wrong: {shown}{', …' if len(labels) > 5 else ''}; "
+        f"its classes are {known}{', …' if len(classes) > 10 else ''}"
+    )
 
 
 def _classify(

@@ -15,6 +15,7 @@ from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.errors import InputError
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.clip_files import clip_writer
 from magvit_runtime.results.token_files import TokenFileInfo, read_tokens
 
@@ -45,8 +46,7 @@ def detokenize(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    if output.resolve() == tokens.resolve():
-        raise InputError(f"{output} is what is read", mend="choose another -o")
+    check_outputs(output, inputs=(bundle, tokens))
     table = read_tokens(tokens)
     if not table.ids:
         raise InputError(f"{tokens} holds no clip")

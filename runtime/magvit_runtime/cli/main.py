@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from typing import Annotated
 
-import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.signals import StopSignals
+from magvit_runtime.cli.streams import drop_what_is_left, json_text, take_any_text
 from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.hardware.packages import missing_package
 
@@ -37,6 +39,8 @@ def build_app(arguments: Sequence[str]) -> App:
     for point in entry_points(group="magvit.commands"):
         app.command(point.load() if lists_commands else point.value, name=point.name)
 
+    app.meta.suppress_keyboard_interrupt = False
+
     @app.meta.default
     def launch(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -51,7 +55,8 @@ def build_app(arguments: Sequence[str]) -> App:
         outcome = app(tokens)
         if not isinstance(outcome, Outcome):  # Help and version print for themselves.
             return EXIT_DONE
-        print(msgspec.json.encode(outcome.facts).decode() if json else outcome.text)
+        # Flushed here, where a reader that has gone, or a full disk, can still be told of.
+        print(json_text(outcome.facts) if json else outcome.text, flush=True)
         return EXIT_DONE if outcome.passed else EXIT_FAILED
 
     return app
@@ -60,10 +65,25 @@ def build_app(arguments: Sequence[str]) -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `magvit`.
 
-    Exit codes: 0 done, 1 failed (work or check), 2 wrong usage or input.
+    Exit codes: 0 done, 1 failed (work or check), 2 wrong usage or input, 128 + N stopped by the
+    signal N (130 by Ctrl-C).
     """
+    take_any_text()
+    signals = StopSignals()
+    try:
+        with signals.heard():
+            _run(sys.argv[1:] if arguments is None else arguments)
+    # Also what a library made of it, and the exit of a command that said it in its own words.
+    except BaseException as error:
+        if signals.number is None:
+            raise
+        if not isinstance(error, SystemExit):
+            print(f"magvit: stopped by {signal.Signals(signals.number).name}", file=sys.stderr)
+        sys.exit(signals.exit_code)
+
+
+def _run(arguments: Sequence[str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         sys.exit(build_app(arguments).meta(arguments))
     except InputError as error:
@@ -74,13 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.name is None or error.name.startswith("magvit"):
             raise
         _fail(missing_package(error.name, "this command"), EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit("magvit: interrupted")
-    except BrokenPipeError:
-        # The reader of our output has gone; say nothing more, also not at exit.
-        sys.stderr.close()
+    except BrokenPipeError:  # The reader of our output has gone; nobody is there to be told.
+        drop_what_is_left()
         sys.exit(EXIT_FAILED)
-    except OSError as error:  # A full disk, mostly: readers and writers report what they can.
+    except MemoryError as error:
+        mend = "take smaller clips or batches, or a machine with more memory"
+        _fail(
+            MagvitError("there isn't enough memory", found=str(error) or None, mend=mend),
+            EXIT_FAILED,
+        )
+    except OSError as error:  # Readers and writers report what they can.
+        drop_what_is_left()
         _fail(MagvitError("a file can't be read or written", found=error), EXIT_FAILED)
 
 

@@ -20,6 +20,7 @@ from magvit_runtime.clips.trajectories import (
 )
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
+from magvit_runtime.files.outputs import check_outputs
 
 BATCH_SIZE = 64
 
@@ -33,32 +34,39 @@ def render(
     """Draws trajectories as clips: uint8 [N, T, H, W, 3], and a table of their ids and labels.
 
     Args:
-        source: Trajectories: .csv, .parquet or .npz.
-        output: .npy file to write; OUTPUT.csv beside it lists row, id and label.
+        source: Trajectories: CSV and its like, JSON, Parquet or npz.
+        output: .npy file to write; NAME.npy.csv beside it lists row, id and label.
         style: How trajectories are drawn.
     """
     if output.suffix.lower() != ".npy":
         raise InputError(f"{output} is of an unknown kind", expected=".npy")
+    table_path = output.with_name(f"{output.name}.csv")
+    check_outputs(output, table_path, inputs=(source,))
     # An array's header holds its length, so the file is read once to count.
     clips = sum(1 for _ in read_trajectories(source, ReadReport()))
     report = ReadReport()
     shape = (clips, style.frames, style.height, style.width, 3)
-    table_path = output.with_suffix(".csv")
     row = 0
     with (
         atomic_path(output) as partial,
         atomic_path(table_path) as partial_table,
-        partial_table.open("w", newline="", encoding="utf-8") as file,
+        partial_table.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        # Written, not mapped: where the disk is full, a mapping is a signal and not an error.
+        partial.open("wb") as array,
     ):
         table = csv.writer(file)
         table.writerow(["row", "id", "label"])
-        frames = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(array, header)
         for batch, drawn in render_batches(read_trajectories(source, report), style, BATCH_SIZE):
-            frames[row : row + len(batch)] = drawn
+            array.write(np.ascontiguousarray(drawn).data)
             for trajectory in batch:
                 table.writerow([row, trajectory.id, trajectory.label])
                 row += 1
-        frames.flush()
+        if row != clips:
+            raise InputError(
+                f"{source} changed while it was read", found=f"{row} clips", expected=clips
+            )
     facts = {
         "clips": clips,
         "shape": list(shape),

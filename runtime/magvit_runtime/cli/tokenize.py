@@ -12,8 +12,12 @@ from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.video import Tail
+from magvit_runtime.clips.video_frames import VideoReport
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.token_files import token_writer
 from magvit_runtime.tokenizer import Tokenizer
 
@@ -23,7 +27,8 @@ def tokenize(
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
-    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    tail: Tail = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
@@ -33,24 +38,32 @@ def tokenize(
 
     Args:
         bundle: Directory of the exported model.
-        source: Trajectories (.csv, .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a
-            video.
+        source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
+            [N, T, H, W, 3] (.npy), or a video.
         output: Token file to write: .parquet or .npz.
-        style: How trajectories are drawn.
+        style: How trajectories are drawn. A video must have the height and width, and is cut every
+            `frames` frames.
+        tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
+            repeats the last frame, short makes a shorter clip of them.
         backend: What runs the model; auto takes the best of this machine.
         precision: Which of the bundle's encoders; the most precise by default.
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    report = ReadReport()
-    batches = read_clips(source, style, report, batch_size)
+    check_outputs(output, inputs=(bundle, source))
+    report, video = ReadReport(), VideoReport()
     clips = 0
     with Tokenizer.open(
         bundle, backend=backend, precision=precision, threads=threads, batch_size=batch_size
     ) as tokenizer:
-        with token_writer(output, tokenizer.bundle) as writer, progress_bar("clips") as advance:
+        cutting = cutting_for(tail, tokenizer)
+        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
+        with (
+            token_writer(output, tokenizer.bundle, tail if is_video(source) else None) as writer,
+            progress_bar("clips") as advance,
+        ):
             for batch in batches:
-                writer.write(batch.ids, batch.labels, tokenizer(batch.frames))
+                writer.write(batch.ids, batch.labels, tokenizer(batch.frames), batch.places)
                 clips += len(batch.ids)
                 advance(len(batch.ids))
         capabilities = tokenizer.capabilities
@@ -71,4 +84,5 @@ def tokenize(
     )
     if report.counts:
         text += "\n" + report.summary()
-    return Outcome(facts, text)
+    outcome = Outcome(facts, text)
+    return with_video(outcome, tail, video) if is_video(source) else outcome

@@ -8,18 +8,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from magvit_runtime.backends.opening import check_options
 from magvit_runtime.benchmarks.tuning import Timing
 from magvit_runtime.benchmarks.tuning import tune as tune_bundle
 from magvit_runtime.bundle.manifest import Role, TensorSpec
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.tuning_file import TUNING_FILE
+from magvit_runtime.cli.numbers import in_range
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.sample_ids import usual_grid, verification_ids
 from magvit_runtime.clips.samples import drawing_style, usual_shape, verification_clips
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport
-from magvit_runtime.errors import InputError
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.token_files import read_tokens
 from magvit_runtime.types import Array
 
@@ -48,8 +50,9 @@ def tune(
         threads: CPU threads of one run; each backend's own choice by default.
         repetitions: How often each of them runs each clip.
     """
-    if repetitions < 1:
-        raise InputError("--repetitions must be positive", found=repetitions)
+    in_range("--repetitions", repetitions, 1)
+    check_options("auto", threads)
+    check_outputs(bundle / TUNING_FILE, inputs=(clips,))
     opened = open_bundle(bundle)
     _, graph = opened.graph(role)
     given = graph.inputs[0]

@@ -10,31 +10,42 @@ from numpy.typing import NDArray
 
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.trajectories import (
+    TRAJECTORY_SUFFIXES,
     ReadReport,
     RenderStyle,
+    StyleOptions,
     Trajectory,
+    is_trajectory_file,
     read_trajectories,
     render_batches,
 )
-from magvit_runtime.clips.video import video_batches
+from magvit_runtime.clips.video import DROP_TAIL, Cutting, video_batches
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.errors import InputError
 
-TRAJECTORY_SUFFIXES = frozenset({".csv", ".parquet", ".npz"})
-VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
 
 def read_clips(
-    path: Path, style: RenderStyle, report: ReadReport, batch_size: int
+    path: Path,
+    style: StyleOptions,
+    report: ReadReport,
+    batch_size: int,
+    *,
+    cutting: Cutting = DROP_TAIL,
+    video_report: VideoReport | None = None,
 ) -> Iterator[ClipBatch]:
     """Streams clips from a file, at most `batch_size` in memory.
 
     Args:
-        path: Trajectories (.csv, .parquet, .npz), which are rendered; uint8 frames
+        path: Trajectories (a text table, JSON, Parquet or npz), which are rendered; uint8 frames
             [N, T, H, W, 3] (.npy); or a video, which is cut into consecutive clips.
         style: How trajectories are rendered. A video must have its height and width, and is cut
-            every `frames` frames.
+            every `frames` frames; nothing is drawn on it, so no other option matters to it.
         report: What was wrong with trajectories, filled while they are read.
         batch_size: Clips a batch.
+        cutting: What becomes of a video's last frames, where they fill no clip.
+        video_report: What was met in a video, filled while it is read.
 
     Raises:
         InputError: The file can't be read, or holds no clip.
@@ -43,10 +54,16 @@ def read_clips(
     if suffix == ".npy":
         return _array_batches(_open_array(path), batch_size)
     if suffix in VIDEO_SUFFIXES:
-        return video_batches(path, style, batch_size)
-    if suffix in TRAJECTORY_SUFFIXES:
-        return _rendered_batches(read_trajectories(path, report), style, batch_size)
-    expected = sorted(TRAJECTORY_SUFFIXES | VIDEO_SUFFIXES | {".npy"})
+        return video_batches(
+            path,
+            style,
+            batch_size,
+            cutting,
+            VideoReport() if video_report is None else video_report,
+        )
+    if is_trajectory_file(path):
+        return _rendered_batches(read_trajectories(path, report), style.checked(), batch_size)
+    expected = sorted(VIDEO_SUFFIXES.union(TRAJECTORY_SUFFIXES, {".npy"}))
     raise InputError(f"{path} is of an unknown kind", expected=", ".join(expected))
 
 

@@ -15,7 +15,6 @@ EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "cuda": ("cuda-bindings", ("tensorrt", "rtx", "native-cuda")),
     "cuda.core": ("cuda-core", ("tensorrt", "rtx", "native-cuda")),
     "cudnn": ("nvidia-cudnn-frontend", ("native-cuda",)),
-    "filelock": ("filelock", ("tensorrt", "rtx")),
     "huggingface_hub": ("huggingface_hub", ("export",)),
     "jinja2": ("Jinja", ("report",)),
     "onnx": ("onnx", ("export",)),

@@ -109,5 +109,9 @@ def load_convs() -> ctypes.CDLL:
         pointer,
         pointer,
     )
+    library.magvit_attention_run.argtypes = (
+        *[ctypes.POINTER(FeatureMapStructure)] * 4,
+        pointer,
+    )
     library.magvit_instruction_set.restype = ctypes.c_char_p
     return library

@@ -25,6 +25,8 @@ def cuda_library() -> Path | None:
 
 # The plugins' names, attributes and tensors, as one number; kPluginVersion of kernels/plugins.
 PLUGIN_INTERFACE = 1
+# The operators of ours that they are of; TensorRT takes other ones by their definitions.
+PLUGIN_OPERATORS = frozenset({"CodebookArgmax", "GroupNorm", "GroupNormSiLU", "LFQ"})
 
 
 def plugin_library() -> Path | None:

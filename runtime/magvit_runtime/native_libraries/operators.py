@@ -1,8 +1,9 @@
 """The CPU operators of libmagvit_operators.so for NumPy arrays.
 
-The arithmetic is that of the CUDA kernels (kernels/): LFQ, and GroupNorm with or without SiLU,
-whose fp32 statistics stay accurate over any number of positions. Every function is thread-safe and
-releases the GIL while it computes; results don't depend on the number of threads.
+The arithmetic is that of the CUDA kernels (kernels/): LFQ, the search of a codebook, and GroupNorm
+with or without SiLU, whose fp32 statistics stay accurate over any number of positions. Every
+function is thread-safe and releases the GIL while it computes; results don't depend on the number
+of threads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 # `enum magvit_activation` of magvit/operators.h.
 ACTIVATIONS: dict[Activation, int] = {"none": 0, "silu": 1}
 
-ABI = 3
+ABI = 4
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
 _CHANNELS_FIRST, _CHANNELS_LAST = 0, 1
 
@@ -85,6 +86,49 @@ def lfq(latents: NDArray[Any], threads: int | None = None) -> NDArray[np.int32]:
         threads or 0,
     )
     return ids
+
+
+def codebook_argmax(
+    latents: NDArray[Any], codebook: NDArray[np.float32], threads: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The row of a codebook that fits each position best, and by how much.
+
+    Args:
+        latents: float32 or float16 [N, C, ...] of rank 3 to 5.
+        codebook: float32 [rows, C], at least one row. Of equal products the lowest row counts; a
+            NaN is above all others, as in NumPy's argmax.
+        threads: Threads to use; None means one for each CPU.
+
+    Returns:
+        (ids, margins): int32 and float32 [N, ...]: the row with the largest dot product, and that
+        product less the second largest.
+
+    Raises:
+        InputError: An array has another dtype or rank, or the two don't fit.
+        BackendError: The library is missing or of another version.
+    """
+    array, shape = _as_feature_map(latents)
+    if codebook.dtype != np.float32 or codebook.ndim != 2 or codebook.shape[1] != array.shape[1]:
+        raise InputError(
+            "the codebook doesn't fit the latents",
+            found=f"{codebook.dtype} {list(codebook.shape)}",
+            expected=f"float32 [rows, {array.shape[1]}]",
+        )
+    rows = np.ascontiguousarray(codebook)
+    sizes = (array.shape[0], *array.shape[2:])
+    ids, margins = np.empty(sizes, np.int32), np.empty(sizes, np.float32)
+    _call(
+        "magvit_codebook_argmax",
+        array.ctypes.data,
+        _DTYPES[array.dtype],
+        shape,
+        rows.ctypes.data,
+        len(rows),
+        ids.ctypes.data,
+        margins.ctypes.data,
+        threads or 0,
+    )
+    return ids, margins
 
 
 def group_norm(
@@ -217,6 +261,16 @@ def _load_operators(path: Path) -> ctypes.CDLL:
         pointer,
         ctypes.c_int,
         ShapeStructure,
+        pointer,
+        pointer,
+        ctypes.c_int32,
+    )
+    library.magvit_codebook_argmax.argtypes = (
+        pointer,
+        ctypes.c_int,
+        ShapeStructure,
+        pointer,
+        ctypes.c_int64,
         pointer,
         pointer,
         ctypes.c_int32,

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from magvit_runtime.agreement import MARGIN, PIXEL_LIMITS, RMS_LIMITS
+from magvit_runtime.agreement import MARGIN, MARGIN_RMS_LIMITS, PIXEL_LIMITS, RMS_LIMITS
 from magvit_runtime.agreement.margins import MarginAgreement
 from magvit_runtime.agreement.pixels import PixelAgreement
 from magvit_runtime.agreement.signs import SignAgreement
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.files.names import as_text
 from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
 from magvit_runtime.verification.verifying import Verdict, Verification
@@ -89,7 +90,7 @@ def _facts(bundle: Bundle, result: Verification) -> dict[str, str]:
     versions = {name: version for record in records for name, version in record.versions.items()}
     stamps = ", ".join(result.stamped) or result.unstamped_because or "none"
     return {
-        "Bundle": str(bundle.path),
+        "Bundle": as_text(bundle.path),
         "Weights": weights_label(bundle),
         "Reference": result.reference,
         "Machine": "; ".join(dict.fromkeys(record.machine for record in records)) or "none used",
@@ -164,8 +165,8 @@ def _row(verdict: Verdict, columns: int) -> list[Cell]:
         or verdict.precision is None
     ):
         return row + [empty] * (columns - len(row))
-    limit = RMS_LIMITS[verdict.precision]
     signs = agreement if isinstance(agreement, SignAgreement) else None
+    limit = (RMS_LIMITS if signs else MARGIN_RMS_LIMITS)[verdict.precision]
     return [
         *row,
         Cell(f"{agreement.rms:.1e}", "plain" if agreement.rms <= limit else "bad", number=True),

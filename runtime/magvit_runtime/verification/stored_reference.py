@@ -17,6 +17,7 @@ from magvit_runtime.agreement import Outputs
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.files.names import as_text
 from magvit_runtime.quantizers import sign_bits
 from magvit_runtime.verification.references import Clips, Reference
 
@@ -75,7 +76,7 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
     def stored(frames: NDArray[np.uint8]) -> Outputs:
         return {"latents": np.stack([known[_digest(clip)] for clip in frames])}
 
-    name = f"latents of {variant} weights in {path.name}, sha256 {file_sha256(path)}"
+    name = f"latents of {variant} weights in {as_text(path.name)}, sha256 {file_sha256(path)}"
     return Reference(name, stored, {}, clips=tuple(clips))
 
 

@@ -189,14 +189,11 @@ def test_a_truncated_file_is_called_truncated(
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"<html>404 not found</html>",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
         bytes(4096),
         np.random.default_rng(0).bytes(5000),
         b"PK\x03\x04" + np.random.default_rng(1).bytes(5000),
     ],
-    ids=["empty", "web page", "LFS pointer", "zeros", "noise", "zip of noise"],
+    ids=["zeros", "noise", "zip of noise"],
 )
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_a_file_of_something_else_is_called_no_checkpoint(
@@ -234,10 +231,10 @@ def test_damaged_bytes_never_end_in_another_error(
         ([torch.zeros(2)], "holds no state dict: found list"),
         (torch.zeros(2), "holds no state dict: found Tensor"),
         ({"state_dict": {}}, "holds no state dict"),
-        ({"encoder.w": 3}, "entry 'encoder.w' of the state dict is no tensor: found int"),
+        ({"encoder.w": 3}, "holds no state dict: found encoder.w (int)"),
         (
-            {"state_dict": {"encoder.w": [1.0]}},
-            "entry 'encoder.w' of the state dict is no tensor: found list",
+            {"state_dict": RAW | {"encoder.norm_out.weight": [1.0]}},
+            "entry encoder.norm_out.weight is no tensor: found list",
         ),
     ],
     ids=["list", "tensor", "empty state dict", "number", "list in the state dict"],
@@ -273,9 +270,9 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path, new_format: boo
     with pytest.raises(CheckpointError) as error:
         load_encoder_weights(path, SHAPES)
     message = str(error.value)
-    assert "is a pickle with more than tensors in it, and its code is never run" in message
+    assert "is a pickle that runs code when it is loaded, and none of it was run" in message
     assert "found posix.system" in message
-    assert "Fix: save the bare state dict, or convert it to .safetensors" in message
+    assert "Fix: don't trust this file" in message
     assert not proof.exists()
     torch.load(path, weights_only=False)
     assert proof.exists(), "the attack itself does nothing, so this test showed nothing"
@@ -298,7 +295,8 @@ def test_an_unknown_key_is_named(save: Callable[[dict[str, Tensor]], Path]) -> N
         load_encoder_weights(path, SHAPES)
     assert str(error.value) == (
         f"{path} holds keys that this model doesn't have: found encoder.quant_conv.weight. "
-        "Fix: name the model (or --config) that the checkpoint was trained with"
+        "Fix: name the model (or --config) that the checkpoint was trained with, "
+        "or save this model's keys alone"
     )
 
 
@@ -319,7 +317,8 @@ def test_a_missing_key_is_named(save: Callable[[dict[str, Tensor]], Path], varia
         load_encoder_weights(path, SHAPES, variant)
     count = len(SHAPES)
     assert str(error.value) == (
-        f"{path} lacks 1 {variant} keys: found {count - 1} of {count}, expected {name}"
+        f"{path} lacks 1 {variant} keys: found {count - 1} of {count}, expected {name}. "
+        "Fix: save the whole model: torch.save(model.state_dict(), 'model.pt')"
     )
 
 

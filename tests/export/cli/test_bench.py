@@ -115,7 +115,7 @@ def test_a_run_is_no_slower_than_itself_but_than_a_faster_one(
 def test_wrong_usage_is_refused_before_any_work(bundle: Path, tmp_path: Path) -> None:
     assert failed(2, "bench").startswith("there is nothing to time")
     assert "--batch-sizes" in failed(2, "bench", bundle, "--batch-sizes", "1,x")
-    assert "--rounds must be 1 or more" in failed(2, "bench", bundle, "--rounds", 0)
+    assert "--rounds is out of range: found 0" in failed(2, "bench", bundle, "--rounds", 0)
     prices = tmp_path / "prices.toml"
     prices.write_text("date = 1")
     assert "is no price table" in failed(2, "bench", bundle, "--prices", prices)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../check.h"
+#include "codebook/codebook_cuda.h"
 #include "cuda_on_cpu.h"
 #include "group_norm_silu/group_norm_cuda.h"
 #include "lfq/lfq_cuda.h"
@@ -85,6 +86,41 @@ void TestLfq(const magvit_shape& shape, bool misaligned) {
   CHECK(found_packed == expected_packed);
 }
 
+// Rows are few distinct ones, so that there are ties within tiles and between them.
+template <typename T>
+void TestCodebook(const magvit_shape& shape, int64_t rows, bool misaligned) {
+  const size_t positions = shape.batch * shape.positions;
+  Buffer<T> latents(positions * Row(shape), misaligned);
+  FillRandom(latents, shape);
+  std::vector<float> codebook(rows * shape.channels);
+  for (size_t i = 0; i < codebook.size(); ++i) {
+    codebook[i] = static_cast<float>((i / shape.channels * 7 % 97 + i % shape.channels * 3) % 11);
+  }
+  // A NaN is above all others.
+  if (rows > 70) codebook[69 * shape.channels] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<int32_t> found(positions), expected(positions);
+  std::vector<float> found_margins(positions), margins(positions);
+  std::vector<char> workspace(magvit::CodebookWorkspaceBytes(shape));
+  for (int repetition = 0; repetition < 2; ++repetition) {
+    CHECK(magvit::LaunchCodebookArgmax(latents.data(), kDtype<T>, shape, codebook.data(), rows,
+                                       found.data(), found_margins.data(), workspace.data(),
+                                       nullptr) == cudaSuccess);
+    CHECK(magvit_codebook_argmax(latents.data(), kDtype<T>, shape, codebook.data(), rows,
+                                 expected.data(), margins.data(), 1) == MAGVIT_OK);
+    int wrong = 0;
+    for (size_t i = 0; i < positions; ++i) {
+      const float margin = found_margins[i];
+      const bool is_same = std::isnan(margin) ? std::isnan(margins[i]) : margin == margins[i];
+      if (!is_same && !(std::fabs(margin - margins[i]) <= 1e-3f)) ++wrong;
+      // Sums of another order may decide otherwise where nothing is to decide.
+      if (found[i] != expected[i] && !(margins[i] <= 1e-3f)) ++wrong;
+    }
+    CHECK(wrong == 0);
+    // Once more without NaN.
+    if (rows > 70) codebook[69 * shape.channels] = 0.0f;
+  }
+}
+
 enum class Affine { kNone, kPerChannel, kPerSample };
 
 template <typename T>
@@ -137,6 +173,10 @@ void TestAll(magvit_layout layout, bool misaligned) {
   TestLfq<T>(shape(2, 18, 5 * 16 * 16), misaligned);
   TestLfq<T>(shape(3, 31, 77), misaligned);
   TestLfq<T>(shape(1, 1, 1), misaligned);
+  TestCodebook<T>(shape(2, 24, 5 * 7), 1000, misaligned);
+  TestCodebook<T>(shape(1, 8, 65), 64, misaligned);
+  TestCodebook<T>(shape(3, 33, 1), 65, misaligned);
+  TestCodebook<T>(shape(1, 1, 1), 1, misaligned);
 
   const auto group_norm = [&](const magvit_shape& tensor, int64_t groups, Affine affine,
                               magvit_activation activation) {

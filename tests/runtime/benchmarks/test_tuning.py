@@ -152,7 +152,7 @@ def test_clips_of_another_size_and_no_repetitions(tmp_path: Path, bundle: Path) 
     np.save(tmp_path / "clips.npy", np.zeros((1, 16, 24, 4), np.uint8))
     with pytest.raises(InputError):
         tune(bundle, clips=tmp_path / "clips.npy")
-    with pytest.raises(InputError, match="--repetitions must be positive"):
+    with pytest.raises(InputError, match="--repetitions is out of range: found 0"):
         tune(bundle, repetitions=0)
 
 

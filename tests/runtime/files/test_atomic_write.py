@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,7 +51,53 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.mkdir()
-    with pytest.raises(OSError, match="directory"), atomic_path(path) as partial:
-        partial.write_text("whole")
+    with pytest.raises(InputError, match="found a folder, expected the name"), atomic_path(path):
+        pytest.fail("the work began, which would be lost")
     assert [item.name for item in tmp_path.iterdir()] == ["out.txt"]
     assert list(path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a device", "in /dev"])
+def test_what_is_no_file_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    """Renaming would replace it, as root even /dev/stdout."""
+    path = tmp_path / "out.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/null")
+    else:
+        path = Path("/dev/stdout")
+    with pytest.raises(InputError, match="found a device or pipe"), atomic_path(path):
+        pytest.fail("the work began, which would be lost")
+    assert path.is_symlink() or path.is_fifo()
+
+
+WRITE = """
+import resource, signal, sys
+import os
+import subprocess
+import sys
+from pathlib import Path
+from magvit_runtime import MagvitError
+from magvit_runtime.files.atomic_write import atomic_path
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    with atomic_path(Path(sys.argv[1])) as partial:
+        partial.write_bytes(bytes(2000))
+except MagvitError as error:
+    print(error)
+"""
+
+
+def test_no_room_is_said_by_the_name_of_the_output(tmp_path: Path) -> None:
+    """A limit on files is met as a full disk is, without one."""
+    path = tmp_path / "out.npy"
+    path.write_text("old")
+    process = subprocess.run(
+        [sys.executable, "-c", WRITE, str(path)], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == (
+        f"can't write {path}: found File too large. Fix: make room, or choose another place\n"
+    )
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

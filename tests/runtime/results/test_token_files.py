@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from magvit_runtime import Bundle, InputError, open_bundle
+from magvit_runtime.clips.batches import VideoPlace
+from magvit_runtime.clips.video import Tail
 from magvit_runtime.quantizers.specs import LfqSpec
 from magvit_runtime.results.token_files import read_tokens, token_writer
 
@@ -70,11 +72,89 @@ def test_tokens_that_the_model_doesnt_make(
     )
 
 
+PLACES = tuple(
+    VideoPlace("/videos/walk.mkv", first, own, 24, 32, "30000/1001")
+    for first, own in ((0, 5), (5, 5), (10, 3))
+)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("tail", ["pad", "short"])
+def test_clips_of_a_video_know_their_places(
+    tmp_path: Path, bundle: Bundle, suffix: str, tail: Tail
+) -> None:
+    """The last clip has one step of time where the others have two, or is filled up."""
+    path = tmp_path / f"tokens{suffix}"
+    last = tokens(1, seed=1)[:, : 1 if tail == "short" else 2]
+    with token_writer(path, bundle, tail) as writer:
+        writer.write(("walk:0", "walk:5"), (None, None), tokens(2), PLACES[:2])
+        writer.write(("walk:10",), (None,), last, PLACES[2:])
+    table = read_tokens(path)
+    assert (table.info.tail, table.info.grid) == (tail, (2, 3, 4))
+    assert table.places == PLACES
+    np.testing.assert_array_equal(table.tokens[:2], tokens(2))
+    np.testing.assert_array_equal(table.tokens[2:, : last.shape[1]], last)
+    if tail == "short":
+        assert table.time_steps == (2, 2, 1)
+        assert (table.tokens[2, 1] == -1).all()
+    else:
+        assert table.time_steps == ()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_clips_of_no_video_have_no_places(tmp_path: Path, bundle: Bundle, suffix: str) -> None:
+    table = read_tokens(write(tmp_path / f"tokens{suffix}", bundle))
+    assert (table.info.tail, table.time_steps, table.places) == (None, (), ())
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("shape", [(1, 3, 3, 4), (1, 2, 3, 5), (1, 3, 4)])
+def test_clips_of_another_size(
+    tmp_path: Path, bundle: Bundle, suffix: str, shape: tuple[int, ...]
+) -> None:
+    other = np.zeros(shape, np.int32)
+
+    def mix() -> None:
+        with token_writer(tmp_path / f"tokens{suffix}", bundle, "short") as writer:
+            writer.write(("a",), (None,), tokens(1))
+            writer.write(("b",), (None,), other)
+
+    with pytest.raises(InputError, match="a token file's clips are of one size"):
+        mix()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("steps", [(2, 2, 2), (2, 1, 1), (2, 2, 0)])
+def test_steps_that_arent_those_of_the_tokens(
+    tmp_path: Path, bundle: Bundle, steps: tuple[int, ...]
+) -> None:
+    path = tmp_path / "tokens.npz"
+    with token_writer(path, bundle, "short") as writer:
+        writer.write(("a", "b"), (None, None), tokens(2))
+        writer.write(("c",), (None,), tokens(1)[:, :1])
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    np.savez(path, **content | {"time_steps": np.array(steps)})
+    with pytest.raises(InputError, match=r"is damaged|are out of range"):
+        read_tokens(path)
+
+
 def test_other_tools_can_read_the_parquet_file(tmp_path: Path, bundle: Bundle) -> None:
     table = pq.read_table(write(tmp_path / "tokens.parquet", bundle))
     assert table.column_names == ["id", "label", "tokens"]
     assert table["tokens"].type == pa.list_(pa.int32(), 24)
     assert b"seeded" in table.schema.metadata[b"magvit"]
+    with token_writer(tmp_path / "video.parquet", bundle, "short") as writer:
+        writer.write(("walk:0", "walk:5"), (None, None), tokens(2), PLACES[:2])
+        writer.write(("walk:10",), (None,), tokens(1)[:, :1], PLACES[2:])
+    table = pq.read_table(tmp_path / "video.parquet")
+    assert table.column_names == [
+        *("id", "label", "tokens", "time_steps"),
+        *("source", "first_frame", "frames", "height", "width", "rate"),
+    ]
+    # Steps that a clip hasn't are no numbers that another tool could take for tokens.
+    assert table["tokens"][2].as_py()[12:] == [None] * 12
+    assert table["frames"].to_pylist() == [5, 5, 3]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

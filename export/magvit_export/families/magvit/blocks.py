@@ -1,34 +1,11 @@
-"""The residual blocks that encoder and decoder share, in two and three dimensions.
-
-Attribute names are the checkpoint's, so that a state dict loads without renaming.
-"""
+"""The residual blocks of one level, of encoder and decoder alike."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from torch import Tensor, nn
+from torch import nn
 
 from magvit_export.families.magvit.config import TokenizerConfig
-from magvit_export.layers.convs import conv
-from magvit_export.layers.group_norm import GroupNormSiLU
-
-
-class ResidualBlock(nn.Module):
-    """Two convs, each after GroupNorm and SiLU, added to the input."""
-
-    def __init__(self, dims: Literal[2, 3], c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.norm1 = GroupNormSiLU(c_in)
-        self.conv1 = conv(dims, c_in, c_out)
-        self.norm2 = GroupNormSiLU(c_out)
-        self.conv2 = conv(dims, c_out, c_out)
-        self.nin_shortcut = conv(dims, c_in, c_out, kernel=1) if c_in != c_out else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, c_in, ...] -> [N, c_out, ...]."""
-        hidden: Tensor = self.conv2(self.norm2(self.conv1(self.norm1(x))))
-        return hidden + (x if self.nin_shortcut is None else self.nin_shortcut(x))
+from magvit_export.layers.residual_block import ResidualBlock
 
 
 def residual_blocks(config: TokenizerConfig, c_in: int, c_out: int) -> nn.ModuleList:

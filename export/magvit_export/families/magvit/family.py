@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from magvit_export.families.family import ClipSizes, Family, RoleExport
-from magvit_export.families.magvit.blocks import ResidualBlock
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.precision import set_precision
 from magvit_export.families.magvit.tokenizer import (
@@ -19,6 +18,8 @@ from magvit_export.families.magvit.tokenizer import (
 )
 from magvit_export.layers.convs import CausalConv3d, SameConv2d
 from magvit_export.layers.group_norm import GroupNormSiLU
+from magvit_export.layers.pixels import BYTES_FORMULA, FORMULA
+from magvit_export.layers.residual_block import ResidualBlock
 from magvit_runtime.bundle.manifest import Postprocessing, Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import LfqSpec
 
@@ -135,7 +136,7 @@ def _preprocessing(config: TokenizerConfig) -> Preprocessing:
     return Preprocessing(
         layout="NTHWC" if config.dims == 3 else "NHWC",
         color="RGB",
-        formula="x / 127.5 - 1",
+        formula=FORMULA,
     )
 
 
@@ -143,7 +144,7 @@ def _postprocessing(config: TokenizerConfig) -> Postprocessing:
     return Postprocessing(
         layout="NTHWC" if config.dims == 3 else "NHWC",
         color="RGB",
-        formula="floor((clip(x, -1, 1) + 1) * 127.5 + 0.5)",
+        formula=BYTES_FORMULA,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from magvit_export.families.magvit.blocks import ResidualBlock
 from magvit_export.families.magvit.decoder import Decoder
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.layers.convs import CausalConv3d, SameConv2d
+from magvit_export.layers.residual_block import ResidualBlock
 
 
 def set_precision(module: Encoder | Decoder, compute: torch.dtype, residual: torch.dtype) -> None:

@@ -9,8 +9,7 @@ from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.decoder import Decoder
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.layers import lfq
-
-PIXEL_SCALE = 127.5
+from magvit_export.layers.pixels import normalize_pixels, to_bytes
 
 
 class MagvitTokenizer(nn.Module):
@@ -55,9 +54,7 @@ class ExportedEncoder(nn.Module):
 def encode_frames(encoder: Encoder, frames: Tensor) -> Tensor:
     """Channel-last uint8 frames through normalisation (x / 127.5 - 1) and the encoder."""
     dtype = encoder.norm_out.weight.dtype  # float32 in half-precision models too
-    # Cast first: TensorRT casts uint8 and does nothing else with it.
-    normalized = frames.to(dtype) / PIXEL_SCALE - 1
-    latents: Tensor = encoder(normalized.movedim(-1, 1))
+    latents: Tensor = encoder(normalize_pixels(frames, dtype))
     return latents
 
 
@@ -71,7 +68,7 @@ class ExportedDecoder(nn.Module):
 
     def forward(self, ids: Tensor) -> tuple[Tensor]:
         """int32 ids [N, t, h, w] -> uint8 frames [N, T, H, W, 3], RGB 0..255."""
-        return (to_pixels(decode_ids(self.decoder, ids, self.bits)),)
+        return (to_bytes(decode_ids(self.decoder, ids, self.bits)),)
 
 
 def decode_ids(decoder: Decoder, ids: Tensor, bits: int) -> Tensor:
@@ -79,13 +76,6 @@ def decode_ids(decoder: Decoder, ids: Tensor, bits: int) -> Tensor:
     dtype = decoder.norm_out.weight.dtype  # float32 in half-precision models too
     frames: Tensor = decoder(lfq.dequantize(ids, bits, dtype))
     return frames
-
-
-def to_pixels(frames: Tensor) -> Tensor:
-    """Frames [N, 3, ...] in -1..1 to the nearest bytes, channels last; what lies beyond is cut."""
-    levels = (frames.clamp(-1, 1) + 1) * PIXEL_SCALE
-    # Rounded in float and cast last: TensorRT casts to uint8 and does nothing else with it.
-    return torch.floor(levels + 0.5).movedim(1, -1).to(torch.uint8)
 
 
 def empty_tokenizer(config: TokenizerConfig) -> MagvitTokenizer:

@@ -16,6 +16,8 @@ from magvit_runtime.hardware.packages import is_installed
 from magvit_runtime.native_libraries.lookup import cuda_library
 
 _CUDA_RANK, _CPU_RANK = 30, 40
+# Operators of ours that graphs may hold and no kernel of this backend does on a GPU.
+_CPU_ONLY = frozenset({"CodebookArgmax", "SpatialAttention"})
 _NO_CPU_PRECISION = "the native backend computes in float32 on a CPU"
 
 
@@ -47,15 +49,23 @@ class NativeBackend:
             device="cuda",
             rank=_CUDA_RANK,
             reason="the native backend can use the GPU",
-            why_not=partial(why_no_cuda, machine, role=role),
+            why_not=partial(_why_not_on_cuda, bundle, role, machine),
             open_graph=_open_on_gpu,
         )
 
 
-def why_no_cuda(machine: Machine, precision: Precision, role: Role = "encode") -> str:
-    """Why the native backend doesn't run a precision on a GPU here; "" where it may."""
+def _why_not_on_cuda(bundle: Bundle, role: Role, machine: Machine, precision: Precision) -> str:
+    """Why the native backend doesn't run a bundle's graph on a GPU here; "" where it may."""
     if role != "encode":
         return "on a GPU the native backend runs encoders only"
+    operators = bundle.graphs(role)[precision].operators
+    if missing := sorted(_CPU_ONLY & operators.keys()):
+        return f"the native backend has no {' and no '.join(missing)} on a GPU yet"
+    return why_no_cuda(machine, precision)
+
+
+def why_no_cuda(machine: Machine, precision: Precision) -> str:
+    """Why the native backend doesn't run a precision on a GPU here; "" where it may."""
     if precision == "bf16":
         return "the native backend doesn't compute in bfloat16"
     # The driver's tool is asked last: it is a process.

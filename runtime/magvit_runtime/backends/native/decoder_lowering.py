@@ -14,7 +14,8 @@ from magvit_runtime.backends.native.decoder_steps import (
     PixelRounding,
     SignCodes,
 )
-from magvit_runtime.backends.native.lowering import LAYOUTS, Lowering, MapValue, refusal
+from magvit_runtime.backends.native.lowering import Lowering
+from magvit_runtime.backends.native.lowering_values import LAYOUTS, MapValue, refusal
 from magvit_runtime.backends.native.onnx_file import Node
 from magvit_runtime.backends.native.program import Input, Output, Program
 from magvit_runtime.types import MAX_BITS

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 
 from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization
+from magvit_runtime.backends.native.lowering_values import (
+    LAYOUTS,
+    IdsValue,
+    MapValue,
+    PixelsValue,
+    refusal,
+)
 from magvit_runtime.backends.native.onnx_file import Graph, Node
 from magvit_runtime.backends.native.program import (
+    Attention,
+    CodebookSearch,
     Conv,
     Input,
-    Layout,
     LookupFreeQuantization,
     Normalization,
     Output,
@@ -31,54 +38,13 @@ _PIXEL_CHANNELS = 3
 _LARGEST_CODE = 31  # Bits of an id.
 
 
-@dataclass(frozen=True)
-class Layouts:
-    """How frames, feature maps and ids of a graph lie, by the number of axes of its frames."""
-
-    frames: Literal["NTHWC", "NHWC"]
-    maps: Layout
-    ids: Layout
-
-    @property
-    def channels_first(self) -> tuple[int, ...]:
-        """The axes of frames in the order of maps."""
-        return tuple(self.frames.index(axis) for axis in self.maps)
-
-
-LAYOUTS = {4: Layouts("NHWC", "NCHW", "NHW"), 5: Layouts("NTHWC", "NCTHW", "NTHW")}
-
-
-@dataclass(frozen=True)
-class _Pixels:
-    """The frames on their way to the first conv: a byte x is x / divisor + offset by now."""
-
-    divisor: float = 1.0
-    offset: float = 0.0
-    is_channels_first: bool = False
-
-
-@dataclass(frozen=True)
-class MapValue:
-    """A feature map: what a step wrote, or that as a normalisation leaves it."""
-
-    value: str
-    channels: int
-    normalization: Normalization | None = None
-
-
-@dataclass(frozen=True)
-class _Ids:
-    """Token ids."""
-
-    value: str
-
-
 def lower(graph: Graph) -> Program:
     """Reads a graph as a program.
 
     Args:
-        graph: An encoder of the Open-MAGVIT2 family as `magvit export` writes it: pixels, convs
-            after GroupNorm and SiLU, residual sums, LFQ. Or a decoder, see `DecoderLowering`.
+        graph: An encoder of the Open-MAGVIT2 family or of IBQ as `magvit export` writes it:
+            pixels, convs after GroupNorm and SiLU, residual sums, attention, and a quantizer. Or a
+            decoder, see `DecoderLowering`.
 
     Raises:
         BackendError: A node is none of those, or stands where a program has no place for it; the
@@ -105,7 +71,7 @@ class Lowering:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         (self._source,) = graph.inputs
-        self._values: dict[str, _Pixels | MapValue | _Ids] = {}
+        self._values: dict[str, PixelsValue | MapValue | IdsValue] = {}
         self._steps: list[Step] = []
         self._uses = Counter(name for node in graph.nodes for name in node.inputs)
         self._uses.update(graph.outputs)
@@ -115,7 +81,7 @@ class Lowering:
     def _start(self) -> None:
         """What is known before the first node."""
         self._layouts = LAYOUTS[self._graph.inputs[self._source]]
-        self._values[self._source] = _Pixels()
+        self._values[self._source] = PixelsValue()
 
     def program(self) -> Program:
         """Reads all nodes; see `lower`."""
@@ -129,6 +95,10 @@ class Lowering:
                     self._read_sum(node)
                 case "magvit.LFQ":
                     self._read_lfq(node)
+                case "magvit.CodebookArgmax":
+                    self._read_codebook(node)
+                case "magvit.SpatialAttention":
+                    self._read_attention(node)
                 case "Cast" if isinstance(self._values.get(node.inputs[0]), MapValue):
                     self._read_cast(node)
                 case "Cast" | "Add" | "Sub" | "Div" | "Mul" | "Transpose":
@@ -145,8 +115,8 @@ class Lowering:
         match self._values.get(name):
             case MapValue(value, normalization=None):
                 return Output(name, value, self._layouts.maps, "float32")
-            case _Ids(value):
-                return Output(name, value, self._layouts.ids, "int32")
+            case IdsValue(value, dtype):
+                return Output(name, value, self._layouts.ids, dtype)
             case _:
                 raise BackendError(
                     "the native backend can't give an output of the graph",
@@ -157,7 +127,7 @@ class Lowering:
 
     def _read_pixels(self, node: Node) -> None:
         before = self._values.get(node.inputs[0])
-        if not isinstance(before, _Pixels):
+        if not isinstance(before, PixelsValue):
             raise refusal(node)
         constant = self._constant(node)
         match node.operator:
@@ -199,7 +169,7 @@ class Lowering:
         if not is_plain or dims not in (2, 3) or set(_sizes(node, "dilations", dims)) != {1}:
             raise refusal(node)
         value = self._values.get(source)
-        if isinstance(value, _Pixels):
+        if isinstance(value, PixelsValue):
             # Only the first conv sees pixels, and there is one way to it.
             if not value.is_channels_first or self._steps:
                 raise refusal(node)
@@ -295,7 +265,28 @@ class Lowering:
         if latents.channels > _LARGEST_CODE:
             raise BackendError(f"the native backend makes ids of {_LARGEST_CODE} bits at most")
         self._steps.append(LookupFreeQuantization(latents.value, ids))
-        self._values[ids] = _Ids(ids)
+        self._values[ids] = IdsValue(ids)
+
+    def _read_codebook(self, node: Node) -> None:
+        latents, name = self._map(node.inputs[0], node), node.inputs[1]
+        ids, margins = node.outputs
+        if latents.normalization is not None or name not in self._graph.tensors:
+            raise refusal(node)
+        codebook = self._graph.tensors[name]
+        if codebook.dtype != np.float32 or codebook.shape[1:] != (latents.channels,):
+            raise refusal(node)
+        self._steps.append(CodebookSearch(latents.value, ids, margins, codebook))
+        self._values |= {ids: IdsValue(ids), margins: IdsValue(margins, "float32")}
+
+    def _read_attention(self, node: Node) -> None:
+        maps = [self._map(name, node) for name in node.inputs]
+        is_bare = all(one.normalization is None for one in maps)
+        if len(maps) != 3 or not is_bare or len({one.channels for one in maps}) != 1:
+            raise refusal(node)
+        queries, keys, values = (one.value for one in maps)
+        (output,) = node.outputs
+        self._steps.append(Attention(queries, keys, values, output))
+        self._values[output] = MapValue(output, maps[0].channels)
 
     def _is_read_once(self, source: MapValue, node: Node) -> bool:
         """Whether nothing but a node reads what a step wrote, by any name."""
@@ -323,12 +314,3 @@ def _sizes(node: Node, name: str, count: int, default: int = 1) -> tuple[int, ..
 def _three(sizes: Sequence[int], missing: int) -> Sizes:
     t, h, w = (*[missing] * (3 - len(sizes)), *sizes)
     return t, h, w
-
-
-def refusal(node: Node) -> BackendError:
-    """The error for a node that has no place in a program."""
-    return BackendError(
-        f"the native backend can't run the node {node.name} ({node.operator})",
-        expected="convs after GroupNorm and SiLU, residual sums of convs, and LFQ",
-        mend="use backend='onnxruntime'",
-    )

@@ -22,7 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.attention import Attention as Attention
 from magvit_runtime.backends.native.clip_shape import ClipShape as ClipShape
+from magvit_runtime.backends.native.codebook import CodebookSearch as CodebookSearch
 from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
     DepthToSpace,
@@ -236,6 +238,8 @@ Step = (
     PixelNormalization
     | Conv
     | LookupFreeQuantization
+    | Attention
+    | CodebookSearch
     | SignCodes
     | AdaptiveNormalization
     | DepthToSpace
@@ -275,6 +279,8 @@ class Program:
         shapes = dict(inputs)
         for step in self.steps:
             shapes[step.output] = step.output_shape(shapes)
+            if isinstance(step, CodebookSearch):
+                shapes[step.margins] = shapes[step.output]
         return shapes
 
 

@@ -11,7 +11,7 @@ from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import Program
-from magvit_runtime.closing import Closing
+from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.errors import BackendError
 
 
@@ -31,7 +31,8 @@ ExecutorT = TypeVar("ExecutorT", bound=Executor)
 class NativeSession(Closing, Generic[ExecutorT]):
     """A graph, read as a program and held by the executor of a device.
 
-    It stays in the process that opened it: a forked one has neither its threads nor its GPU.
+    It stays in the process that opened it: a forked one has neither its threads nor its GPU. (A
+    `Door` opens another.)
 
     Args:
         graph: The ONNX file, whose digest and whose weights' digest were checked.
@@ -45,7 +46,9 @@ class NativeSession(Closing, Generic[ExecutorT]):
     def __init__(self, graph: Path, open_executor: Callable[[Program], ExecutorT]) -> None:
         onnx = read_graph(graph)
         self._program = lower(onnx)
-        self._executor: ExecutorT | None = open_executor(self._program)
+        executor = open_executor(self._program)
+        self._executor: ExecutorT | None = executor
+        self._free = freed_with(self, executor.close)
         onnx.tensors.release()
         self._process = os.getpid()
 
@@ -64,10 +67,9 @@ class NativeSession(Closing, Generic[ExecutorT]):
         return executor.run(inputs, outputs)
 
     def close(self) -> None:
-        """Frees the weights, the memory and the threads."""
-        executor, self._executor = self._executor, None
-        if executor is not None and self._process == os.getpid():
-            executor.close()
+        """Frees the weights, the memory and the threads, as dropping the session does."""
+        self._executor = None
+        self._free()
 
     @property
     def _opened(self) -> ExecutorT:

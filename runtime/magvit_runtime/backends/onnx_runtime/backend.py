@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
@@ -43,11 +44,12 @@ class OnnxRuntimeBackend:
 
 
 def _is_built_for_gpus() -> bool:
-    if not is_installed("onnxruntime"):
+    # By its files. Importing it takes long, and a forked process that has it can end only by
+    # `os._exit`: its own destructors wait for threads of the parent.
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
         return False
-    import onnxruntime
-
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return any((Path(spec.origin).parent / "capi").glob("*onnxruntime_providers_cuda.*"))
 
 
 def _open(graph: Path, precision: Precision, opening: Opening) -> Session:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime
 
 from magvit_runtime.backends.backend import Capabilities
-from magvit_runtime.closing import Closing
-from magvit_runtime.errors import BackendError, first_line
+from magvit_runtime.bundle.external_data import external_data
+from magvit_runtime.closing import Closing, freed_with
+from magvit_runtime.errors import BackendError, MagvitError, first_line
 from magvit_runtime.types import Array
 
 # Where no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
@@ -20,7 +22,8 @@ class OnnxRuntimeSession(Closing):
     """A graph in ONNX Runtime's CPU provider, or its CUDA provider where that can be used.
 
     Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
-    session's own pool of threads. `close` must not overlap with a `run`.
+    session's own pool of threads. `close` must not overlap with a `run`. It stays in the process
+    that opened it; in a forked one a `Door` opens another.
     """
 
     def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
@@ -28,13 +31,16 @@ class OnnxRuntimeSession(Closing):
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
         try:
-            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
-                str(graph), options, providers=_providers(precision)
+            self._session: onnxruntime.InferenceSession | None = _load(
+                graph, options, _providers(precision)
             )
+        except MagvitError:
+            raise
         except Exception as error:  # ONNX Runtime's own exceptions share no base of their own.
             raise BackendError(
                 f"ONNX Runtime can't load {graph}", found=first_line(error)
             ) from error
+        self._free = freed_with(self, _let_go, self._session)
         self.capabilities = Capabilities(
             backend="onnxruntime",
             version=onnxruntime.__version__,
@@ -61,6 +67,36 @@ class OnnxRuntimeSession(Closing):
     def close(self) -> None:
         """Frees the graph and its threads."""
         self._session = None
+        self._free()
+
+
+def _let_go(session: onnxruntime.InferenceSession) -> None:
+    """Does nothing: the last reference to a session frees it."""
+
+
+def _load(
+    graph: Path,
+    options: onnxruntime.SessionOptions,
+    providers: list[tuple[str, dict[str, str]]],
+) -> onnxruntime.InferenceSession:
+    """Loads a graph, by its path or from memory.
+
+    ONNX Runtime refuses weights behind links, and takes no path that isn't UTF-8. The digests were
+    checked, and the links followed no further than a bundle allows, before the graph comes here.
+    """
+    path = str(graph)
+    if path.isprintable() and not any(file.is_symlink() for file in graph.parent.iterdir()):
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    names = list(dict.fromkeys(external_data(graph)))
+    contents = [_mapped(graph.parent / name) for name in names]  # Held until all is copied.
+    sizes = [len(content) for content in contents]
+    options.add_external_initializers_from_files_in_memory(names, contents, sizes)
+    return onnxruntime.InferenceSession(graph.read_bytes(), options, providers=providers)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _providers(precision: str) -> list[tuple[str, dict[str, str]]]:

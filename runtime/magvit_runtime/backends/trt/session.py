@@ -25,7 +25,7 @@ from magvit_runtime.backends.trt.engines import Engine, check_plan, rebuild_comm
 from magvit_runtime.backends.trt.log import process_logger, take_error
 from magvit_runtime.backends.trt.tensors import EngineTensors, read_tensors
 from magvit_runtime.backends.trt.worker import LoadedEngine, Worker
-from magvit_runtime.closing import Closing
+from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView, view_device_array
 from magvit_runtime.cuda.device import open_device
 from magvit_runtime.cuda.memory import ResultMemory
@@ -77,7 +77,7 @@ class TensorRtSession(Closing):
         self._pool: WorkerPool[Worker] = WorkerPool(device)
         with _OPENING, device.current():
             _load_plugins(trt, engine)
-            self._runtime, plan = _deserialize(trt, engine)
+            runtime, plan = _deserialize(trt, engine)
             tensors = _read_tensors(trt, plan, engine)
             contexts = _contexts(trt, plan, engine, device.name)
             self._loaded = LoadedEngine(
@@ -89,6 +89,9 @@ class TensorRtSession(Closing):
                 _launch_mode(contexts),
                 StageTimes(),
             )
+            # After what uses it: an object's attributes go in the order in which they came.
+            self._runtime = runtime
+            self._free = freed_with(self, _free, self._pool, self._loaded, runtime)
             try:
                 self._pool.fill(partial(Worker, self._loaded), workers)
             except BaseException:
@@ -174,20 +177,22 @@ class TensorRtSession(Closing):
 
     def close(self) -> None:
         """Frees the GPU's memory, and keeps the runtime cache of TensorRT-RTX for the next time."""
-        if self._loaded.engine is None:
-            return
-        with self._loaded.device.current():
-            self._loaded.contexts.close()
-            self._pool.close()
-            self._loaded.results.close()
-            # What was made last goes first: contexts did, now the engine, then the runtime.
-            self._loaded = dataclasses.replace(self._loaded, engine=None)
-            self._runtime = None
+        self._free()
+        # What was made last goes first: contexts did, now the engine, then the runtime.
+        self._loaded = dataclasses.replace(self._loaded, engine=None)
+        self._runtime = None
 
     def _check(self, arrays: Mapping[str, Any], outputs: Sequence[str]) -> None:
         shapes = {name: array.shape for name, array in arrays.items()}
         dtypes = {name: array.dtype for name, array in arrays.items()}
         self._loaded.tensors.check(shapes, dtypes, outputs)
+
+
+def _free(pool: WorkerPool[Worker], loaded: LoadedEngine, _runtime: object) -> None:
+    with loaded.device.current():
+        loaded.contexts.close()
+        pool.close()
+        loaded.results.close()
 
 
 def _check_aligned(name: str, view: DeviceView) -> None:

@@ -1,4 +1,4 @@
-"""Trajectories in (CSV, Parquet, npz), uint8 clips out, in NumPy alone.
+"""Trajectories in (text tables, JSON, Parquet, npz), uint8 clips out, in NumPy alone.
 
 Example:
     >>> report = ReadReport()
@@ -8,17 +8,24 @@ Example:
     >>> print(report.summary())
 """
 
-from magvit_runtime.clips.trajectories.readers import read_trajectories
+from magvit_runtime.clips.trajectories.readers import (
+    TRAJECTORY_SUFFIXES,
+    is_trajectory_file,
+    read_trajectories,
+)
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
 from magvit_runtime.clips.trajectories.rendering import render, render_batches
-from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle
+from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle, StyleOptions
 
 __all__ = [
     "DEFAULT_STYLE",
+    "TRAJECTORY_SUFFIXES",
     "ReadReport",
     "RenderStyle",
     "RowProblem",
+    "StyleOptions",
     "Trajectory",
+    "is_trajectory_file",
     "read_trajectories",
     "render",
     "render_batches",

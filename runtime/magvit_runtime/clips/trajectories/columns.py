@@ -2,55 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from magvit_runtime.clips.trajectories.records import PointRow
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.clips.trajectories.names import column_name
+from magvit_runtime.clips.trajectories.records import ReadReport
 from magvit_runtime.errors import TrajectoryError
 
 REQUIRED = ("id", "x", "y")
 OPTIONAL = ("t", "label")
+# Other names of columns that can be left out, the first found counts. Without them a file of
+# frame, id, x, y would be read, and its times be lost without a word.
+OTHER_NAMES = {"t": ("time", "timestamp", "frame"), "label": ("class",)}
+
+# Values of one column: what a text file or pylist holds, or an array of one type.
+Values = Sequence[Any] | NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class RawBlock:
+    """Some consecutive rows of a file, with values as the file has them.
+
+    Attributes:
+        rows: int64 [rows], numbered as `Trajectory.first_row`.
+        columns: Values [rows] of id, x, y and, where the file has them, t and label.
+    """
+
+    rows: NDArray[np.int64]
+    columns: Mapping[str, Values]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of one row a point, which can be read from its start any number of times.
+
+    Attributes:
+        path: For messages.
+        ids: Gives the ids alone, block by block.
+        blocks: Gives all rows, and reports those that can't be taken apart.
+        breaks: Rows at which the header came again; complete when all blocks were read.
+    """
+
+    path: Path
+    ids: Callable[[], Iterator[Values]]
+    blocks: Callable[[ReadReport], Iterator[RawBlock]]
+    breaks: list[int] = field(default_factory=list)
 
 
 def find_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     """Returns the place of each of our columns that the file has; others are ignored.
 
+    A name in other case or with blanks around it is taken where there is none that is written
+    exactly so; t and label may also have one of `OTHER_NAMES`.
+
     Raises:
         TrajectoryError: A required column is missing, or one of ours is there twice.
     """
-    found = ", ".join(repr(name[:40]) for name in names[:20])
-    missing = [name for name in REQUIRED if name not in names]
+    places = match_columns(path, names)
+    missing = [name for name in REQUIRED if name not in places]
     if missing:
         raise TrajectoryError(
             f"{path} has no column {', '.join(missing)}",
-            found=found or "no columns",
+            found=_listed(names) or "no columns",
             expected="id, x, y and, where known, t and label",
-            mend="name the columns so; the header of a CSV is its first line, with commas",
-        )
-    places = {name: names.index(name) for name in (*REQUIRED, *OPTIONAL) if name in names}
-    twice = [name for name in places if names.count(name) > 1]
-    if twice:
-        raise TrajectoryError(
-            f"{path} has more than one column {', '.join(twice)}",
-            found=found,
-            mend="rename or remove all but one",
+            mend="name the columns so; a CSV needs a header, its first line, with commas, "
+            "semicolons, tabs or | between the names",
         )
     return places
 
 
-def point_row(row: int, values: Mapping[str, object]) -> PointRow:
-    """Makes one row of the values of the columns that the file has; None is a missing value."""
-    numbers = {name: "" if value is None else value for name, value in values.items()}
-    return PointRow(
-        row=row,
-        id=as_text(values["id"]),
-        x=numbers["x"],
-        y=numbers["y"],
-        t=numbers.get("t"),
-        label=as_text(values["label"]) if "label" in values else None,
-    )
+def match_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """As `find_columns`, but any column may be missing."""
+    compared = [column_name(name) for name in names]
+    places = {}
+    for column in (*REQUIRED, *OPTIONAL):
+        for name in (column, *OTHER_NAMES.get(column, ())):
+            exact = [place for place, found in enumerate(names) if found == name]
+            alike = [place for place, found in enumerate(compared) if found == name]
+            if len(exact or alike) > 1:
+                raise TrajectoryError(
+                    f"{path} has more than one column {name}",
+                    found=_listed(names),
+                    mend="rename or remove all but one",
+                )
+            if alike:
+                places[column] = (exact or alike)[0]
+                break
+    return places
 
 
-def as_text(value: object) -> str:
-    """Gives an id or label as text; a missing one (None, NaN) as the empty string."""
-    return "" if value is None or value != value else str(value).strip()
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name[:40]) for name in names[:20])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,21 +68,6 @@ class Trajectory:
                 f"the times of trajectory {self.id!r} don't increase from each point to the next",
                 mend="sort the points by time and keep one point of each time",
             )
-
-
-class PointRow(NamedTuple):
-    """One row of a trajectory file, before any rule was applied.
-
-    A value that is missing is the empty string, as in CSV; None says that the file has no such
-    column.
-    """
-
-    row: int
-    id: str
-    x: object
-    y: object
-    t: object | None
-    label: str | None
 
 
 @dataclass(frozen=True)

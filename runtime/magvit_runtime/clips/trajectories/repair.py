@@ -1,17 +1,25 @@
 """The rules for bad rows: what is dropped, what is repaired and what is refused.
 
-| what is wrong                                | problem        | what happens                   |
-|----------------------------------------------|----------------|--------------------------------|
-| CSV line too long or badly quoted            | bad_line       | row dropped                    |
-| CSV line with too few or too many fields     | field_count    | row dropped                    |
-| id empty or missing                          | missing_id     | row dropped                    |
-| x, y or t isn't a number                     | not_a_number   | row dropped                    |
-| x, y or t is NaN, infinite or beyond ±1e300  | not_finite     | row dropped                    |
-| two rows with one time                       | repeated_time  | the later row of the file wins |
-| rows not in the order of their times         | unsorted_time  | repaired: sorted by time       |
-| an id comes back after other ids             | repeated_id    | its later rows refused         |
-| rows of one id with different labels         | mixed_labels   | trajectory refused             |
-| fewer than two usable rows left              | too_few_points | trajectory refused             |
+| what is wrong                                | problem         | what happens                   |
+|----------------------------------------------|-----------------|--------------------------------|
+| line too long, badly quoted or no JSON       | bad_line        | row dropped                    |
+| line with too few or too many fields         | field_count     | row dropped                    |
+| the header comes again                       | repeated_header | row dropped                    |
+| id empty or missing                          | missing_id      | row dropped                    |
+| x, y or t is missing or isn't a number       | not_a_number    | row dropped                    |
+| x, y or t is NaN, infinite or beyond ±1e300  | not_finite      | row dropped                    |
+| two rows with one time                       | repeated_time   | the later row of the file wins |
+| rows not in the order of their times         | unsorted_time   | repaired: sorted by time       |
+| bytes that are no UTF-8                      | encoding        | repaired: read as Windows-1252 |
+| points of more than two coordinates          | further_axes    | repaired: x and y are used     |
+| rows before and after a header, no times     | joined_parts    | trajectory refused             |
+| rows of one id with different labels         | mixed_labels    | trajectory refused             |
+| fewer than two usable rows left              | too_few_points  | trajectory refused             |
+| x, y and t of different lengths              | mixed_lengths   | trajectory refused             |
+| a whole trajectory with an id met before     | repeated_id     | the later one refused          |
+
+The last two concern files of whole trajectories: `xy` of npz, and JSON. In files of one row a
+point, the rows of an id are gathered, wherever they are.
 
 Without a t column, time is the place among the id's rows; a dropped row leaves its gap. Points
 that are all in one place are no fault: they are rendered as a dot. Whatever is wrong with one
@@ -20,134 +28,98 @@ trajectory never costs another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby, pairwise
-from operator import attrgetter
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from magvit_runtime.clips.trajectories.records import (
-    LARGEST_NUMBER,
-    PointRow,
-    ReadReport,
-    RowProblem,
-    Trajectory,
-)
-
-
-def group_by_id(
-    rows: Iterable[PointRow], report: ReadReport
-) -> Iterator[tuple[str, list[PointRow]]]:
-    """Yields each id with its rows; rows without an id are reported and dropped."""
-    for trajectory_id, group in groupby(_rows_with_id(rows, report), key=attrgetter("id")):
-        yield trajectory_id, list(group)
-
-
-def _rows_with_id(rows: Iterable[PointRow], report: ReadReport) -> Iterator[PointRow]:
-    for row in rows:
-        if row.id:
-            yield row
-        else:
-            report.add(RowProblem(row.row, None, "missing_id", "its id is empty", "dropped"))
+from magvit_runtime.clips.trajectories.points import Points
+from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
+from magvit_runtime.clips.trajectories.times import Times
 
 
 def repair_all(
-    trajectories: Iterable[tuple[str, list[PointRow]]], report: ReadReport
+    trajectories: Iterable[Points], report: ReadReport, breaks: Sequence[int] = ()
 ) -> Iterator[Trajectory]:
     """Yields the usable trajectories.
 
     Args:
-        trajectories: Id and rows of each trajectory, in file order.
+        trajectories: The points of one id each.
         report: Collects what was wrong.
+        breaks: Rows at which a header came again, so that what follows may be another file; it
+            may grow until the last of the file's rows was read.
     """
-    seen: set[str] = set()
-    for trajectory_id, rows in trajectories:
-        if trajectory_id in seen:
-            message = "its id was met before: the rows of one id must follow each other"
-            problem = RowProblem(rows[0].row, trajectory_id, "repeated_id", message, "refused")
-            report.add(problem)
-            continue
-        seen.add(trajectory_id)
-        trajectory = _repair(rows, report)
+    for points in trajectories:
+        trajectory = _repair(points, report, breaks)
         if trajectory is not None:
             report.trajectories += 1
             yield trajectory
 
 
-class _Point(NamedTuple):
-    row: PointRow
-    t: float
-    x: float
-    y: float
+def _repair(points: Points, report: ReadReport, breaks: Sequence[int]) -> Trajectory | None:
+    """Applies the rules to the points of one id."""
+    name = points.ids[0]
+    first_row, last_row = int(points.rows[0]), int(points.rows[-1])
 
+    def refuse(problem: str, message: str) -> None:
+        report.add(RowProblem(first_row, name, problem, message, "refused"))
 
-def _repair(rows: list[PointRow], report: ReadReport) -> Trajectory | None:
-    """Applies the rules to the rows of one id."""
-    first = rows[0]
-    points = _numeric_points(rows, report)
-    labels = {point.row.label for point in points}
+    usable = np.isfinite(points.x)
+    labels = _labels(points, usable)
     if len(labels) > 1:
-        found = ", ".join(sorted(repr(label) for label in labels)[:5])
-        message = f"its rows have different labels: {found}"
-        report.add(RowProblem(first.row, first.id, "mixed_labels", message, "refused"))
+        found = ", ".join(sorted(map(repr, labels))[:5])
+        refuse("mixed_labels", f"its rows have different labels: {found}")
+        return None
+    if points.times is None and any(first_row < row < last_row for row in breaks):
+        message = "it has rows before and after a second header, and no times that order them"
+        refuse("joined_parts", message)
         return None
 
-    if any(later.t < earlier.t for earlier, later in pairwise(points)):
+    t = _times(points.times, usable)
+    rows, x, y = points.rows[usable], points.x[usable], points.y[usable]
+    if (t[1:] < t[:-1]).any():
         message = "its rows are not in the order of their times; they were sorted"
-        report.add(RowProblem(first.row, first.id, "unsorted_time", message, "repaired"))
+        report.add(RowProblem(first_row, name, "unsorted_time", message, "repaired"))
         # A stable sort: of points with one time, the last of the file stays the last.
-        points.sort(key=attrgetter("t"))
+        order = np.argsort(t, kind="stable")
+        t, rows, x, y = t[order], rows[order], x[order], y[order]
 
-    last_of_time = {point.t: point for point in points}
-    for point in points:
-        if last_of_time[point.t] is not point:
-            message = f"a later row has the same time, {point.t:g}"
-            report.add(RowProblem(point.row.row, first.id, "repeated_time", message, "dropped"))
-    kept = list(last_of_time.values())
-    if len(kept) < 2:
-        message = f"{len(kept)} of its {len(rows)} rows can be used, and it needs 2 or more"
-        report.add(RowProblem(first.row, first.id, "too_few_points", message, "refused"))
+    last_of_time = np.append(t[1:] > t[:-1], True)[: len(t)]
+    if not last_of_time.all():
+        for place in np.flatnonzero(~last_of_time).tolist():
+            message = f"a later row has the same time, {t[place]:g}"
+            report.add(RowProblem(int(rows[place]), name, "repeated_time", message, "dropped"))
+        t, x, y = t[last_of_time], x[last_of_time], y[last_of_time]
+    if len(t) < 2:
+        message = f"{len(t)} of its {len(usable)} rows can be used, and it needs 2 or more"
+        refuse("too_few_points", message)
         return None
 
-    return Trajectory(
-        id=first.id,
-        xy=np.array([(point.x, point.y) for point in kept]),
-        t=np.array([point.t for point in kept]),
-        label=kept[0].row.label or None,
-        first_row=first.row,
-    )
+    label = next(iter(labels), "") or None
+    return Trajectory(name, np.stack([x, y], axis=1), t, label, first_row)
 
 
-def _numeric_points(rows: list[PointRow], report: ReadReport) -> list[_Point]:
-    points = []
-    for place, row in enumerate(rows):
-        try:
-            t = float(place) if row.t is None else _number("t", row.t)
-            points.append(_Point(row, t, _number("x", row.x), _number("y", row.y)))
-        except _BadNumberError as bad:
-            report.add(RowProblem(row.row, row.id, bad.problem, bad.message, "dropped"))
-    return points
+def _labels(points: Points, usable: NDArray[np.bool_]) -> set[str]:
+    """Finds the labels of the usable points."""
+    if points.labels is None:
+        return set()
+    labels = set(points.labels)
+    if len(labels) < 2 or usable.all():
+        return labels
+    return {label for label, used in zip(points.labels, usable, strict=True) if used}
 
 
-class _BadNumberError(Exception):
-    def __init__(self, problem: str, message: str) -> None:
-        self.problem = problem
-        self.message = message
-
-
-def _number(column: str, value: object) -> float:
-    text = str(value)
-    try:
-        # Python reads 1_0 as 10, which no other reader of data files does.
-        if "_" in text:
-            raise ValueError
-        number = float(text)
-    except ValueError:
-        message = f"{column} is {text[:40]!r}, expected a number"
-        raise _BadNumberError("not_a_number", message) from None
-    # Written so that NaN fails too.
-    if not abs(number) <= LARGEST_NUMBER:
-        message = f"{column} is {text[:40]}, expected a finite number within ±{LARGEST_NUMBER:g}"
-        raise _BadNumberError("not_finite", message)
-    return number
+def _times(times: Times | None, usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Gives the times of the usable points, from the first where a float64 can't hold them."""
+    if times is None:
+        return np.flatnonzero(usable).astype(np.float64)
+    whole, part = times.whole[usable], times.part[usable]
+    if times.ticks == 1 and not whole.any():
+        return part
+    # Times below 2^53 beside some that are beyond it have all in their part.
+    short = np.trunc(np.where(np.abs(part) < 2**62, part, 0))
+    whole, part = whole + short.astype(np.int64), part - short
+    # Any time of the trajectory will do, if only it is near the others.
+    base = whole[np.argmax(whole != 0)] if len(whole) else np.int64(0)
+    t = ((whole - base) + part) / times.ticks
+    return np.asarray(t - t.min() if len(t) else t, dtype=np.float64)

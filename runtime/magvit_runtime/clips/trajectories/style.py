@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from magvit_runtime.errors import InputError
 
+LONGEST = 65_535  # Pixels of a side, and frames: more is a slip of the hand.
+
 
 @dataclass(frozen=True)
-class RenderStyle:
-    """How trajectories become clips: a dim trail that grows behind a bright head.
+class StyleOptions:
+    """What a `RenderStyle` is made of; only the size is checked, for a video has no more than that.
 
     Attributes:
         height: Pixels.
@@ -26,7 +28,7 @@ class RenderStyle:
         y_axis: "down" where y grows downward, as in images; "up" as in plots.
 
     Raises:
-        InputError: A value can't be used; the message says which and what is expected.
+        InputError: Height, width or frames isn't positive.
     """
 
     height: int = 128
@@ -42,8 +44,35 @@ class RenderStyle:
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "frames"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is too small", found=getattr(self, name), expected="≥ 1")
+            value = getattr(self, name)
+            if value < 1:
+                raise InputError(f"{name} is too small", found=value, expected="≥ 1")
+            if value > LONGEST:
+                raise InputError(f"{name} is too large", found=value, expected=f"≤ {LONGEST}")
+
+    def checked(self) -> RenderStyle:
+        """The style, for drawing.
+
+        Raises:
+            InputError: As of `RenderStyle`.
+        """
+        return RenderStyle(**{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class RenderStyle(StyleOptions):
+    """How trajectories become clips: a dim trail that grows behind a bright head.
+
+    Attributes:
+        height, width, frames, margin, trail_width, head_radius, background, trail_level,
+            head_level, y_axis: As of `StyleOptions`.
+
+    Raises:
+        InputError: A value can't be used; the message says which and what is expected.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         # Written so that NaN fails too.
         for name in ("trail_width", "head_radius"):
             if not getattr(self, name) > 0:

@@ -89,6 +89,11 @@ class Encoder:
         options = {"num_groups": groups, "epsilon": 1e-6, "domain": "magvit"}
         return self.add(operator, inputs, name, **options)
 
+    def attention(self, queries: str, keys: str, values: str) -> str:
+        name = f"attention{len(self.nodes)}"
+        self.channels[name] = self.channels[queries]
+        return self.add("SpatialAttention", [queries, keys, values], name, domain="magvit")
+
     def sum(self, first: str, second: str) -> str:
         name = f"sum{len(self.nodes)}"
         self.channels[name] = self.channels[first]
@@ -102,9 +107,22 @@ class Encoder:
     def tensor(self, name: str, values: NDArray[np.floating] | np.floating) -> None:
         self.tensors.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
 
-    def model(self, latents: str) -> onnx.ModelProto:
-        """Ends in LFQ of the latents."""
-        self.add("LFQ", [latents], "ids", domain="magvit")
+    def model(self, latents: str, rows: int | None = None) -> onnx.ModelProto:
+        """Ends in LFQ of the latents, or in the search of a codebook of some rows."""
+        if rows is None:
+            self.add("LFQ", [latents], "ids", domain="magvit")
+        else:
+            codebook = self.random.standard_normal((rows, self.channels[latents]))
+            self.tensor("codebook", codebook)
+            node = helper.make_node(
+                "CodebookArgmax",
+                [latents, "codebook"],
+                ["ids", "margins"],
+                name="ids/node",
+                domain="magvit",
+                tile=rows,
+            )
+            self.nodes.append(node)
         shape = ["batch", *(["time"] if self.is_video else []), "height", "width"]
         graph = helper.make_graph(
             self.nodes,
@@ -112,6 +130,11 @@ class Encoder:
             [helper.make_tensor_value_info(FRAMES, TensorProto.UINT8, [*shape, 3])],
             [
                 helper.make_tensor_value_info("ids", TensorProto.INT32, None),
+                *(
+                    [helper.make_tensor_value_info("margins", TensorProto.FLOAT, None)]
+                    if rows
+                    else []
+                ),
                 helper.make_tensor_value_info(latents, TensorProto.FLOAT, None),
             ],
             self.tensors,

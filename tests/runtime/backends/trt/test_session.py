@@ -393,6 +393,17 @@ def test_closing_frees_everything(tmp_path: Path, gpu: Gpu) -> None:
         session.run({"frames": clips_of(1)}, ["ids"])
 
 
+def test_dropping_it_frees_everything(tmp_path: Path, gpu: Gpu) -> None:
+    cuda = gpu[0]
+    session = open_session(write_engine(tmp_path), workers=2)
+    session.run({"frames": clips_of(3)}, ["ids"])
+    assert cuda.blocks
+    del session
+    gc.collect()
+    assert not cuda.blocks
+    assert not any(cuda.live.values())
+
+
 def test_no_room_for_the_second_worker(tmp_path: Path, gpu: Gpu) -> None:
     cuda = gpu[0]
     allocate = cuda.allocate

@@ -25,10 +25,12 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         read_trajectories(tmp_path / "gestures.csv", ReadReport())
 
 
-@pytest.mark.parametrize("name", ["gestures.json", "gestures"])
+@pytest.mark.parametrize("name", ["gestures.xml", "gestures", "gestures.npz.gz"])
 def test_an_unknown_kind_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("{}")
-    with pytest.raises(TrajectoryError, match=r"expected \.csv, \.parquet or \.npz"):
+    with pytest.raises(
+        TrajectoryError, match=r"unknown kind: .* expected \.csv, .*\.parquet or \.npz"
+    ):
         read_trajectories(tmp_path / name, ReadReport())
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from magvit_runtime.clips.trajectories import ReadReport, Trajectory, read_trajectories
-from magvit_runtime.clips.trajectories.records import PointRow
-from magvit_runtime.clips.trajectories.repair import group_by_id, repair_all
+from magvit_runtime.clips.trajectories.columns import RawBlock, Table
+from magvit_runtime.clips.trajectories.gathering import gather
+from magvit_runtime.clips.trajectories.repair import repair_all
 from magvit_runtime.errors import TrajectoryError
 
 
@@ -81,7 +82,6 @@ def test_of_a_repeated_time_the_last_row_wins(write_csv: Callable[[str], Path]) 
         ("b,0,0,7,u\nb,1,1,7,u\n", "too_few_points", "1 of its 2 rows can be used"),
         ("b,0,0,0,u\nb,1,1,1,v\n", "mixed_labels", "different labels: 'u', 'v'"),
         ("b,0,0,0,u\nb,1,1,1,\n", "mixed_labels", "different labels: '', 'u'"),
-        ("a,0,0,0,u\na,1,1,1,u\n", "repeated_id", "was met before"),
     ],
 )
 def test_a_refused_trajectory_costs_no_other(
@@ -117,11 +117,11 @@ def test_whatever_the_rows_each_is_used_or_reported(
     rows: list[tuple[str, object, object, object]], has_time: bool
 ) -> None:
     report = ReadReport()
-    table = [
-        PointRow(number, name, x, y, t if has_time else None, None)
-        for number, (name, x, y, t) in enumerate(rows, start=1)
-    ]
-    trajectories = list(repair_all(group_by_id(table, report), report))
+    names = ("id", "x", "y", "t") if has_time else ("id", "x", "y")
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    block = RawBlock(np.arange(len(rows)), columns)
+    table = Table(Path(), ids=lambda: iter([columns["id"]]), blocks=lambda _: iter([block]))
+    trajectories = list(repair_all(gather(table, report), report))
     assert report.trajectories == len(trajectories)
     assert len({trajectory.id for trajectory in trajectories}) == len(trajectories)
     used = sum(len(trajectory.t) for trajectory in trajectories)

@@ -15,6 +15,7 @@ from magvit_runtime.errors import InputError
     [
         ({"frames": 0}, "frames is too small: found 0, expected ≥ 1"),
         ({"height": 0}, "height is too small"),
+        ({"width": 10**20}, f"width is too large: found {10**20}, expected ≤ 65535"),
         ({"trail_width": 0}, "trail_width is too small: found 0, expected > 0"),
         ({"head_radius": float("nan")}, "head_radius is too small: found nan"),
         ({"margin": 3}, "no room for the head .* found 3, expected ≥ 3.5"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from magvit_runtime.backends.native.cpu.maps import FeatureMap, Moments
 from magvit_runtime.backends.native.program import Conv, Normalization
+from magvit_runtime.closing import freed_with
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native_libraries.convs import (
     ConvCall,
@@ -37,6 +38,7 @@ class ThreadPool:
         self._handle: int | None = self._library.magvit_pool_create(threads or 0)
         if self._handle is None:
             raise BackendError("there is no memory for a pool of threads")
+        self._free = freed_with(self, self._library.magvit_pool_destroy, self._handle)
 
     @property
     def handle(self) -> int:
@@ -55,10 +57,9 @@ class ThreadPool:
         return int(self._library.magvit_pool_threads(self.handle))
 
     def close(self) -> None:
-        """Ends the threads. No conv may be running."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            self._library.magvit_pool_destroy(handle)
+        """Ends the threads, as dropping the pool does. No conv may be running."""
+        self._handle = None
+        self._free()
 
 
 class CpuConv:
@@ -88,13 +89,13 @@ class CpuConv:
             None if bias is None else bias.ctypes.data,
         )
         handle = ctypes.c_void_p()
-        self._handle: ctypes.c_void_p | None = None
         self._check(
             self._library.magvit_conv_create(
                 ctypes.byref(options), pool.handle, ctypes.byref(handle)
             )
         )
-        self._handle = handle
+        self._handle: ctypes.c_void_p | None = handle
+        self._free = freed_with(self, self._library.magvit_conv_destroy, handle)
 
     def run(
         self,
@@ -147,10 +148,9 @@ class CpuConv:
         return Moments(results) if groups else None
 
     def close(self) -> None:
-        """Frees the weights."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            self._library.magvit_conv_destroy(handle)
+        """Frees the weights, as dropping the conv does."""
+        self._handle = None
+        self._free()
 
     def _check(self, status: int) -> None:
         if status != 0:
@@ -169,7 +169,7 @@ def instruction_set() -> str:
 
 
 def structure_of(feature_map: FeatureMap) -> FeatureMapStructure:
-    """A map as the library takes it; it must outlive the structure."""
+    """`struct magvit_feature_map`; it holds addresses, not the map."""
     frames, height, width, pitch = feature_map.values.shape
     structure = FeatureMapStructure(
         feature_map.values.ctypes.data, frames, height, width, feature_map.channels, pitch

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.cpu.attention import attend
 from magvit_runtime.backends.native.cpu.convs import CpuConv, ThreadPool
 from magvit_runtime.backends.native.cpu.decoding import (
     adapt,
@@ -35,7 +36,9 @@ from magvit_runtime.backends.native.decoder_steps import (
     SignCodes,
 )
 from magvit_runtime.backends.native.program import (
+    Attention,
     ClipShape,
+    CodebookSearch,
     Conv,
     LookupFreeQuantization,
     Output,
@@ -44,7 +47,7 @@ from magvit_runtime.backends.native.program import (
     channel_pitch,
 )
 from magvit_runtime.errors import BackendError
-from magvit_runtime.native_libraries.operators import lfq
+from magvit_runtime.native_libraries.operators import codebook_argmax, lfq
 from magvit_runtime.types import Array
 
 
@@ -94,6 +97,12 @@ class CpuExecutor:
         self._pool = ThreadPool(threads)
         self._memory = _Memory()
         self._convs = {conv.output: CpuConv(conv, self._pool) for conv in program.convs}
+        # Copies: what the graph's file holds may be given back.
+        self._codebooks = {
+            step.output: np.array(step.codebook, order="C")
+            for step in program.steps
+            if isinstance(step, CodebookSearch)
+        }
         # Groups of the maps whose moments are needed.
         self._groups = {
             conv.input: conv.normalization.groups
@@ -143,7 +152,7 @@ class CpuExecutor:
         """Frees weights, memory and threads."""
         for conv in self._convs.values():
             conv.close()
-        self._convs = {}
+        self._convs, self._codebooks = {}, {}
         self._memory = _Memory()
         self._pool.close()
 
@@ -157,6 +166,14 @@ class CpuExecutor:
                 case LookupFreeQuantization():
                     latents = _channels_first(clip.maps[step.input])
                     clip.arrays[step.output] = lfq(latents[None], threads=1)[0]
+                case Attention():
+                    self._attend(step, clip)
+                case CodebookSearch():
+                    latents = _channels_first(clip.maps[step.input])
+                    found = codebook_argmax(
+                        latents[None], self._codebooks[step.output], threads=self.threads
+                    )
+                    clip.arrays[step.output], clip.arrays[step.margins] = (x[0] for x in found)
                 case SignCodes():
                     codes = self._new_map(step.output, clip)
                     write_codes(clip.arrays[step.input], codes)
@@ -218,6 +235,12 @@ class CpuExecutor:
             np.copyto(target.values, source.values)
         scale, shift = (statistic_of(one, clip.maps[one.map]) for one in (step.scale, step.shift))
         clip.moments[step.output] = adapt(self._pool, step, target, scale, shift)
+        clip.maps[step.output] = target
+
+    def _attend(self, step: Attention, clip: _Clip) -> None:
+        target = self._new_map(step.output, clip)
+        queries, keys, values = (clip.maps[name] for name in step.reads)
+        attend(self._pool, queries, keys, values, target)
         clip.maps[step.output] = target
 
     def _new_map(self, value: str, clip: _Clip, place: FeatureMap | None = None) -> FeatureMap:

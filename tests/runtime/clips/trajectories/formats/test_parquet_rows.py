@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,85 @@ def test_a_trajectory_may_cross_batches_and_row_groups(tmp_path: Path) -> None:
 
 
 def test_times_of_day_are_refused(tmp_path: Path) -> None:
-    now = dt.datetime(2026, 1, 1)
-    path = write(
-        tmp_path / "gestures.parquet", {"id": ["a"] * 2, "x": [0, 1], "y": [0, 1], "t": [now, now]}
-    )
-    with pytest.raises(TrajectoryError, match=r"column t .* found timestamp\[us\]"):
-        read_trajectories(path, ReadReport())
+    now = dt.time(12, 30)
+    columns = {"id": ["a"] * 2, "x": [0, 1], "y": [0, 1], "t": [now, now]}
+    with pytest.raises(TrajectoryError, match=r"column t .* found time64\[us\]"):
+        read_trajectories(write(tmp_path / "gestures.parquet", columns), ReadReport())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.timestamp("s"),
+        pa.timestamp("us", "Europe/Berlin"),
+        pa.timestamp("ns", "UTC"),
+        pa.date64(),
+        pa.duration("ms"),
+        pa.int64(),
+        pa.uint16(),
+        pa.decimal128(22, 3),
+        pa.string(),
+        pa.dictionary(pa.int8(), pa.timestamp("ns")),
+    ],
+    ids=str,
+)
+def test_times_of_every_type(tmp_path: Path, kind: Any) -> None:
+    """As seconds, from the first where they are of the calendar."""
+    seconds = [0, 86400, 259200]
+    if "timestamp" in str(kind) or "date" in str(kind):
+        t = pa.array([dt.datetime(2026, 1, 1 + day) for day in (0, 1, 3)]).cast(pa.timestamp("ns"))
+        t = t.dictionary_encode() if "dictionary" in str(kind) else t.cast(kind)
+    elif kind == pa.duration("ms"):
+        t = pa.array([dt.timedelta(seconds=second) for second in seconds], kind)
+    elif kind == pa.uint16():
+        seconds = [0, 1, 3]
+        t = pa.array(seconds, kind)
+    else:
+        t = pa.array(seconds, pa.int64()).cast(kind)
+    columns = {"id": ["a"] * 3, "x": [0, 1, 2], "y": [0, 1, 2], "t": t}
+    (trajectory,) = read_trajectories(write(tmp_path / "gestures.parquet", columns), ReadReport())
+    assert trajectory.t.tolist() == seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        *[
+            (pa.array(["up", "up", "down", "down", None], kind), ["up", "down"])
+            for kind in (
+                pa.string(),
+                pa.large_string(),
+                pa.string_view(),
+                pa.binary(),
+                pa.large_binary(),
+            )
+        ],
+        (pa.array(["up", "up", "down", "down", None]).dictionary_encode(), ["up", "down"]),
+        (pa.array([1, 1, 2, 2, None], pa.float32()), ["1", "2"]),
+        (pa.array([1, 1, 2, 2, None], pa.int8()), ["1", "2"]),
+        (pa.array([1, 1, 2**64 - 1, 2**64 - 1, None], pa.uint64()), ["1", str(2**64 - 1)]),
+        (pa.array([1, 1, Decimal("2.5"), Decimal("2.5"), None], pa.decimal128(5, 2)), ["1", "2.5"]),
+        (pa.array([True, True, False, False, None]), ["True", "False"]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_ids_and_labels_of_every_type(tmp_path: Path, values: Any, names: list[str]) -> None:
+    columns = {"id": values, "label": values, "x": [0, 1, 2, 3, 4], "y": [0, 1, 2, 3, 4]}
+    report = ReadReport()
+    read = read_trajectories(write(tmp_path / "gestures.parquet", columns), report)
+    assert [(item.id, item.label) for item in read] == [(name, name) for name in names]
+    assert [(found.row, found.problem) for found in report.problems] == [(5, "missing_id")]
+
+
+def test_a_label_that_a_missing_one_made_a_float_is_the_integer(tmp_path: Path) -> None:
+    columns = {
+        "id": [3.0, 3.0, 4.0, 4.0],
+        "label": [0.0, 0.0, float("nan"), float("nan")],
+        "x": [0, 1, 2, 3],
+        "y": [0, 1, 2, 3],
+    }
+    read = read_trajectories(write(tmp_path / "gestures.parquet", columns), ReadReport())
+    assert [(item.id, item.label) for item in read] == [("3", "0"), ("4", None)]
 
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:

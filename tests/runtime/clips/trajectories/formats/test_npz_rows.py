@@ -74,7 +74,7 @@ def test_a_nan_point_of_a_stacked_trajectory_leaves_a_gap_in_time(tmp_path: Path
         ({"xy": np.zeros((2, 3))}, r"xy has the wrong shape: found \[2, 3\]"),
         ({"xy": np.zeros((2, 3, 3))}, r"xy has the wrong shape: found \[2, 3, 3\]"),
         ({"xy": np.zeros((2, 1, 2))}, r"xy has the wrong shape: found \[2, 1, 2\]"),
-        ({"xy": np.zeros((0, 3, 2))}, "no usable trajectory"),
+        ({"xy": np.zeros((0, 3, 2))}, "is empty: it holds no rows"),
         ({"xy": np.zeros((2, 3, 2), complex)}, "xy has a type .* found complex128"),
         ({"xy": np.zeros((2, 3, 2)), "label": np.zeros(3)}, r"label .* expected \[2\]"),
         ({"xy": np.zeros((2, 3, 2)), "t": np.zeros(2)}, r"t .* expected \[2, 3\] or \[3\]"),

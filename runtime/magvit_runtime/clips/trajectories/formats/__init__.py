@@ -1,0 +1,1 @@
+"""Files of trajectories as rows: text tables, JSON, Parquet, npz; nothing is repaired here."""

@@ -1,0 +1,142 @@
+"""Rows as a file has them to typed points; what can't be used is reported, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from magvit_runtime.clips.trajectories.columns import RawBlock, Values
+from magvit_runtime.clips.trajectories.names import names_of
+from magvit_runtime.clips.trajectories.numbers import BadValue, NumberReader
+from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
+from magvit_runtime.clips.trajectories.times import TimeReader, Times
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of one or of several trajectories, in file order.
+
+    Attributes:
+        rows: int64 [points], as `RawBlock.rows`.
+        ids: Id of each point.
+        labels: Label of each point, empty where it is missing; None without such a column.
+        x: float64 [points], NaN where the row can't be used (and was reported).
+        y: float64 [points], usable where x is.
+        times: Of each point; None without such a column.
+    """
+
+    rows: NDArray[np.int64]
+    ids: Sequence[str]
+    labels: Sequence[str] | None
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    times: Times | None
+
+    def __getitem__(self, part: slice | NDArray[np.int64]) -> Points:
+        """Gives some of the points."""
+        places = range(len(self.ids))[part] if isinstance(part, slice) else part.tolist()
+        times = self.times and Times(
+            self.times.whole[part], self.times.part[part], self.times.ticks
+        )
+        return Points(
+            self.rows[part],
+            [self.ids[place] for place in places],
+            self.labels and [self.labels[place] for place in places],
+            self.x[part],
+            self.y[part],
+            times,
+        )
+
+
+def join_points(pieces: Sequence[Points]) -> Points:
+    """Puts points of one file together."""
+    if len(pieces) == 1:
+        return pieces[0]
+    times = [piece.times for piece in pieces if piece.times is not None]
+    labels = [piece.labels for piece in pieces if piece.labels is not None]
+    return Points(
+        np.concatenate([piece.rows for piece in pieces]),
+        [name for piece in pieces for name in piece.ids],
+        [label for piece in labels for label in piece] if labels else None,
+        np.concatenate([piece.x for piece in pieces]),
+        np.concatenate([piece.y for piece in pieces]),
+        Times(
+            np.concatenate([piece.whole for piece in times]),
+            np.concatenate([piece.part for piece in times]),
+            max(piece.ticks for piece in times),
+        )
+        if times
+        else None,
+    )
+
+
+class PointReader:
+    """Reads the blocks of one file.
+
+    Args:
+        report: Collects rows that can't be used.
+    """
+
+    def __init__(self, report: ReadReport) -> None:
+        self._report = report
+        self._numbers = NumberReader()
+        self._times = TimeReader(self._numbers)
+
+    def read(self, block: RawBlock) -> Points:
+        """Reads one block; rows without an id are left out, other bad ones have x NaN."""
+        columns = block.columns
+        self._numbers.look(columns[name] for name in ("x", "y", "t") if name in columns)
+        times, bad = self._times.read(columns["t"]) if "t" in columns else (None, [])
+        x, bad_x = self._numbers.read("x", columns["x"])
+        y, bad_y = self._numbers.read("y", columns["y"])
+        points = Points(
+            block.rows,
+            names_of(_listed(columns["id"])),
+            names_of(_listed(columns["label"])) if "label" in columns else None,
+            x,
+            y,
+            times,
+        )
+        nameless = [place for place, name in enumerate(points.ids) if not name]
+        if bad or bad_x or bad_y or nameless:
+            return self._without_bad(points, [*bad, *bad_x, *bad_y], nameless)
+        return points
+
+    def _without_bad(self, points: Points, bad: list[BadValue], nameless: list[int]) -> Points:
+        # Of each row, the first thing that is wrong.
+        problems = {item.place: item for item in reversed(bad)}
+        for place in nameless:
+            problems[place] = BadValue(place, "missing_id", "its id is empty")
+        for place, (_, problem, message) in sorted(problems.items()):
+            points.x[place] = np.nan
+            name = points.ids[place] or None
+            row = int(points.rows[place])
+            self._report.add(RowProblem(row, name, problem, message, "dropped"))
+        if nameless:
+            return points[np.delete(np.arange(len(points.ids)), nameless)]
+        return points
+
+
+def runs_of_one_id(blocks: Iterable[Points]) -> Iterator[Points]:
+    """Puts neighbouring points of one id together, across blocks."""
+    pieces: list[Points] = []
+    for block in blocks:
+        first = 0
+        for name, run in groupby(block.ids):
+            last = first + sum(1 for _ in run)
+            if pieces and pieces[0].ids[0] != name:
+                yield join_points(pieces)
+                pieces = []
+            pieces.append(block[first:last])
+            first = last
+    if pieces:
+        yield join_points(pieces)
+
+
+def _listed(values: Values) -> Sequence[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else values

@@ -1,0 +1,134 @@
+"""Bundles of IBQ: what they hold, and every command that takes them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+from seeded_checkpoints import TINY_IBQ
+
+from magvit_runtime import InputError, Tokenizer, open_bundle
+from magvit_runtime.bundle.manifest import MarginMetrics
+from magvit_runtime.quantizers.specs import CodebookSpec
+from magvit_runtime.results.token_files import read_tokens
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "ibq_small.npz"
+IMAGES = np.random.default_rng(5).integers(0, 256, (3, 48, 31, 3), np.uint8)
+
+
+def magvit(*arguments: object, code: int = 0) -> dict[str, Any]:
+    main = "from magvit_runtime.cli.main import main; main()"
+    run = subprocess.run(
+        [sys.executable, "-c", main, "--json", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == code, run.stderr
+    facts: dict[str, Any] = json.loads(run.stdout or json.dumps({"error": run.stderr}))
+    return facts
+
+
+def test_the_manifest_says_what_it_is(tiny_ibq_bundle: Path) -> None:
+    manifest = open_bundle(tiny_ibq_bundle).manifest
+    assert manifest.component.family == "ibq"
+    assert manifest.tokens is not None
+    assert manifest.tokens.quantizer == CodebookSpec(TINY_IBQ.n_embed)
+    graph = manifest.graphs["encode"]["fp32"]
+    assert graph.operators == {
+        "GroupNormSiLU": 9,
+        "GroupNorm": 2,
+        "SpatialAttention": 2,
+        "CodebookArgmax": 1,
+    }
+    assert [(spec.name, spec.kind) for spec in graph.outputs] == [
+        ("ids", "ids"),
+        ("margins", "margins"),
+        ("latents", "latents"),
+    ]
+    assert graph.outputs[0].shape == ("batch", "floor(height/2)", "floor(width/2)")
+    assert graph.outputs[0].maximum == 5999
+
+
+def test_half_weights_around_islands_of_float32(tiny_ibq_bundle: Path) -> None:
+    model = onnx.load(tiny_ibq_bundle / "encode.fp16.onnx", load_external_data=False)
+    islands = ("norm", "conv_out", "quant_conv", "quantize")
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith(("encoder.", "quant")):
+            island = any(name in tensor.name for name in islands)
+            assert tensor.data_type == (TensorProto.FLOAT if island else TensorProto.FLOAT16)
+    assert {output.type.tensor_type.elem_type for output in model.graph.output} == {
+        TensorProto.INT32,
+        TensorProto.FLOAT,
+    }
+    # uint8 to float32, float32 to half, and back before the last conv: nothing else is cast.
+    assert Counter(node.op_type for node in model.graph.node)["Cast"] == 3
+    assert "Pad" not in {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+def test_images_to_tokens(tiny_ibq_bundle: Path, backend: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    output = tmp_path / "tokens.npz"
+    magvit(
+        *("tokenize", tiny_ibq_bundle, tmp_path / "images.npy", "-o", output),
+        *("--backend", backend),
+    )
+    table = read_tokens(output)
+    assert table.info.quantizer == CodebookSpec(TINY_IBQ.n_embed)
+    assert table.tokens.shape == (3, 24, 15)
+    with Tokenizer.open(tiny_ibq_bundle, backend=backend) as tokenizer:
+        np.testing.assert_array_equal(tokenizer(IMAGES), table.tokens)
+        assert tokenizer.latents(IMAGES).shape == (3, TINY_IBQ.embed_dim, 24, 15)
+        with pytest.raises(InputError, match="clips don't fit this model"):
+            tokenizer(IMAGES[None])
+
+
+def test_verify_and_doctor(tiny_ibq_bundle: Path) -> None:
+    facts = magvit("verify", tiny_ibq_bundle)
+    assert facts["passed"]
+    ran = {one["subject"] for one in facts["encoders"] if one["runs"]}
+    assert {"onnxruntime fp32", "onnxruntime fp16", "native fp32"} <= ran
+    stamps = open_bundle(tiny_ibq_bundle).manifest.stamps
+    for subject in ("onnxruntime fp16", "native fp32"):
+        metrics = stamps[f"encode {subject}"].metrics
+        assert isinstance(metrics, MarginMetrics)
+        assert metrics.outside_margin == 0
+    with Tokenizer.open(tiny_ibq_bundle, require_parity=True) as tokenizer:
+        assert tokenizer.capabilities.backend == "native"
+    ways = {way["subject"]: way for way in magvit("doctor", tiny_ibq_bundle)["ways"]}
+    assert ways["native fp32"]["runs"]
+    assert "no CodebookArgmax" in ways["native-cuda fp32"]["problem"]
+
+
+def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:
+    """Two pixels a token: one pixel gives none."""
+    from magvit_runtime import BackendError
+
+    for backend in ("onnxruntime", "native"):
+        with (
+            Tokenizer.open(tiny_ibq_bundle, backend=backend, precision="fp32") as tokenizer,
+            pytest.raises(BackendError),
+        ):
+            tokenizer(IMAGES[:, :1, :1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--bisect",), "graphs of the family 'ibq' can't be cut in stages"),
+        (("--against", GOLDEN), "a file of latents is a reference for lookup-free quantizers only"),
+    ],
+)
+def test_what_verify_cant_do_is_said(
+    tiny_ibq_bundle: Path, options: tuple[object, ...], words: str
+) -> None:
+    assert words in magvit("verify", tiny_ibq_bundle, *options, code=2)["error"]

@@ -1,0 +1,187 @@
+"""JSON files: rows or whole trajectories, in an array, a line each, or by id."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from magvit_runtime.clips.trajectories import ReadReport, Trajectory, read_trajectories
+from magvit_runtime.errors import TrajectoryError
+
+A = {"id": "a", "x": [0, 1.5], "y": [2, 3], "label": "u"}
+B = {"id": "b", "positions": [[4, 5], [6, 7], [8, 9]], "t": [0, 1, 3], "label": "v"}
+ROWS = [
+    {"id": name, "x": x, "y": y, "t": t, "label": label}
+    for name, x, y, t, label in [
+        ("a", 0, 2, 0, "u"),
+        ("b", 4, 5, 0, "v"),
+        ("a", 1.5, 3, 1, "u"),
+        ("b", 6, 7, 1, "v"),
+        ("b", 8, 9, 3, "v"),
+    ]
+]
+COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+
+
+def read(path: Path, text: str) -> tuple[list[Trajectory], ReadReport]:
+    path.write_text(text, encoding="utf-8")
+    report = ReadReport()
+    return list(read_trajectories(path, report)), report
+
+
+def by_id(*records: dict[str, Any]) -> dict[str, Any]:
+    return {record["id"]: {key: record[key] for key in record if key != "id"} for record in records}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("g.json", json.dumps([A, B])),
+        ("g.json", json.dumps([A, B], indent=4)),
+        ("g.json", json.dumps({"version": 2, "trajectories": [A, B]}, indent=1)),
+        ("g.json", json.dumps({"data": by_id(A, B)})),
+        ("g.json", json.dumps(by_id(A, B), indent=2)),
+        ("g.jsonl", json.dumps(A) + "\n\n" + json.dumps(B)),
+        ("g.ndjson", "".join(json.dumps(row) + "\r\n" for row in ROWS)),
+        ("g.json", "".join(json.dumps(row) + "\n" for row in ROWS)),
+        ("g.json", json.dumps(ROWS)),
+        ("g.json", json.dumps(COLUMNS, indent=1)),
+        ("g.json", json.dumps({k: dict(enumerate(v)) for k, v in COLUMNS.items()})),
+        ("g.json", json.dumps({"columns": list(COLUMNS), "data": [[*r.values()] for r in ROWS]})),
+        ("g.json", json.dumps([{"ID": r["id"], "X": r["x"], "y": str(r["y"]), "frame": r["t"],
+                                "class": r["label"]} for r in ROWS])),
+        ("g.json", json.dumps([A | {"t": None}, B | {"positions": [
+            {"x": x, "y": y, "t": t} for (x, y), t in zip([[4, 5], [6, 7], [8, 9]], [0, 1, 3],
+                                                           strict=True)], "t": None}])),
+    ],
+    ids=[
+        "array of trajectories",
+        "indented array",
+        "in a member",
+        "by id in a member",
+        "by id",
+        "a trajectory a line",
+        "a row a line",
+        "lines in a .json",
+        "array of rows",
+        "columns",
+        "pandas' columns",
+        "pandas' split",
+        "other names, text for numbers",
+        "points as objects",
+    ],
+)  # fmt: skip
+def test_one_data_set_in_every_form(tmp_path: Path, name: str, text: str) -> None:
+    (a, b), report = read(tmp_path / name, text)
+    assert (a.id, a.label, a.t.tolist()) == ("a", "u", [0, 1])
+    assert a.xy.tolist() == [[0, 2], [1.5, 3]]
+    assert (b.id, b.label, b.t.tolist()) == ("b", "v", [0, 1, 3])
+    assert b.xy.tolist() == [[4, 5], [6, 7], [8, 9]]
+    assert not report.problems
+
+
+def test_bare_lists_of_points_are_numbered(tmp_path: Path) -> None:
+    read_ones, _ = read(tmp_path / "g.json", "[[[0,1],[2,3]],[[4,5],[6,7]]]")
+    assert [(item.id, item.xy.tolist()) for item in read_ones] == [
+        ("0", [[0, 1], [2, 3]]),
+        ("1", [[4, 5], [6, 7]]),
+    ]
+
+
+def test_one_bad_trajectory_costs_no_other(tmp_path: Path) -> None:
+    records = [
+        A,
+        A | {"id": "short", "y": [1]},
+        A | {"id": None},
+        A,
+        {"id": "flat", "x": 1, "y": 2},
+        A | {"id": "none", "x": [], "y": []},
+        A | {"id": "holes", "x": [0, None, 2, "NaN", 4], "y": [0, 1, 2, 3, 4]},
+        {"id": "axes", "positions": [[0, 1, 9], [1], [2, 3, 9], [4, 5, 9]]},
+        B,
+    ]
+    trajectories, report = read(tmp_path / "g.json", json.dumps(records))
+    assert [(item.id, item.t.tolist()) for item in trajectories] == [
+        ("a", [0, 1]),
+        ("holes", [0, 2, 4]),
+        ("axes", [0, 2, 3]),
+        ("b", [0, 1, 3]),
+    ]
+    assert [(found.row, found.problem, found.action) for found in report.problems] == [
+        (2, "mixed_lengths", "refused"),
+        (3, "missing_id", "refused"),
+        (4, "repeated_id", "refused"),
+        (5, "bad_line", "refused"),
+        (6, "too_few_points", "refused"),
+        (7, "not_a_number", "dropped"),
+        (7, "not_finite", "dropped"),
+        (8, "further_axes", "repaired"),
+        (8, "not_a_number", "dropped"),
+    ]
+
+
+def test_a_damaged_line_costs_only_itself(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    lines[2:2] = ['{"id": "a", "x": ', "[1, 2]", "7", "[" * 100_000]
+    trajectories, report = read(tmp_path / "g.jsonl", "\n".join(lines))
+    assert [len(item.t) for item in trajectories] == [2, 3]
+    assert [found.row for found in report.problems] == [3, 4, 5, 6]
+    assert {found.problem for found in report.problems} == {"bad_line"}
+
+
+def test_times_keep_all_their_digits(tmp_path: Path) -> None:
+    text = (
+        '[{"id": 1, "x": [0, 1], "y": [0, 1], "t": [1700000000.000000001, 1700000000.000000004]}]'
+    )
+    (trajectory,), _ = read(tmp_path / "g.json", text)
+    assert trajectory.t.tolist() == pytest.approx([0, 3e-9], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("[]", "is empty: it holds no trajectories"),
+        ("[ ]\n", "is empty: it holds no trajectories"),
+        ("7", "holds neither rows nor trajectories: found 7"),
+        ("[1, 2]", "holds neither rows nor trajectories: found 1"),
+        ("{}", "is empty: it holds no trajectories"),
+        ('[{"id": 1, "px": 2}]', "has no column x, y: found 'id', 'px'"),
+        ('{"id": [1, 2], "x": [1], "y": [2]}', "columns of different lengths"),
+        ('[{"id": 1, "x": [1, 2], "y": [1, 2]}', "element 1: the array isn't closed"),
+        ('[{"id": 1, "x": [1, 2], "y": [1, 2]}, {"id', "element 2: "),
+        ('[{"id": 1, "x": [1, 2], "y": [1, 2]} {}]', "element 2: expected a comma"),
+        ('[{"id": 1, "x": [1, 2], "y": [1, 2]}] []', "more follows the array of 1 elements"),
+        ('{"id": 1, "x": [1, 2],\n "y": [1, 2]', "can't be read as JSON"),
+        ("[" * 100_000, "element 1: "),
+        ("{'id': 1}", "can't be read as JSON"),
+    ],
+)
+def test_what_is_no_file_of_trajectories(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(TrajectoryError, match=words) as caught:
+        read(tmp_path / "g.json", text)
+    assert str(caught.value).startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("is_array", [True, False])
+def test_arrays_and_lines_are_streamed(tmp_path: Path, is_array: bool) -> None:
+    path = tmp_path / ("g.json" if is_array else "g.jsonl")
+    with path.open("w") as file:
+        file.write("[" * is_array)
+        for number in range(4000):
+            record = {"id": number, "x": list(range(200)), "y": [number] * 200, "note": "-" * 3000}
+            file.write((",\n" if is_array and number else "") + json.dumps(record))
+            file.write("\n" * (not is_array))
+        file.write("]" * is_array)
+    assert path.stat().st_size > 15e6
+    tracemalloc.start()
+    count = sum(len(item.t) for item in read_trajectories(path, ReadReport()))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 4000 * 200
+    assert peak < 6e6
