@@ -73,7 +73,7 @@ def test_tokens_of_other_weights_are_decoded_with_a_warning(
 
 def test_it_never_writes_over_what_it_reads(tiny_bundle: Path, tokens: Path) -> None:
     before = tokens.read_bytes()
-    with pytest.raises(InputError, match="is what is read"):
+    with pytest.raises(InputError, match="which is read"):
         detokenize(tiny_bundle, tokens, output=tokens)
     assert tokens.read_bytes() == before
 
