@@ -24,6 +24,9 @@ _INERT = frozenset({"attn_resolutions", "dropout"})
 Config = TypeVar("Config", bound=msgspec.Struct)
 
 
+LARGEST_SIZE = 65_535  # Of one axis: more is a slip of the hand.
+
+
 @dataclass(frozen=True)
 class ClipSizes:
     """Sizes that the exported graph takes; None leaves a size to the caller.
@@ -44,6 +47,10 @@ class ClipSizes:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"`{name}` must be positive", found=value)
+            if value is not None and value > LARGEST_SIZE:
+                raise InputError(
+                    f"`{name}` is too large", found=value, expected=f"≤ {LARGEST_SIZE}"
+                )
 
 
 @dataclass(frozen=True)
