@@ -21,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "codebook/codebook_cuda.h"
 #include "group_norm_silu/group_norm_cuda.h"
 #include "lfq/lfq_cuda.h"
 #include "magvit/operators.h"
@@ -37,6 +38,11 @@ constexpr int64_t kVectorChannels = 8;
 // fp16 results may differ by a rounding of the last bit; fp32 ones by the GPU's faster exponential.
 constexpr float kHalfTolerance = 1e-3f;
 constexpr float kFloatTolerance = 5e-6f;
+
+// Of a codebook: its rows, and how far sums of 256 products in another order are apart. Rows whose
+// scores are nearer may change places.
+constexpr int64_t kRows = 16384;
+constexpr float kMarginTolerance = 1e-3f;
 
 // The error of a NaN or an infinity, which JSON can't write.
 constexpr double kNotFinite = 1e30;
@@ -234,6 +240,40 @@ Outcome CheckLfq(const Case& test, const DeviceBuffer& latents, const void* host
   return outcome;
 }
 
+Outcome CheckCodebook(const Case& test, const DeviceBuffer& latents, const void* host_latents,
+                      RandomInputs& inputs) {
+  const std::vector<float> codebook = inputs.Next<float>(kRows * test.shape.channels);
+  const DeviceBuffer device_codebook(codebook.size() * sizeof(float));
+  Upload(codebook, device_codebook);
+  const size_t count = test.shape.batch * test.shape.positions;
+  const DeviceBuffer ids(count * sizeof(int32_t)), margins(count * sizeof(float));
+  const DeviceBuffer workspace(magvit::CodebookWorkspaceBytes(test.shape));
+  const auto launch = [&](cudaStream_t stream) {
+    return magvit::LaunchCodebookArgmax(
+        latents.get(), test.dtype, test.shape, static_cast<const float*>(device_codebook.get()),
+        kRows, static_cast<int32_t*>(ids.get()), static_cast<float*>(margins.get()),
+        workspace.get(), stream);
+  };
+
+  Outcome outcome;
+  outcome.tolerance = kMarginTolerance;
+  outcome.microseconds = MedianMicroseconds(launch);
+  const std::vector<int32_t> found = Download<int32_t>(ids, count);
+  const std::vector<float> found_margins = Download<float>(margins, count);
+  std::vector<int32_t> expected(count);
+  std::vector<float> expected_margins(count);
+  magvit_codebook_argmax(host_latents, test.dtype, test.shape, codebook.data(), kRows,
+                         expected.data(), expected_margins.data(), 0);
+  outcome.max_error = MaxError(found_margins, expected_margins);
+  for (size_t i = 0; i < count; ++i) {
+    const bool is_clear = expected_margins[i] > kMarginTolerance;
+    if (is_clear && found[i] != expected[i]) outcome.max_error = kNotFinite;
+  }
+  // Its time goes by products, not by bytes: these are read at least.
+  outcome.bytes = static_cast<double>(codebook.size() * sizeof(float));
+  return outcome;
+}
+
 template <typename T>
 Outcome CheckGroupNorm(const Case& test, const DeviceBuffer& input,
                        const std::vector<T>& host_input, RandomInputs& inputs) {
@@ -276,12 +316,15 @@ Outcome Check(const Case& test, RandomInputs& inputs) {
   const DeviceBuffer input(host_input.size() * sizeof(T));
   Upload(host_input, input);
   if (test.operation == "LFQ") return CheckLfq(test, input, host_input.data());
+  if (test.operation == "CodebookArgmax") {
+    return CheckCodebook(test, input, host_input.data(), inputs);
+  }
   return CheckGroupNorm(test, input, host_input, inputs);
 }
 
 std::vector<Case> AllCases() {
   const Size features[] = {{128, 17, 128, 128}, {256, 17, 64, 64}, {512, 5, 16, 16}};
-  const Size latents = {18, 5, 16, 16};
+  const Size latents = {18, 5, 16, 16}, image_latents = {256, 1, 16, 16};
   std::vector<Case> cases;
   const auto add = [&](const char* operation, const Size& size) {
     for (int64_t batch : {1, 8}) {
@@ -299,6 +342,7 @@ std::vector<Case> AllCases() {
   };
   for (const Size& size : features) add("GroupNormSiLU", size);
   add("LFQ", latents);
+  add("CodebookArgmax", image_latents);
   return cases;
 }
 

@@ -118,12 +118,15 @@ def test_a_checkpoint_is_called_by_its_name_and_variant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "config", "found"),
-    [("seeded:1", TINY, "seeded"), ("seeded", SMALL, "seeded")],
+    ("weights", "config", "words"),
+    [
+        ("seeded:1", TINY, "found weights seeded, expected weights seeded:1"),
+        ("seeded", SMALL, "found ch_mult [1, 2], expected ch_mult [1, 2, 2, 4]"),
+    ],
     ids=["other weights", "other architecture"],
 )
 def test_another_model_leaves_it_alone(
-    tmp_path: Path, weights: str, config: TokenizerConfig, found: str
+    tmp_path: Path, weights: str, config: TokenizerConfig, words: str
 ) -> None:
     path = write_schema_one(
         tmp_path / "bundle", TINY, {"source": "seeded", "name": "seeded"}, "fp32"
@@ -134,8 +137,7 @@ def test_another_model_leaves_it_alone(
             find_model("trajectory-small"), path, weights=weights, roles=["encode"], config=config
         )
     assert str(error.value) == (
-        f"{path} holds a bundle of another model or other weights: found trajectory-small, "
-        f"{found}, expected trajectory-small, {weights}. "
+        f"{path} holds a bundle of another model or other weights: {words}. "
         "Fix: choose another -o, or remove it"
     )
     assert {name: (path / name).read_bytes() for name in names(path)} == before

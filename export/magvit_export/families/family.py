@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -30,6 +30,9 @@ _INERT = frozenset({"attn_resolutions", "dropout"})
 Config = TypeVar("Config", bound=msgspec.Struct)
 
 
+LARGEST_SIZE = 65_535  # Of one axis: more is a slip of the hand.
+
+
 @dataclass(frozen=True)
 class ClipSizes:
     """Sizes that the exported graph takes; None leaves a size to the caller.
@@ -50,6 +53,10 @@ class ClipSizes:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"`{name}` must be positive", found=value)
+            if value is not None and value > LARGEST_SIZE:
+                raise InputError(
+                    f"`{name}` is too large", found=value, expected=f"≤ {LARGEST_SIZE}"
+                )
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = No
     fields = kind.__struct_fields__
     try:
         content = _parse(path.read_bytes())
-        given = _ddconfig(content) or content
+        given = _ddconfig(content, fields) or content
         if isinstance(given, dict):
             passed_over = {
                 key for key in _INERT & given.keys() if key not in fields and not given[key]
@@ -149,13 +156,19 @@ def _parse(text: bytes) -> object:
             raise MissingPackageError("PyYAML", "export", purpose=purpose) from error
 
 
-def _ddconfig(content: object) -> object:
-    """The first `ddconfig` in a configuration, however deep; None where there is none."""
+def _ddconfig(content: object, fields: Container[str]) -> object:
+    """The first `ddconfig` in a configuration, however deep; None where there is none.
+
+    Fields of the family may stand beside it, as IBQ's `n_embed` does.
+    """
     if not isinstance(content, dict):
         return None
+    if isinstance(inner := content.get("ddconfig"), dict):
+        return {key: value for key, value in content.items() if key in fields} | inner
     if "ddconfig" in content:
         return content["ddconfig"]
-    return next((found for value in content.values() if (found := _ddconfig(value))), None)
+    values = content.values()
+    return next((found for value in values if (found := _ddconfig(value, fields))), None)
 
 
 def stored_config(path: Path, stored: Mapping[str, Any], kind: type[Config]) -> Config:

@@ -36,6 +36,19 @@ def test_the_references_config_is_read(tmp_path: Path) -> None:
     assert read_config(path, IbqConfig) == IbqConfig(n_embed=8192)
 
 
+def test_the_references_yaml_is_read(tmp_path: Path) -> None:
+    """`n_embed` and `embed_dim` stand beside `ddconfig` there, with what isn't the architecture."""
+    beside = {"n_embed", "embed_dim"}
+    arguments = {key: REFERENCE[key] for key in beside} | {
+        "ddconfig": {key: value for key, value in REFERENCE.items() if key not in beside},
+        "learning_rate": 1e-4,
+        "lossconfig": {"target": "VQLPIPSWithDiscriminator"},
+    }
+    path = tmp_path / "ibq.yaml"
+    path.write_text(json.dumps({"model": {"class_path": "IBQ", "init_args": arguments}}))
+    assert read_config(path, IbqConfig, IbqConfig(num_res_blocks=2)) == IbqConfig(n_embed=8192)
+
+
 @pytest.mark.parametrize(
     ("change", "levels"),
     [

@@ -11,7 +11,11 @@ import numpy as np
 from magvit_runtime.clips.trajectories.columns import RawBlock, Table, Values
 from magvit_runtime.clips.trajectories.formats.csv_dialect import Header, find_header
 from magvit_runtime.clips.trajectories.formats.csv_lines import Records, fits, line_blocks, records
-from magvit_runtime.clips.trajectories.formats.encodings import Encoding, find_encoding
+from magvit_runtime.clips.trajectories.formats.encodings import (
+    Encoding,
+    find_encoding,
+    note_encoding,
+)
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 
 
@@ -33,17 +37,10 @@ def csv_table(path: Path, file: IO[bytes]) -> Table:
     breaks: list[int] = []
 
     def blocks(report: ReadReport) -> Iterator[RawBlock]:
-        if wrong := encoding.not_utf8:
-            message = f"byte 0x{wrong.byte:02x} is no UTF-8; the file was read as Windows-1252"
-            report.add(RowProblem(wrong.line, None, "encoding", message, "repaired"))
+        note_encoding(encoding, report)
         return _blocks(file, encoding, header, report, breaks)
 
-    return Table(
-        path,
-        ids=lambda: _ids(file, encoding, header),
-        blocks=blocks,
-        breaks=breaks,
-    )
+    return Table(path, lambda: _ids(file, encoding, header), blocks, breaks)
 
 
 def _ids(file: IO[bytes], encoding: Encoding, header: Header) -> Iterator[Values]:

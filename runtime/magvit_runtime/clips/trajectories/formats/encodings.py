@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 from magvit_runtime.errors import TrajectoryError
 
 CHUNK_BYTES = 1 << 18
@@ -50,6 +51,13 @@ class Encoding:
 
     name: str
     not_utf8: Undecodable | None = None
+
+
+def note_encoding(encoding: Encoding, report: ReadReport) -> None:
+    """Reports that a file was read as Windows-1252."""
+    if wrong := encoding.not_utf8:
+        message = f"byte 0x{wrong.byte:02x} is no UTF-8; the file was read as Windows-1252"
+        report.add(RowProblem(wrong.line, None, "encoding", message, "repaired"))
 
 
 def newline_decoder(name: str) -> io.IncrementalNewlineDecoder:

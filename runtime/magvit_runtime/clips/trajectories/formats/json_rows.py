@@ -17,7 +17,7 @@ from magvit_runtime.clips.trajectories.columns import (
     Table,
     find_columns,
 )
-from magvit_runtime.clips.trajectories.formats.encodings import find_encoding
+from magvit_runtime.clips.trajectories.formats.encodings import find_encoding, note_encoding
 from magvit_runtime.clips.trajectories.formats.json_values import Value, json_values
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.names import column_name
@@ -31,6 +31,8 @@ POSITIONS = ("positions", "points", "xy")
 # Members of an object around the trajectories that may hold them.
 WRAPPERS = ("trajectories", "tracks", "records", "rows", "data")
 BLOCK_ROWS = 4096
+# Values that say what a file holds, and which members its rows have.
+FIRST = 16
 
 
 def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Points]:
@@ -49,26 +51,28 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
     Raises:
         TrajectoryError: The file is empty or no JSON, or holds neither rows nor trajectories.
     """
-    encoding = find_encoding(path, file).name
+    encoding = find_encoding(path, file)
+    note_encoding(encoding, report)
+    start = list(islice(json_values(path, file, encoding.name), 2))
+    inner = _inner(path, start[0].value) if len(start) == 1 else None
 
     def values() -> Iterator[Value]:
-        return _unwrapped(path, json_values(path, file, encoding))
+        if inner is None:
+            return json_values(path, file, encoding.name)
+        return (Value(row, value) for row, value in enumerate(inner, start=1))
 
-    first = next((value for row, value, wrong in values() if not wrong), None)
-    if first is None:
-        if any(values()):
-            raise TrajectoryError(f"{path} holds no line that is JSON", found=next(values()).wrong)
+    first = list(islice(values(), FIRST))
+    if not first:
         raise TrajectoryError(f"{path} is empty: it holds no trajectories")
-    if _is_whole(first):
+    if any(_is_whole(value) for _, value, _ in first):
         return whole_trajectories(_trajectories(values(), report), report)
-    if not isinstance(first, dict):
+    keys = list(dict.fromkeys(key for _, value, _ in first for key in _members(value)))
+    if not keys:
         raise TrajectoryError(
             f"{path} holds neither rows nor trajectories",
-            found=str(first)[:80],
+            found=first[0].wrong or str(first[0].value)[:80],
             expected='objects such as {"id": 1, "x": [0, 1], "y": [0, 1]}',
         )
-    heads = [value for _, value, _ in islice(values(), BLOCK_ROWS) if isinstance(value, dict)]
-    keys = list(dict.fromkeys(key for head in heads for key in head))
     names = {column: keys[place] for column, place in find_columns(path, keys).items()}
     return gather(
         Table(
@@ -80,52 +84,50 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
     )
 
 
-def _unwrapped(path: Path, values: Iterator[Value]) -> Iterator[Value]:
-    """Yields the rows or trajectories in a file's values, of which one may hold all others."""
-    first = next(values, None)
-    if first is None:
-        return
-    second = next(values, None)
-    inner = _inner(path, first.value) if second is None else None
-    if inner is not None:
-        yield from (Value(row, value) for row, value in enumerate(inner, start=1))
-        return
-    yield first
-    if second is not None:
-        yield second
-    yield from values
-
-
 def _inner(path: Path, value: Any) -> list[Any] | None:
     """The rows or trajectories that an object holds; None where it is one itself."""
     if not isinstance(value, dict):
         return None
     keys = {column_name(key): key for key in value}
+    if keys.keys() >= set(REQUIRED):
+        return _rows_of_columns(path, {key: _cells(item) for key, item in value.items()})
+    if _is_whole(value):
+        return None
     for wrapper in WRAPPERS:
         inner = value.get(keys.get(wrapper, ""))
         if isinstance(inner, list) and isinstance(value.get("columns"), list):
-            return [dict(zip(value["columns"], row, strict=False)) for row in inner]
+            names = list(map(str, value["columns"]))
+            return [dict(zip(names, row, strict=False)) for row in map(_list, inner)]
         if isinstance(inner, list):
             return inner
         if isinstance(inner, dict):
             return _inner(path, inner)
-    if keys.keys() >= set(REQUIRED):
-        columns = {key: _cells(value[key]) for key in value}
-        places = find_columns(path, list(columns))
-        if not isinstance(columns[list(columns)[places["id"]]], list):
-            return None
-        names = {column: list(columns)[place] for column, place in places.items()}
-        lengths = {column: len(columns[name]) for column, name in names.items()}
-        if len(set(lengths.values())) > 1:
-            raise TrajectoryError(f"{path} has columns of different lengths", found=lengths)
-        rows = zip(*(columns[name] for name in names.values()), strict=True)
-        return [dict(zip(names, row, strict=True)) for row in rows]
-    if _is_whole(value) or not all(map(_is_whole, value.values())):
+    if not all(map(_is_whole, value.values())):
         return None
     return [
         {"id": key, **item} if isinstance(item, dict) else {"id": key, "positions": item}
         for key, item in value.items()
     ]
+
+
+def _rows_of_columns(path: Path, columns: dict[str, Any]) -> list[Any] | None:
+    """The rows of a table that is one object; None where it is one row or one trajectory."""
+    keys = list(columns)
+    columns = {column: columns[keys[place]] for column, place in find_columns(path, keys).items()}
+    if not isinstance(columns["id"], list):
+        return None
+    lengths = {
+        column: len(items) if isinstance(items, list) else "no list"
+        for column, items in columns.items()
+    }
+    if len(set(lengths.values())) > 1:
+        raise TrajectoryError(f"{path} has columns of different lengths", found=lengths)
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _cells(column: Any) -> Any:

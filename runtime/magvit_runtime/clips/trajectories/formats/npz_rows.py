@@ -58,10 +58,11 @@ def _load(path: Path) -> Arrays:
     try:
         # np.load would read other formats too, and give members that hold no array as bytes.
         with zipfile.ZipFile(path) as members, np.load(path, allow_pickle=False) as file:
-            names = dict(match_columns(path, file.files))
-            names |= {"xy": file.files.index("xy")} if "xy" in file.files else {}
-            if "xy" not in names:
-                find_columns(path, file.files)
+            if "xy" in file.files:
+                names = match_columns(path, file.files) | {"xy": file.files.index("xy")}
+                names = {column: names[column] for column in names if column not in ("x", "y")}
+            else:
+                names = find_columns(path, file.files)
             arrays = {}
             for column, place in names.items():
                 name = file.files[place]
@@ -105,8 +106,10 @@ def _values(array: NDArray[Any]) -> Values:
     """Gives numbers and dates as they are, all else as a list."""
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
+    if array.dtype.kind in "fiuMm":
+        return array
     values: list[Any] = array.tolist()
-    return array if array.dtype.kind in "fiuMm" else values
+    return values
 
 
 def _check_shape(path: Path, name: str, array: NDArray[Any], *expected: tuple[int, ...]) -> None:

@@ -8,13 +8,15 @@ and only texts, numbers and missing values come out.
 from __future__ import annotations
 
 import pickle
+import re
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _PLAIN = (str, bytes, bool, int, float)
-_NUMBERS = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+# NumPy's numbers and texts, by the names that their types have in a pickle.
+_SCALAR = re.compile(r"b1|f[248]|[iu][1248]|U[1-9]\d{0,3}")
 
 
 def read_objects(file: IO[bytes]) -> NDArray[np.object_]:
@@ -72,13 +74,14 @@ class _Array:
 
 
 class _DType:
-    """Stands for a type of NumPy: keeps its name."""
+    """Stands for a type of NumPy: keeps its name and byte order."""
 
     def __init__(self, name: str = "", *_: object) -> None:
         self.name = name
+        self.order = "<"
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
 
 
 class _Scalar:
@@ -105,6 +108,6 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 def _plain(value: object) -> object:
     if value is None or type(value) in _PLAIN:
         return value
-    if isinstance(value, _Scalar) and value.kind.name in _NUMBERS:
-        return np.frombuffer(value.data, np.dtype(value.kind.name).newbyteorder("<"))[0].item()
+    if isinstance(value, _Scalar) and _SCALAR.fullmatch(str(value.kind.name)):
+        return np.frombuffer(value.data, value.kind.order + value.kind.name)[0].item()
     raise ValueError("a pickle of something else than texts and numbers")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from magvit_runtime.clips.trajectories import ReadReport, Trajectory, read_trajectories
 from magvit_runtime.errors import TrajectoryError
@@ -92,13 +96,28 @@ def test_bare_lists_of_points_are_numbered(tmp_path: Path) -> None:
     ]
 
 
+def test_other_members_are_left_alone(tmp_path: Path) -> None:
+    """Also those that could hold trajectories."""
+    (a,), _ = read(tmp_path / "g.json", json.dumps(A | {"data": [1, 2], "rows": [A], "class": 3}))
+    assert (a.id, a.label, len(a.t)) == ("a", "u", 2)
+
+
+def test_windows_1252_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "g.json"
+    path.write_bytes('[{"id": "é", "x": [0, 1], "y": [0, 1]}]'.encode("cp1252"))
+    report = ReadReport()
+    (trajectory,) = read_trajectories(path, report)
+    assert trajectory.id == "é"
+    assert report.counts == {("repaired", "encoding"): 1}
+
+
 def test_one_bad_trajectory_costs_no_other(tmp_path: Path) -> None:
     records = [
+        {"id": "flat", "x": 1, "y": 2},
         A,
         A | {"id": "short", "y": [1]},
         A | {"id": None},
         A,
-        {"id": "flat", "x": 1, "y": 2},
         A | {"id": "none", "x": [], "y": []},
         A | {"id": "holes", "x": [0, None, 2, "NaN", 4], "y": [0, 1, 2, 3, 4]},
         {"id": "axes", "positions": [[0, 1, 9], [1], [2, 3, 9], [4, 5, 9]]},
@@ -112,10 +131,10 @@ def test_one_bad_trajectory_costs_no_other(tmp_path: Path) -> None:
         ("b", [0, 1, 3]),
     ]
     assert [(found.row, found.problem, found.action) for found in report.problems] == [
-        (2, "mixed_lengths", "refused"),
-        (3, "missing_id", "refused"),
-        (4, "repeated_id", "refused"),
-        (5, "bad_line", "refused"),
+        (1, "bad_line", "refused"),
+        (3, "mixed_lengths", "refused"),
+        (4, "missing_id", "refused"),
+        (5, "repeated_id", "refused"),
         (6, "too_few_points", "refused"),
         (7, "not_a_number", "dropped"),
         (7, "not_finite", "dropped"),
@@ -166,6 +185,39 @@ def test_what_is_no_file_of_trajectories(tmp_path: Path, text: str, words: str) 
     with pytest.raises(TrajectoryError, match=words) as caught:
         read(tmp_path / "g.json", text)
     assert str(caught.value).startswith(str(tmp_path))
+
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.floats(), st.sampled_from(["", "1", "a"])
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(
+            st.sampled_from(["id", "x", "y", "t", "label", "xy", "points", "data", "columns", "a"]),
+            inner,
+            max_size=5,
+        ),
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(st.lists(json_values, max_size=3), st.sampled_from([0, 1, 2]))
+def test_any_json_gives_trajectories_or_our_error(values: list[Any], form: int) -> None:
+    rows = {"id": [1, 1, 2], "x": [1, 2], "y": [3, 4]}
+    text = [
+        json.dumps(values),
+        "\n".join(map(json.dumps, values)),
+        json.dumps(rows | dict(zip(["id", "x", "data"], values, strict=False))),
+    ][form]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "g.json"
+        path.write_text(text)
+        with contextlib.suppress(TrajectoryError):
+            for trajectory in read_trajectories(path, ReadReport()):
+                assert len(trajectory.t) >= 2
 
 
 @pytest.mark.parametrize("is_array", [True, False])

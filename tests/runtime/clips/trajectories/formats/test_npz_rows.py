@@ -102,3 +102,47 @@ def test_a_zip_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
         file.writestr("xy.npy", b"not an array")
     with pytest.raises(TrajectoryError, match="the array xy has a type that can't be used"):
         read_trajectories(path, ReadReport())
+
+
+class Hostile:
+    """What its pickle calls when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_columns_of_objects_are_read(tmp_path: Path) -> None:
+    names = np.array(["a", "a", np.str_("b"), "b", None, float("nan")], object)
+    path = write(
+        tmp_path / "gestures.npz",
+        id=names,
+        label=np.array([1, 1, 2.0, np.float32(2), "x", b"y"], object),
+        x=np.array([0, "1", 2.5, np.int64(3), 4, 5], object),
+        y=np.arange(6),
+    )
+    report = ReadReport()
+    first, second = read_trajectories(path, report)
+    assert (first.id, first.label, first.xy[:, 0].tolist()) == ("a", "1", [0, 1])
+    assert (second.id, second.label, second.xy[:, 0].tolist()) == ("b", "2", [2.5, 3])
+    assert report.counts == {("dropped", "missing_id"): 2}
+
+
+def test_objects_run_no_code(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    names = np.array(["a", Hostile(marker)], object)
+    path = write(tmp_path / "gestures.npz", id=names, x=np.arange(2), y=np.arange(2))
+    with pytest.raises(TrajectoryError, match="can't be read safely"):
+        read_trajectories(path, ReadReport())
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("value", [["list"], {"a": 1}, 1j, np.arange(3), np.datetime64("2026")])
+def test_objects_that_are_no_names_are_refused(tmp_path: Path, value: Any) -> None:
+    names = np.empty(2, object)
+    names[:] = ["a", value]
+    path = write(tmp_path / "gestures.npz", id=names, x=np.arange(2), y=np.arange(2))
+    with pytest.raises(TrajectoryError, match="can't be read safely"):
+        read_trajectories(path, ReadReport())
