@@ -71,7 +71,7 @@ def open_role(
         return _open_first(bundle, candidates, found.unfit, opening, require_parity)
     asked_for = next(iter(found.of(backend).fit), None)
     if asked_for is None:
-        raise _backend_cannot_run(bundle, backend, chosen, found.of(backend))
+        raise _backend_cannot_run(bundle, role, backend, chosen, found.of(backend))
     if require_parity:
         check_stamp(bundle, role, asked_for.subject, asked_for.sha256)
     return asked_for.graph, asked_for.open(opening)
@@ -150,13 +150,14 @@ def _cannot_run(bundle: Bundle, precision: Precision, found: Candidates) -> Back
 
 
 def _backend_cannot_run(
-    bundle: Bundle, backend: str, precision: Precision, found: Candidates
+    bundle: Bundle, role: Role, backend: str, precision: Precision, found: Candidates
 ) -> BackendError:
     if backend in ("tensorrt", "tensorrt-rtx"):
         return BackendError(
             f"{bundle.path} has no engine that {backend} can run here",
             found=found.why_no_engine,
-            mend=f"magvit build {bundle.path} --flavour {backend}",
+            mend=f"magvit build {bundle.path} --flavour {backend}"
+            + ("" if role == "encode" else f" --role {role}"),
         )
     unfit = next(iter(found.unfit), None)
     return BackendError(
