@@ -130,7 +130,11 @@ def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     facts = done_json("export", *arguments, "--frames", 3)
     assert facts["weights"] == "seeded:7 weights (generated, never trained)"
     assert (facts["bundle"], facts["model"]) == (str(output), "trajectory-small")
-    assert facts["files"].keys() == {"encode.fp32.onnx", "encode.fp32.data"}
+    assert facts["files"].keys() == {
+        f"{role}.fp32.{end}" for role in ("encode", "decode") for end in ("onnx", "data")
+    }
+    assert facts["roles"].keys() == {"encode", "decode"}
+    assert all(one["seconds"] > 0 and one["bytes"] > 0 for one in facts["roles"].values())
     bundle = open_bundle(output)
     assert bundle.graphs("encode")["fp32"].inputs[0].shape[1] == 3
 
@@ -268,7 +272,7 @@ def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("export ibq-1024 --weights seeded -o out", "models of the family 'ibq' can't be"),
+        ("export videomae-base --weights seeded -o out", "models of the family 'videomae' can't"),
         ("render gestures.csv -o out.mp4", "out.mp4 is of an unknown kind: expected .npy"),
         ("render none.csv -o out.npy", "none.csv can't be opened or read: found No such file"),
         ("render gestures.csv -o out.npy --height 5", "margin leaves no room for the path"),
