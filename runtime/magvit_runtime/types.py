@@ -33,3 +33,21 @@ class Classification:
     labels: tuple[str, ...]
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % confidence interval.
+
+    Attributes:
+        value: The figure.
+        low, high: Bounds of the interval; both NaN where none can be had.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def overlaps(self, other: Estimate) -> bool:
+        """Whether the intervals have a point in common: then no difference was shown."""
+        return self.low <= other.high and other.low <= self.high

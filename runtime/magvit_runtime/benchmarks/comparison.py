@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from magvit_runtime.benchmarks.results import Benchmark
-from magvit_runtime.benchmarks.statistics import Estimate, ratio_estimate
+from magvit_runtime.benchmarks.statistics import ratio_estimate
 from magvit_runtime.errors import InputError
+from magvit_runtime.types import Estimate
 
 # Timed in both runs it tells a slower machine from a slower encoder: nothing of ours is in it.
 YARDSTICK = "ONNX Runtime, plain"

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.benchmarks.machine import MachineRecord
-from magvit_runtime.benchmarks.statistics import Estimate, Percentiles
+from magvit_runtime.benchmarks.statistics import Percentiles
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.errors import InputError
+from magvit_runtime.types import Estimate
 
 SCHEMA_VERSION = 1
 

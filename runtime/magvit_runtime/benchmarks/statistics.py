@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.types import Estimate
+
 LEVEL = 0.95
 DRAWS = 2000
 _SEED = 0
@@ -30,24 +32,6 @@ class Percentiles:
     p95: float
     p99: float
     max: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % confidence interval.
-
-    Attributes:
-        value: The figure.
-        low, high: Bounds of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def overlaps(self, other: Estimate) -> bool:
-        """Whether the intervals have a point in common: then no difference was shown."""
-        return self.low <= other.high and other.low <= self.high
 
 
 def percentiles(samples: NDArray[np.float64]) -> Percentiles:

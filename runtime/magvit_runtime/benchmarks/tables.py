@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
-from io import StringIO
 
-from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 from magvit_runtime.benchmarks.comparison import Compared
 from magvit_runtime.benchmarks.costs import Cost, PriceTable
 from magvit_runtime.benchmarks.results import Benchmark, Row
-from magvit_runtime.benchmarks.statistics import Estimate
-
-# Wide enough for all columns where there is no terminal to fit.
-_PIPE_WIDTH = 160
+from magvit_runtime.text_tables import render_table, text_table
+from magvit_runtime.types import Estimate
 
 
 def benchmark_text(benchmark: Benchmark, costs: Sequence[Cost], prices: PriceTable) -> str:
@@ -25,26 +19,26 @@ def benchmark_text(benchmark: Benchmark, costs: Sequence[Cost], prices: PriceTab
     lines = [
         f"{benchmark.model}, {benchmark.weights}",
         f"{machine.cpu}, {machine.cpus} CPUs, load {machine.load:.1f}; {settings_text(benchmark)}",
-        _render(_latencies(benchmark)),
-        _render(_parts(benchmark)),
+        render_table(_latencies(benchmark)),
+        render_table(_parts(benchmark)),
     ]
     if benchmark.cold_starts:
-        lines.append(_render(_cold_starts(benchmark)))
+        lines.append(render_table(_cold_starts(benchmark)))
     if costs:
-        lines += [_render(_costs(costs)), price_note(prices)]
+        lines += [render_table(_costs(costs)), price_note(prices)]
     lines += [f"not run: {name}: {why}" for name, why in benchmark.not_run.items()]
     return "\n".join(lines)
 
 
 def comparison_text(compared: Sequence[Compared]) -> str:
     """A comparison as lines of text."""
-    table = _table(
+    table = text_table(
         "left", "old against new", ("encoder", "batch", "measure", "old", "new", "change")
     )
     for one in compared:
         bounds = (f"{e.value:.4g} ({e.low:.4g} to {e.high:.4g})" for e in (one.old, one.new))
         table.add_row(one.encoder, str(one.batch), one.measure, *bounds, one.change)
-    return _render(table)
+    return render_table(table)
 
 
 def settings_text(benchmark: Benchmark) -> str:
@@ -102,7 +96,7 @@ def _latencies(benchmark: Benchmark) -> Table:
         *("encoder", "batch", "p50 ms", "95 % interval", "p90", "p95", "p99", "max"),
         *("clips/s", *full, f"ratio to {benchmark.encoders[0].name}", f"equal {made}"),
     )
-    table = _table("right", f"{given} to {made}, one request at a time", columns)
+    table = text_table("right", f"{given} to {made}, one request at a time", columns)
     for row in benchmark.rows:
         latency = row.latency
         table.add_row(
@@ -122,7 +116,7 @@ def _latencies(benchmark: Benchmark) -> Table:
 def _parts(benchmark: Benchmark) -> Table:
     rows = [row for row in benchmark.rows if row.parts]
     names = list(dict.fromkeys(name for row in rows for name in row.parts))
-    table = _table("right", "median ms of each part of a request", ("encoder", "batch", *names))
+    table = text_table("right", "median ms of each part of a request", ("encoder", "batch", *names))
     for row in rows:
         parts = [part_text(row, name) for name in names]
         table.add_row(row.encoder, str(row.batch), *parts)
@@ -136,7 +130,7 @@ def part_text(row: Row, name: str) -> str:
 
 def _cold_starts(benchmark: Benchmark) -> Table:
     columns = ("encoder", "start s", "load s", "first call s", "second call s", "peak MiB")
-    table = _table("right", "a fresh process", columns)
+    table = text_table("right", "a fresh process", columns)
     for name, cold in benchmark.cold_starts.items():
         seconds = (cold.imports, cold.load, cold.first_call, cold.second_call)
         table.add_row(name, *(f"{value:.2f}" for value in seconds), f"{cold.host_mib:,.0f}")
@@ -145,7 +139,7 @@ def _cold_starts(benchmark: Benchmark) -> Table:
 
 def _costs(costs: Sequence[Cost]) -> Table:
     columns = ("machine", "USD/h", "clips/s", "USD a million clips", "how it is known")
-    table = _table("right", "cost", columns)
+    table = text_table("right", "cost", columns)
     for cost in costs:
         table.add_row(
             cost.type,
@@ -162,17 +156,3 @@ def cost_basis(cost: Cost) -> str:
     if cost.is_projection:
         return f"PROJECTION: {cost.encoder}"
     return f"measured: {cost.encoder}"
-
-
-def _table(justify: JustifyMethod, title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for i, name in enumerate(columns):
-        table.add_column(name, justify=justify if i else "left")
-    return table
-
-
-def _render(table: Table) -> str:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH
-    text = StringIO()
-    Console(file=text, width=width).print(table)
-    return text.getvalue().rstrip()

@@ -14,13 +14,13 @@ from magvit_runtime.agreement import Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.tensor_check import check_array
-from magvit_runtime.benchmarks.statistics import Estimate, median_estimate
+from magvit_runtime.benchmarks.statistics import median_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
 from magvit_runtime.bundle.manifest import GraphRecord, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, write_tuning
 from magvit_runtime.errors import BackendError
-from magvit_runtime.types import Array
+from magvit_runtime.types import Array, Estimate
 
 WARM_UP = 1
 

@@ -26,9 +26,11 @@ EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "polygraphy": ("Polygraphy", ("tensorrt", "rtx")),
     "pyarrow": ("pyarrow", ("data",)),
     "safetensors": ("safetensors", ("export",)),
+    "skimage": ("scikit-image", ("evaluate",)),
     "tensorrt": ("TensorRT", ("tensorrt",)),
     "tensorrt_rtx": ("TensorRT for RTX", ("rtx",)),
     "torch": ("torch", ("export",)),
+    "torchmetrics": ("torchmetrics", ("feature-distances",)),
 }
 
 
