@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from magvit_export.evaluation.feature_networks import FeatureNetwork, pictures, videos
 from magvit_runtime.errors import InputError
-from magvit_runtime.evaluation.estimates import Estimate
 from magvit_runtime.hardware.packages import missing_package
+from magvit_runtime.types import Estimate
 
 
 class FrechetDistance:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from magvit_export.evaluation.feature_networks import FeatureNetwork, pictures
-from magvit_runtime.evaluation.estimates import Estimate, mean_estimate
+from magvit_runtime.evaluation.estimates import mean_estimate
+from magvit_runtime.types import Estimate
 
 
 class Lpips:

@@ -10,17 +10,13 @@ import numpy as np
 
 from magvit_runtime.benchmarks.encoders import Frames, Ids, TimedEncoder
 from magvit_runtime.benchmarks.results import Row, Settings
-from magvit_runtime.benchmarks.statistics import (
-    Estimate,
-    median_estimate,
-    percentiles,
-    ratio_estimate,
-)
+from magvit_runtime.benchmarks.statistics import median_estimate, percentiles, ratio_estimate
 from magvit_runtime.benchmarks.timing import Seconds, time_interleaved
 from magvit_runtime.benchmarks.workload import InputSet
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.cuda.stage_times import STAGES
 from magvit_runtime.errors import MagvitError, first_line
+from magvit_runtime.types import Estimate
 
 # Calls of each worker in a repetition of the mode "kept full": the first and the last of a
 # repetition run alone for a while, and should weigh little.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.evaluation.estimates import Estimate, jackknife_estimate, mean_estimate
+from magvit_runtime.evaluation.estimates import jackknife_estimate, mean_estimate
+from magvit_runtime.types import Estimate
 
 
 @dataclass

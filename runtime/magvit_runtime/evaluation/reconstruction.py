@@ -14,10 +14,11 @@ from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.errors import InputError
 from magvit_runtime.evaluation.code_use import CodeUse
-from magvit_runtime.evaluation.estimates import Estimate, mean_estimate
+from magvit_runtime.evaluation.estimates import mean_estimate
 from magvit_runtime.evaluation.pixel_quality import psnr, ssim
 from magvit_runtime.quantizers.vocabulary import vocabulary_size
 from magvit_runtime.tokenizer import Tokenizer
+from magvit_runtime.types import Estimate
 
 
 class Measure(Protocol):
@@ -86,8 +87,7 @@ def evaluate_reconstruction(
         BackendError: A backend failed.
     """
     measures = tuple(measures)
-    token_spec = tokenizer.bundle.manifest.tokens
-    use = CodeUse(vocabulary_size(token_spec.quantizer))
+    use = CodeUse(vocabulary_size(tokenizer.bundle.tokens.quantizer))
     noise: list[float] = []
     similarity: list[float] = []
     left_out = 0

@@ -17,12 +17,8 @@ from magvit_runtime.benchmarks.results import (
     Settings,
     Work,
 )
-from magvit_runtime.benchmarks.statistics import (
-    Estimate,
-    median_estimate,
-    percentiles,
-    ratio_estimate,
-)
+from magvit_runtime.benchmarks.statistics import median_estimate, percentiles, ratio_estimate
+from magvit_runtime.types import Estimate
 
 OURS = "native fp32"
 # Slower and faster by turns, as a machine is that others use too.

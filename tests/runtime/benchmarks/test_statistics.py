@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from magvit_runtime.benchmarks.statistics import (
-    Estimate,
     Percentiles,
     median_estimate,
     percentiles,
     ratio_estimate,
 )
+from magvit_runtime.types import Estimate
 
 
 def test_percentiles_of_0_to_100_are_their_own_names() -> None:

@@ -47,5 +47,5 @@ def test_ssim_of_unrelated_noise_is_near_zero() -> None:
 
 
 def test_pictures_below_the_window_are_refused() -> None:
-    with pytest.raises(InputError, match="too small for SSIM.*10 x 32.*at least 11"):
+    with pytest.raises(InputError, match=r"too small for SSIM.*10 x 32.*at least 11"):
         ssim(clips(6, 1, 10, 32, 3), clips(7, 1, 10, 32, 3))
