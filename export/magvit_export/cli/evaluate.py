@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, RenderStyle
+from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.video import Tail
+from magvit_runtime.clips.video_frames import VideoReport
+from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.types import Precision
 
 if TYPE_CHECKING:
@@ -30,7 +34,8 @@ def reconstruction(
     clips: Path,
     *,
     beside: list[Path] | None = None,
-    style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    tail: Tail = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
     threads: int | None = None,
@@ -42,13 +47,14 @@ def reconstruction(
 ) -> Outcome:
     """Encodes and decodes clips, and says how near they come back: PSNR, SSIM, codes used.
 
-    docs/decoding.md says what each figure is. Intervals are of 95 %, over clips.
+    docs/evaluation.md says what each figure is. Intervals are of 95 %, over clips.
 
     Args:
         bundle: Directory of a model with an encoder and a decoder.
         clips: Trajectories, uint8 frames (.npy), or a video; as for `magvit tokenize`.
         beside: Further bundles to set beside the first; may be given several times.
-        style: How trajectories are drawn.
+        style: How trajectories are drawn. A video must have the height and width.
+        tail: What becomes of a video's last frames that fill no clip; as for `magvit tokenize`.
         backend: What runs the models; auto takes the best of this machine.
         precision: Which of a bundle's graphs; the most precise by default.
         threads: CPU threads; the backend's own choice by default.
@@ -58,13 +64,13 @@ def reconstruction(
         fvd: TorchScript file of I3D, for rFVD.
         sheet: A PNG to write: clips, what came back, and the difference, of the first bundle.
     """
-    from magvit_runtime.detokenizer import Detokenizer
-
     from magvit_runtime.clips.comparison_sheet import write_comparison_sheet
+    from magvit_runtime.detokenizer import Detokenizer
     from magvit_runtime.evaluation.reconstruction import evaluate_reconstruction
     from magvit_runtime.evaluation.tables import reconstruction_table
     from magvit_runtime.tokenizer import Tokenizer
 
+    check_outputs(sheet, inputs=(bundle, clips, *(beside or ()), lpips, fid, fvd))
     results: list[Reconstruction] = []
     shown: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
 
@@ -75,7 +81,7 @@ def reconstruction(
 
     bundles = [bundle, *(beside or ())]
     for path in bundles:
-        report = ReadReport()
+        report, video = ReadReport(), VideoReport()
         with (
             Tokenizer.open(
                 path, backend=backend, precision=precision, threads=threads, batch_size=batch_size
@@ -85,7 +91,10 @@ def reconstruction(
             ) as detokenizer,
             progress_bar(f"clips of {path}") as advance,
         ):
-            batches = read_clips(clips, style, report, batch_size)
+            cutting = cutting_for(tail, tokenizer)
+            batches = read_clips(
+                clips, style, report, batch_size, cutting=cutting, video_report=video
+            )
             measures = _measures(lpips, fid, fvd)
             results.append(
                 evaluate_reconstruction(tokenizer, detokenizer, batches, measures, look, advance)
@@ -107,7 +116,8 @@ def reconstruction(
     text = reconstruction_table([str(path) for path in bundles], results) + written
     if report.counts:
         text += "\n" + report.summary()
-    return Outcome(facts, text)
+    outcome = Outcome(facts, text)
+    return with_video(outcome, tail, video) if is_video(clips) else outcome
 
 
 def _measures(lpips: Path | None, fid: Path | None, fvd: Path | None) -> list[Measure]:
