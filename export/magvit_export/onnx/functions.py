@@ -185,7 +185,8 @@ _SILU = "gate = Sigmoid (normalized)\n    activated = Mul (normalized, gate)"
 
 # The best two scores of each position and their rows go from tile to tile. TopK puts the lower
 # index first where values are equal, and what was carried stands before the tile's: so of equal
-# scores the lowest row wins. Where latents are NaN the id isn't defined.
+# scores the lowest row wins. Where latents are NaN the id isn't defined. The latents go along,
+# since OpenVINO's Scan takes no values from outside of its body.
 _CODEBOOK_ARGMAX = f"""
 <opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
 CodebookArgmax <tile, plugin_namespace, plugin_version> (z, codebook) => (ids, margins)
@@ -212,25 +213,34 @@ CodebookArgmax <tile, plugin_namespace, plugin_version> (z, codebook) => (ids, m
     pairs = Concat <axis = 0> (positions, two)
     lowest = Constant <value = float {{-inf}}> ()
     no_scores = Expand (lowest, pairs)
-    row_0 = Constant <value = int64 {{0}}> ()
+    row_0 = Constant <value_ints = [0]> ()
     no_rows = Expand (row_0, pairs)
-    taken = Min (two, tile_rows)
-    best, best_rows, end = Scan <
+    best, best_rows, end, searched = Scan <
         num_scan_inputs = 1,
         body = one_tile (
-            float[P, 2] carried, int64[P, 2] carried_rows, int64 start, float[T, C] rows
-        ) => (float[P, 2] chosen, int64[P, 2] chosen_rows, int64 next)
+            float[P, 2] carried,
+            int64[P, 2] carried_rows,
+            int64[1] start,
+            float[P, C] searching,
+            float[T, C] rows
+        ) => (
+            float[P, 2] chosen, int64[P, 2] chosen_rows, int64[1] next, float[P, C] searched_on
+        )
         {{
-            scores = Gemm <transB = 1> (latents, rows)
+            scores = Gemm <transB = 1> (searching, rows)
+            pair = Constant <value_ints = [2]> ()
+            row_count = Shape <start = 0, end = 1> (rows)
+            taken = Min (pair, row_count)
             found, places = TopK (scores, taken)
             found_rows = Add (places, start)
             values = Concat <axis = 1> (carried, found)
             value_rows = Concat <axis = 1> (carried_rows, found_rows)
-            chosen, chosen_places = TopK (values, two)
+            chosen, chosen_places = TopK (values, pair)
             chosen_rows = GatherElements <axis = 1> (value_rows, chosen_places)
-            next = Add (start, tile_scalar)
+            next = Add (start, row_count)
+            searched_on = Identity (searching)
         }}
-    > (no_scores, no_rows, row_0, tiles)
+    > (no_scores, no_rows, row_0, latents, tiles)
 
     ids_shape = Concat <axis = 0> (batch, sizes)
     first_row, second_row = Split <axis = 1, num_outputs = 2> (best_rows)

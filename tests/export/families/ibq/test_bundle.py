@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import pytest
 from onnx import TensorProto
 from seeded_checkpoints import TINY_IBQ
 
 from magvit_runtime import InputError, Tokenizer, open_bundle
+from magvit_runtime.backends.opening import open_role
 from magvit_runtime.bundle.manifest import MarginMetrics
 from magvit_runtime.quantizers.specs import CodebookSpec
 from magvit_runtime.results.token_files import read_tokens
@@ -132,3 +134,20 @@ def test_what_verify_cant_do_is_said(
     tiny_ibq_bundle: Path, options: tuple[object, ...], words: str
 ) -> None:
     assert words in magvit("verify", tiny_ibq_bundle, *options, code=2)["error"]
+
+
+def test_openvino_reads_a_graph_with_its_functions_in_line(
+    tiny_ibq_bundle: Path, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="pip install 'magvit-runtime[peers]'")
+    model = onnx.inliner.inline_local_functions(onnx.load(tiny_ibq_bundle / "encode.fp32.onnx"))
+    onnx.save(model, tmp_path / "inlined.onnx")
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(tmp_path / "inlined.onnx"), "CPU", options)
+    found = compiled({"frames": IMAGES})
+    _, session = open_role(open_bundle(tiny_ibq_bundle), "encode", backend="onnxruntime")
+    with session:
+        ids, margins = session.run({"frames": IMAGES}, ["ids", "margins"])
+    np.testing.assert_allclose(found[1], margins, rtol=0, atol=1e-4)
+    clear = margins > 1e-4
+    np.testing.assert_array_equal(np.asarray(found[0])[clear], ids[clear])
