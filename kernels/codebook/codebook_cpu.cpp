@@ -18,7 +18,7 @@ namespace {
 // Of one task. A task's rows are read once for all its positions, whose latents stay in the
 // second-level cache with them.
 constexpr int64_t kTaskPositions = 256;
-constexpr int64_t kTaskRows = 4096;
+constexpr int64_t kTaskRows = 1024;
 
 const CodebookKernels& Kernels() {
   static const CodebookKernels& kernels = ChooseKernels(MAGVIT_ALL_KERNELS(CodebookKernels));
