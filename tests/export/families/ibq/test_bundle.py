@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -22,7 +23,6 @@ from magvit_runtime.bundle.manifest import MarginMetrics
 from magvit_runtime.quantizers.specs import CodebookSpec
 from magvit_runtime.results.token_files import read_tokens
 
-GOLDEN = Path(__file__).parents[3] / "golden" / "ibq_small.npz"
 IMAGES = np.random.default_rng(5).integers(0, 256, (3, 48, 31, 3), np.uint8)
 
 
@@ -123,17 +123,31 @@ def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:
             tokenizer(IMAGES[:, :1, :1])
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (("--bisect",), "graphs of the family 'ibq' can't be cut in stages"),
-        (("--against", GOLDEN), "a file of latents is a reference for lookup-free quantizers only"),
-    ],
-)
-def test_what_verify_cant_do_is_said(
-    tiny_ibq_bundle: Path, options: tuple[object, ...], words: str
-) -> None:
-    assert words in magvit("verify", tiny_ibq_bundle, *options, code=2)["error"]
+def test_bisecting_is_said_to_be_missing(tiny_ibq_bundle: Path) -> None:
+    words = "graphs of the family 'ibq' can't be cut in stages"
+    assert words in magvit("verify", tiny_ibq_bundle, "--bisect", code=2)["error"]
+
+
+def test_verify_takes_ids_and_margins_of_a_file(tiny_ibq_bundle: Path, tmp_path: Path) -> None:
+    _, session = open_role(open_bundle(tiny_ibq_bundle), "encode", backend="onnxruntime")
+    with session:
+        ids, margins = session.run({"frames": IMAGES}, ["ids", "margins"])
+    file = tmp_path / "reference.npz"
+    arrays = {"mine.x": IMAGES, "mine.ids_raw": ids.astype(np.int64), "mine.margins_raw": margins}
+    np.savez(file, **arrays)
+    bundle = shutil.copytree(tiny_ibq_bundle, tmp_path / "bundle")
+    facts = magvit("verify", bundle, "--against", file)
+    assert facts["reference"].startswith("ids and margins of raw weights in reference.npz")
+    assert facts["passed"]
+    sure = tuple(np.argwhere(margins == margins.max())[0])
+    arrays["mine.ids_raw"][sure] += 1  # Each of two batch sizes finds it.
+    np.savez(file, **arrays)
+    facts = magvit("verify", bundle, "--against", file, code=1)
+    assert {one["outside_margin"] for one in facts["encoders"] if one["runs"]} == {2}
+    del arrays["mine.margins_raw"]
+    np.savez(file, **arrays)
+    error = magvit("verify", bundle, "--against", file, code=2)["error"]
+    assert "expected CASE.x and CASE.ids_raw and CASE.margins_raw, of ibq-1024" in error
 
 
 def test_openvino_reads_a_graph_with_its_functions_in_line(
