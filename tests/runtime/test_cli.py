@@ -156,6 +156,20 @@ def test_render_writes_frames_and_a_table(tmp_path: Path) -> None:
         ]
 
 
+def test_columns_of_a_table_without_a_header(bundle: Path, tmp_path: Path) -> None:
+    source = tmp_path / "walk.txt"
+    source.write_text("780.0\t1.0\t8.46\t3.59\n790.0\t1.0\t9.57\t3.79\n")
+    columns = ("--columns", "frame,id,x,y")
+    done("render", source, "-o", tmp_path / "clips.npy", *columns, *STYLE)
+    assert (tmp_path / "clips.npy.csv").read_text().splitlines()[1] == "0,1,"
+    done("tokenize", bundle, source, "-o", tmp_path / "a.npz", *columns, *STYLE)
+    assert read_tokens(tmp_path / "a.npz").ids == ("1",)
+    line = failed(2, "render", source, "-o", tmp_path / "clips.npy", *STYLE)
+    assert "Fix: say what the columns are, in their order, such as --columns frame,id,x,y" in line
+    frames = ("tokenize", bundle, tmp_path / "clips.npy", "-o", tmp_path / "b.npz")
+    assert "Fix: leave them out" in failed(2, *frames, *columns)
+
+
 def test_frames_give_the_tokens_of_their_trajectories(bundle: Path, tmp_path: Path) -> None:
     source = gestures(tmp_path / "gestures.csv", count=2)
     done("render", source, "-o", tmp_path / "clips.npy", *STYLE)

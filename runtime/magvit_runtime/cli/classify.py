@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
+from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
@@ -35,6 +36,7 @@ def classify(
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    columns: ColumnNames | None = None,
     tail: Tail = "drop",
     backend: str = "auto",
     threads: int | None = None,
@@ -49,6 +51,7 @@ def classify(
         output: CSV file to write.
         style: How trajectories are drawn; as for the clips that the classifier was trained on. A
             video must have the height and width, and is cut every `frames` frames.
+        columns: Names of a text table's columns, where it has no header, such as frame,id,x,y.
         tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
             repeats the last frame, short makes a shorter clip of them.
         backend: What runs the encoder; auto takes the best of this machine.
@@ -66,7 +69,15 @@ def classify(
     ):
         classes = classifier.classes
         cutting = cutting_for(tail, tokenizer, classifier.grid)
-        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
+        batches = read_clips(
+            source,
+            style,
+            report,
+            batch_size,
+            cutting=cutting,
+            video_report=video,
+            columns=columns or (),
+        )
         counts = write_predictions(output, _classify(batches, tokenizer, classifier, advance))
     label = weights_label(tokenizer.bundle)
     facts = {

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
+from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.clips.trajectories import (
     DEFAULT_STYLE,
@@ -30,6 +31,7 @@ def render(
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     style: Annotated[RenderStyle, Parameter(name="*")] = DEFAULT_STYLE,
+    columns: ColumnNames | None = None,
 ) -> Outcome:
     """Draws trajectories as clips: uint8 [N, T, H, W, 3], and a table of their ids and labels.
 
@@ -37,13 +39,14 @@ def render(
         source: Trajectories: CSV and its like, JSON, Parquet or npz.
         output: .npy file to write; NAME.npy.csv beside it lists row, id and label.
         style: How trajectories are drawn.
+        columns: Names of a text table's columns, where it has no header, such as frame,id,x,y.
     """
     if output.suffix.lower() != ".npy":
         raise InputError(f"{output} is of an unknown kind", expected=".npy")
     table_path = output.with_name(f"{output.name}.csv")
     check_outputs(output, table_path, inputs=(source,))
     # An array's header holds its length, so the file is read once to count.
-    clips = sum(1 for _ in read_trajectories(source, ReadReport()))
+    clips = sum(1 for _ in read_trajectories(source, ReadReport(), columns=columns or ()))
     report = ReadReport()
     shape = (clips, style.frames, style.height, style.width, 3)
     row = 0
@@ -58,7 +61,8 @@ def render(
         table.writerow(["row", "id", "label"])
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(array, header)
-        for batch, drawn in render_batches(read_trajectories(source, report), style, BATCH_SIZE):
+        trajectories = read_trajectories(source, report, columns=columns or ())
+        for batch, drawn in render_batches(trajectories, style, BATCH_SIZE):
             array.write(np.ascontiguousarray(drawn).data)
             for trajectory in batch:
                 table.writerow([row, trajectory.id, trajectory.label])

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
@@ -28,6 +29,7 @@ def tokenize(
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    columns: ColumnNames | None = None,
     tail: Tail = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
@@ -43,6 +45,7 @@ def tokenize(
         output: Token file to write: .parquet or .npz.
         style: How trajectories are drawn. A video must have the height and width, and is cut every
             `frames` frames.
+        columns: Names of a text table's columns, where it has no header, such as frame,id,x,y.
         tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
             repeats the last frame, short makes a shorter clip of them.
         backend: What runs the model; auto takes the best of this machine.
@@ -57,7 +60,15 @@ def tokenize(
         bundle, backend=backend, precision=precision, threads=threads, batch_size=batch_size
     ) as tokenizer:
         cutting = cutting_for(tail, tokenizer)
-        batches = read_clips(source, style, report, batch_size, cutting=cutting, video_report=video)
+        batches = read_clips(
+            source,
+            style,
+            report,
+            batch_size,
+            cutting=cutting,
+            video_report=video,
+            columns=columns or (),
+        )
         with (
             token_writer(output, tokenizer.bundle, tail if is_video(source) else None) as writer,
             progress_bar("clips") as advance,

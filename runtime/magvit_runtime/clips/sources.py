@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from magvit_runtime.clips.trajectories import (
     RenderStyle,
     StyleOptions,
     Trajectory,
+    columns_not_taken,
     is_trajectory_file,
     read_trajectories,
     render_batches,
@@ -34,6 +35,7 @@ def read_clips(
     *,
     cutting: Cutting = DROP_TAIL,
     video_report: VideoReport | None = None,
+    columns: Sequence[str] = (),
 ) -> Iterator[ClipBatch]:
     """Streams clips from a file, at most `batch_size` in memory.
 
@@ -46,11 +48,14 @@ def read_clips(
         batch_size: Clips a batch.
         cutting: What becomes of a video's last frames, where they fill no clip.
         video_report: What was met in a video, filled while it is read.
+        columns: The names of a text table's columns, where it has no header.
 
     Raises:
         InputError: The file can't be read, or holds no clip.
     """
     suffix = path.suffix.lower()
+    if columns and not is_trajectory_file(path):
+        raise columns_not_taken(path)
     if suffix == ".npy":
         return _array_batches(_open_array(path), batch_size)
     if suffix in VIDEO_SUFFIXES:
@@ -62,7 +67,9 @@ def read_clips(
             VideoReport() if video_report is None else video_report,
         )
     if is_trajectory_file(path):
-        return _rendered_batches(read_trajectories(path, report), style.checked(), batch_size)
+        return _rendered_batches(
+            read_trajectories(path, report, columns=columns), style.checked(), batch_size
+        )
     expected = sorted(VIDEO_SUFFIXES.union(TRAJECTORY_SUFFIXES, {".npy"}))
     raise InputError(f"{path} is of an unknown kind", expected=", ".join(expected))
 

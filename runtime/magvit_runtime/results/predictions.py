@@ -50,8 +50,8 @@ def write_predictions(
     with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         for ids, labels, classification in batches:
-            # A class may have been named when a table had turned its number into a float.
-            classes = {name_of(name): name for name in classification.classes}
+            # Tables write one class in several ways: 1 and 1.0, True and true.
+            classes = set(map(name_of, classification.classes))
             if counts.written == 0:
                 names = [f"p_{name}" for name in classification.classes]
                 table.writerow(["id", "label", "predicted", *names])
@@ -62,7 +62,7 @@ def write_predictions(
                 table.writerow([name, label, predicted, *(f"{p:.6f}" for p in probabilities)])
                 if label in classes:
                     counts.known += 1
-                    counts.right += classes[label] == predicted
+                    counts.right += label == name_of(predicted)
                 elif label is not None:
                     counts.foreign[label] += 1
             counts.written += len(ids)

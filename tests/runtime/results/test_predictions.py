@@ -53,6 +53,17 @@ def test_classes_are_met_however_a_table_wrote_their_numbers(
     assert (counts.known, counts.right) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "classes", [("False", "True"), ("false", "true"), ("FALSE", "TRUE"), ("true", "True")]
+)
+def test_classes_are_met_however_a_table_wrote_booleans(
+    tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    result = Classification((classes[1],), np.array([(0.25, 0.75)], np.float32), classes)
+    counts = write_predictions(tmp_path / "predictions.csv", [(("a",), ("True",), result)])
+    assert (counts.known, counts.right, counts.foreign.total()) == (1, 1, 0)
+
+
 def test_an_error_on_the_way_keeps_the_old_table(tmp_path: Path) -> None:
     path = tmp_path / "predictions.csv"
     path.write_text("old")

@@ -10,6 +10,7 @@ Example:
 
 from magvit_runtime.clips.trajectories.readers import (
     TRAJECTORY_SUFFIXES,
+    columns_not_taken,
     is_trajectory_file,
     read_trajectories,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "RowProblem",
     "StyleOptions",
     "Trajectory",
+    "columns_not_taken",
     "is_trajectory_file",
     "read_trajectories",
     "render",

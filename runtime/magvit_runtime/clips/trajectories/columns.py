@@ -19,6 +19,8 @@ OPTIONAL = ("t", "label")
 # Other names of columns that can be left out, the first found counts. Without them a file of
 # frame, id, x, y would be read, and its times be lost without a word.
 OTHER_NAMES = {"t": ("time", "timestamp", "frame"), "label": ("class",)}
+# How columns are named where a file doesn't: on the command line, and in Python.
+NAMING = '--columns frame,id,x,y (in Python: columns=("frame", "id", "x", "y"))'
 
 # Values of one column: what a text file or pylist holds, or an array of one type.
 Values = Sequence[Any] | NDArray[Any]
@@ -70,8 +72,8 @@ def find_columns(path: Path, names: Sequence[str]) -> dict[str, int]:
             f"{path} has no column {', '.join(missing)}",
             found=_listed(names) or "no columns",
             expected="id, x, y and, where known, t and label",
-            mend="name the columns so; a CSV needs a header, its first line, with commas, "
-            "semicolons, tabs or | between the names",
+            mend="name the columns so: a CSV in its first line, with commas, semicolons, tabs, | "
+            f"or blanks between the names; or say what its columns are, such as {NAMING}",
         )
     return places
 

@@ -1,4 +1,4 @@
-"""Ids, labels and column names as text: what is missing, and what a table did to integers."""
+"""Ids, labels and column names as text: what is missing, and what a table did to other types."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ MISSING = frozenset(
         "null",
     }
 )
+# What polars, JSON's writers and R make of booleans, as Python writes them.
+_BOOLEANS = {"true": "True", "TRUE": "True", "false": "False", "FALSE": "False"}
 # 1.0, 12.000 and R's 1e+05; but neither 007.0 nor 1e5, which may well be names.
 _WHOLE_FLOAT = re.compile(r"-?(?:0|[1-9]\d{0,29})\.0*|-?[1-9](?:\.\d+)?e\+\d{2}", re.ASCII)
 
@@ -41,7 +43,7 @@ def name_of(value: object) -> str:
     """Gives an id or a label as text.
 
     A float that is whole is the integer that it was before a missing value made its column one of
-    floats: 1.0, "1.0" and 1 are all "1".
+    floats: 1.0, "1.0" and 1 are all "1". A boolean is "True" or "False", however it is written.
 
     Returns:
         The text without blanks around it; the empty string for a missing value: None, NaN, or a
@@ -53,7 +55,7 @@ def name_of(value: object) -> str:
         text = value.strip()
         if text in MISSING:
             return ""
-        return str(int(Decimal(text))) if _is_whole(text) else text
+        return str(int(Decimal(text))) if _is_whole(text) else _BOOLEANS.get(text, text)
     if value is None or value != value:
         return ""
     if isinstance(value, float | Decimal) and value == value // 1:

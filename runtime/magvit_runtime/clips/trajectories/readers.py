@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -30,7 +30,9 @@ def is_trajectory_file(path: Path) -> bool:
     return _kind(path) in TRAJECTORY_SUFFIXES
 
 
-def read_trajectories(path: str | Path, report: ReadReport) -> Iterator[Trajectory]:
+def read_trajectories(
+    path: str | Path, report: ReadReport, *, columns: Sequence[str] = ()
+) -> Iterator[Trajectory]:
     """Reads a file's trajectories as a stream.
 
     The columns are id, x, y and, where known, t and label, in any order; others are ignored. Ids
@@ -45,6 +47,7 @@ def read_trajectories(path: str | Path, report: ReadReport) -> Iterator[Trajecto
         path: A .csv, .tsv, .txt, .json, .jsonl or .ndjson file, each also with .gz after it, or a
             .parquet or .npz file.
         report: Filled while the file is read.
+        columns: For a text table without a header: the name of each column, in their order.
 
     Returns:
         The usable trajectories, in the order in which their ids first come. The file's ids are
@@ -55,7 +58,7 @@ def read_trajectories(path: str | Path, report: ReadReport) -> Iterator[Trajecto
             where the points are read raises it where the stream comes to it.
     """
     path = Path(path)
-    trajectories = _refusing_os_errors(path, report)
+    trajectories = _refusing_os_errors(path, report, columns)
     first = next(trajectories, None)
     if first is None:
         raise _nothing_usable(path, report)
@@ -69,8 +72,10 @@ def _kind(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _trajectories(path: Path, report: ReadReport) -> Iterator[Trajectory]:
+def _trajectories(path: Path, report: ReadReport, names: Sequence[str]) -> Iterator[Trajectory]:
     kind = _kind(path)
+    if names and kind not in TEXT_SUFFIXES:
+        raise columns_not_taken(path)
     if kind == ".npz":
         yield from repair_all(npz_points(path, report), report)
     elif kind == ".parquet":
@@ -80,11 +85,23 @@ def _trajectories(path: Path, report: ReadReport) -> Iterator[Trajectory]:
             if kind in JSON_SUFFIXES:
                 yield from repair_all(json_points(path, file, report), report)
             else:
-                table = csv_table(path, file)
+                table = csv_table(path, file, names)
                 yield from repair_all(gather(table, report), report, table.breaks)
 
 
-def _refusing_os_errors(path: Path, report: ReadReport) -> Iterator[Trajectory]:
+def columns_not_taken(path: Path) -> TrajectoryError:
+    """Says that a file's columns can't be named, for it isn't a text table."""
+    return TrajectoryError(
+        f"{path} has names of its own, or no columns",
+        found="names for its columns (--columns)",
+        expected=f"names for a text table without a header: {', '.join(TEXT_SUFFIXES)}",
+        mend="leave them out",
+    )
+
+
+def _refusing_os_errors(
+    path: Path, report: ReadReport, names: Sequence[str]
+) -> Iterator[Trajectory]:
     if not is_trajectory_file(path):
         raise TrajectoryError(
             f"{path} is of an unknown kind",
@@ -95,7 +112,7 @@ def _refusing_os_errors(path: Path, report: ReadReport) -> Iterator[Trajectory]:
         # Here, so that a reader doesn't take a missing file for a damaged one.
         if not path.is_fifo():
             path.open("rb").close()
-        yield from _trajectories(path, report)
+        yield from _trajectories(path, report, names)
     except OSError as error:
         raise TrajectoryError(
             f"{path} can't be opened or read", found=error.strerror or error

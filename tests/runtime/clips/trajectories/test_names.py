@@ -30,6 +30,12 @@ from magvit_runtime.clips.trajectories.names import MISSING, name_of, names_of
         (np.float32(2).item(), "2"),
         (7, "7"),
         (True, "True"),
+        (np.bool_(False), "False"),
+        ("true", "True"),
+        (" FALSE", "False"),
+        (b"false", "False"),
+        ("True", "True"),
+        ("tRUE", "tRUE"),
         (b"walk", "walk"),
         (b"\xff\x00", "ff00"),
         (" walk ", "walk"),
@@ -76,3 +82,32 @@ def test_rows_of_an_id_meet_however_its_number_is_written(
     first, second = read_trajectories(write_csv(text), ReadReport())
     assert (first.id, first.label, len(first.t)) == ("1", "2", 2)
     assert (second.id, second.label, len(second.t)) == ("2", "1", 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pandas.csv", "id,x,y,label\n1,0,0,True\n1,1,1,True\n2,0,0,False\n2,1,1,False\n"),
+        ("polars.csv", "id,x,y,label\n1,0,0,true\n1,1,1,true\n2,0,0,false\n2,1,1,false\n"),
+        ("R.csv", "id,x,y,label\n1,0,0,TRUE\n1,1,1,TRUE\n2,0,0,FALSE\n2,1,1,FALSE\n"),
+        (
+            "whole.json",
+            '[{"id": 1, "x": [0, 1], "y": [0, 1], "label": true},'
+            '{"id": 2, "x": [0, 1], "y": [0, 1], "label": false}]',
+        ),
+        (
+            "rows.jsonl",
+            "".join(
+                f'{{"id": {name}, "x": {x}, "y": {x}, "class": {label}}}\n'
+                for name, label in ((1, "true"), (2, '"False"'))
+                for x in (0, 1)
+            ),
+        ),
+    ],
+)
+def test_booleans_are_the_same_labels_in_every_file(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    found = read_trajectories(tmp_path / name, ReadReport())
+    assert [trajectory.label for trajectory in found] == ["True", "False"]

@@ -4,38 +4,57 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from magvit_runtime.clips.trajectories.columns import REQUIRED, find_columns
-from magvit_runtime.clips.trajectories.formats.csv_lines import Layout, first_record, line_blocks
+from magvit_runtime.clips.trajectories.columns import NAMING, REQUIRED, find_columns
+from magvit_runtime.clips.trajectories.formats.csv_lines import (
+    BLANKS,
+    Layout,
+    first_record,
+    fits,
+    line_blocks,
+)
 from magvit_runtime.clips.trajectories.names import column_name
 from magvit_runtime.errors import TrajectoryError
 
-DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|", BLANKS)
+# Lines that say which delimiter rows have where there is no header.
+FIRST_LINES = 100
 # What Excel reads, and leaves out, before the header.
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[\s,;|]*', re.IGNORECASE)
+_COMMENT = re.compile(r"\s*#+\s*")
 _EXAMPLE = "a line such as id,x,y,t,label"
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a table that isn't blank.
+    """The first line of a table that isn't blank, or what was given in its place.
 
     Attributes:
         layout: What it says of the lines that follow.
         names: The names of its columns, without empty ones at its end.
         columns: Place of each of our columns.
+        of: What has so many columns, for messages.
     """
 
     layout: Layout
     names: list[str]
     columns: dict[str, int]
+    of: str = "the header has"
 
 
-def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
+def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str] = ()) -> Header:
     """Finds the header, with the delimiter that makes id, x and y of it.
+
+    Args:
+        path: For messages.
+        file: At any place; left at any.
+        encoding: Python's name of the file's encoding.
+        named: The names of the columns. The first line then is a row, and the delimiter the one
+            that makes rows with numbers of the first lines.
 
     Raises:
         TrajectoryError: There is no line, or no header in the first; or a column is missing.
@@ -49,7 +68,11 @@ def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
         delimiters = (found[1], *DELIMITERS)
         skipped += 1
     lines = lines[skipped:] or [""]
+    if named:
+        return _named_header(path, lines[:FIRST_LINES], delimiters, named, skipped)
 
+    # A comment sign before the names, as numpy.savetxt writes it.
+    lines[0] = _COMMENT.sub("", lines[0])
     best: list[str] = []
     wrong: csv.Error | None = None
     for delimiter in delimiters:
@@ -58,9 +81,7 @@ def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
         except csv.Error as error:
             wrong = wrong or error
             continue
-        names = [name.strip() for name in fields]
-        while names and not names[-1]:
-            names.pop()
+        names = _without_last_empty(fields)
         if set(map(column_name, names)).issuperset(REQUIRED):
             layout = Layout(delimiter, len(names), skipped + used)
             return Header(layout, names, find_columns(path, names))
@@ -75,10 +96,56 @@ def find_header(path: Path, file: IO[bytes], encoding: str) -> Header:
         raise TrajectoryError(
             f"{path} begins with numbers, and has no header",
             found=", ".join(best[:10]),
-            mend="add a first line that names the columns, such as id,x,y or t,id,x,y",
+            mend=f"say what the columns are, in their order, such as {NAMING}; "
+            "or name them in a first line",
         )
     find_columns(path, best)  # It says what is missing.
     raise AssertionError("the header has what it was refused for")
+
+
+def _named_header(
+    path: Path, lines: list[str], delimiters: Sequence[str], named: Sequence[str], skipped: int
+) -> Header:
+    names = [name.strip() for name in named]
+    columns = find_columns(Path("the list of columns"), names)
+    rows = {delimiter: _rows(lines, delimiter) for delimiter in delimiters}
+    fitting = {
+        delimiter: sum(
+            fits(row, len(names)) and all(_is_number(row[columns[name]]) for name in ("x", "y"))
+            for row in found
+        )
+        for delimiter, found in rows.items()
+    }
+    delimiter = max(delimiters, key=lambda delimiter: fitting[delimiter])  # The first of equals.
+    if not fitting[delimiter]:
+        most = max((row for found in rows.values() for row in found), key=len, default=[])
+        raise TrajectoryError(
+            f"{path} doesn't have the columns that are named: none of its first "
+            f"{len(lines)} lines has {len(names)} fields with numbers as x and y",
+            found=f"{len(most)} fields: {', '.join(most)[:80]}",
+            expected=f"{len(names)} fields: {', '.join(names)[:80]}",
+            mend=f"name every column, in their order, such as {NAMING}; "
+            "those that aren't needed may have any other name",
+        )
+    return Header(Layout(delimiter, len(names), skipped), names, columns, "the columns named are")
+
+
+def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+    rows = []
+    for line in lines:
+        try:
+            fields, _ = first_record([line], delimiter)
+        except csv.Error:
+            continue
+        rows.append(_without_last_empty(fields))
+    return rows
+
+
+def _without_last_empty(fields: list[str]) -> list[str]:
+    fields = [field.strip() for field in fields]
+    while fields and not fields[-1]:
+        fields.pop()
+    return fields
 
 
 def _is_number(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import IO, Any, NamedTuple
@@ -12,6 +13,9 @@ from magvit_runtime.clips.trajectories.formats.encodings import newline_decoder
 # Large enough for loops in C, small enough to stay in a few MB as Python's texts.
 BLOCK_BYTES = 1 << 17
 MAX_LINE = 65536
+# A delimiter that stands for runs of blanks and tabs.
+BLANKS = " "
+_BLANKS = re.compile(r'("(?:[^"]|"")*")|[ \t]+')
 # What the csv module says where a quote is open at the end.
 _OPEN_QUOTE = "unexpected end of data"
 # Lines that a quoted field may go over. What is beyond is no note, but a quote that isn't closed.
@@ -51,7 +55,7 @@ class Layout(NamedTuple):
     """How the lines of a table are laid out.
 
     Attributes:
-        delimiter: What stands between fields.
+        delimiter: What stands between fields; `BLANKS` for any number of blanks.
         width: Fields of a record.
         header_end: Lines up to the end of the header.
     """
@@ -96,7 +100,8 @@ def first_record(lines: list[str], delimiter: str) -> tuple[list[str], int]:
     """
     if len(lines[0]) > MAX_LINE:
         raise csv.Error(f"the line is longer than {MAX_LINE} signs")
-    reader = _reader((line + "\n" for line in lines[:MAX_RECORD_LINES]), delimiter)
+    lines, delimiter = _without_blanks(lines[:MAX_RECORD_LINES], delimiter)
+    reader = _reader((line + "\n" for line in lines), delimiter)
     return next(reader), reader.line_num
 
 
@@ -111,12 +116,11 @@ def _take_apart(
     """Gives the records of lines, and the number of lines that they took."""
     numbers = range(first, first + len(lines))
     if max(map(len, lines), default=0) <= MAX_LINE:
-        if not any('"' in line for line in lines):
-            return Records(
-                numbers, [line.split(layout.delimiter, splits) for line in lines], []
-            ), len(lines)
+        even, delimiter = _without_blanks(lines, layout.delimiter)
+        if not any('"' in line for line in even):
+            return Records(numbers, [line.split(delimiter, splits) for line in even], []), len(even)
         try:
-            rows = list(_reader(lines, layout.delimiter))
+            rows = list(_reader(even, delimiter))
         except csv.Error:
             rows = []
         if len(rows) == len(lines):
@@ -147,6 +151,13 @@ def _one_by_one(
             rows.append(fields)
             at += used
     return Records(numbers, rows, bad), at
+
+
+def _without_blanks(lines: list[str], delimiter: str) -> tuple[list[str], str]:
+    """Lines and a delimiter of one sign: runs of blanks become tabs, unless they are quoted."""
+    if delimiter != BLANKS:
+        return lines, delimiter
+    return [_BLANKS.sub(lambda run: run[1] or "\t", line.strip()) for line in lines], "\t"
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Any:

@@ -19,7 +19,7 @@ from magvit_runtime.clips.trajectories.formats.encodings import (
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 
 
-def csv_table(path: Path, file: IO[bytes]) -> Table:
+def csv_table(path: Path, file: IO[bytes], names: Sequence[str] = ()) -> Table:
     """Finds out how a text table is written: its encoding, delimiter and header.
 
     Rows are numbered by line. Blank lines are skipped, and so are lines of nothing but delimiters,
@@ -28,12 +28,13 @@ def csv_table(path: Path, file: IO[bytes]) -> Table:
     Args:
         path: For messages.
         file: Open as long as the table is read.
+        names: The names of its columns, where no header says them.
 
     Raises:
-        TrajectoryError: The file is empty, isn't text, or its header can't be used.
+        TrajectoryError: The file is empty, isn't text, or its header or names can't be used.
     """
     encoding = find_encoding(path, file)
-    header = find_header(path, file, encoding.name)
+    header = find_header(path, file, encoding.name, names)
     breaks: list[int] = []
 
     def blocks(report: ReadReport) -> Iterator[RawBlock]:
@@ -86,7 +87,7 @@ def _usable(
             numbers.append(number)
             rows.append(row)
         else:
-            message = f"it has {len(row)} fields, and the header has {width}"
+            message = f"it has {len(row)} fields, and {header.of} {width}"
             if len(row) > width and header.layout.delimiter == ",":
                 message += " (decimal commas need quotes, or another delimiter)"
             report.add(RowProblem(number, None, "field_count", message, "dropped"))

@@ -56,6 +56,11 @@ def test_time_is_the_sample_index_and_label_none_without_those_columns(
         "id,x,y\n,,\na,0.5,0\na,1,1.5\n,,\n , ,\n\n",
         'id,note,x,y\na,"two\nlines, ""quoted""",0.5,0\na,,1,1.5\n',
         '"id","x\n","y"\na,0.5,0\na,1,1.5\n',
+        "id x y\na 0.5 0\na 1 1.5\n",
+        "  id     x    y \n   a   0,5    0\n   a\t 1  1,5  \n",
+        'id x note y\na 0.5 "two words" 0\na 1 - 1.5\n',
+        "# id x y\na 0.5 0\na 1 1.5\n",
+        "#id,x,y\na,0.5,0\na,1,1.5\n",
     ],
     ids=[
         "Windows line ends",
@@ -75,6 +80,11 @@ def test_time_is_the_sample_index_and_label_none_without_those_columns(
         "rows of commas alone",
         "line break in quotes",
         "line break in the header",
+        "blanks",
+        "columns that are aligned, and decimal commas",
+        "blanks in quotes",
+        "a comment sign before names, as numpy.savetxt writes it",
+        "a comment sign before a name",
     ],
 )
 def test_dialects_of_csv_read_alike(write_csv: Callable[[str], Path], text: str) -> None:
@@ -82,6 +92,58 @@ def test_dialects_of_csv_read_alike(write_csv: Callable[[str], Path], text: str)
     (trajectory,) = read_trajectories(write_csv(text), report)
     assert (trajectory.id, trajectory.xy.tolist()) == ("a", [[0.5, 0], [1, 1.5]])
     assert not report.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("780.0\t1.0\t8.46\t3.59\n790.0\t1.0\t9.57\t3.79\n", "frame,id,x,y"),
+        ("780 1 8.46 3.59\n790 1 9.57 3.79\n", "frame,id,x,y"),
+        (
+            "  7.8000000e+02  1.0000000e+00   8.46  0.0  3.59\n"
+            "  7.9000000e+02  1.0000000e+00   9.57  0.0  3.79  \n",
+            "frame, id, x, z, y",
+        ),
+        ("8,46 3,59 1 780\n9,57 3,79 1 790\n", "X,Y,ID,t"),
+        ("780,?,1,8.46,3.59,\n790,?,1,9.57,3.79,\n", "time,-,id,x,y"),
+        ("sep=;\n780;1;8,46;3,59\n790;1;9,57;3,79\n", "t,id,x,y"),
+        ("# frame pedestrian x y\n780 1 8.46 3.59\n790 1 9.57 3.79\n", "frame,id,x,y"),
+        ("time,who,px,py\n780,1,8.46,3.59\n790,1,9.57,3.79\n", "t,id,x,y"),
+    ],
+    ids=["tabs", "blanks", "aligned", "decimal commas", "commas", "sep=", "comment", "header"],
+)
+def test_a_table_without_a_header_whose_columns_are_named(
+    write_csv: Callable[[str], Path], text: str, columns: str
+) -> None:
+    path = write_csv(text)
+    (trajectory,) = read_trajectories(path, ReadReport(), columns=columns.split(","))
+    assert (trajectory.id, trajectory.xy.tolist()) == ("1", [[8.46, 3.59], [9.57, 3.79]])
+    assert trajectory.t.tolist() == [780, 790]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("frame,id,x", "has no column y: found 'frame', 'id', 'x'"),
+        ("id,x,y,x", "has more than one column x"),
+        ("id,x,y", "has 3 fields with numbers as x and y: found 4 fields: 780, 1, 8.46, right"),
+        ("frame,id,x,y", "has 4 fields with numbers as x and y: found 4 fields"),
+    ],
+)
+def test_names_that_arent_those_of_the_columns_are_refused(
+    write_csv: Callable[[str], Path], columns: str, words: str
+) -> None:
+    path = write_csv("780 1 8.46 right\n790 1 9.57 right\n")
+    with pytest.raises(TrajectoryError) as caught:
+        next(read_trajectories(path, ReadReport(), columns=columns.split(",")))
+    assert words in str(caught.value)
+
+
+def test_a_file_that_names_its_columns_takes_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "walk.json"
+    path.write_text('[{"id": 1, "x": [0, 1], "y": [0, 1]}]')
+    with pytest.raises(TrajectoryError, match=r"walk.json has names of its own.*\.csv, \.tsv"):
+        next(read_trajectories(path, ReadReport(), columns=["id", "x", "y"]))
 
 
 @pytest.mark.parametrize("header", ["id,frame,x,y,class", "class,y,x,FRAME,id"])
@@ -178,12 +240,17 @@ def test_a_bad_line_costs_only_itself(
         (b"id;x\na;0\n", "has no column y: found 'id', 'x'"),
         (b"id:x:y\na:0:0\n", "has no column id, x, y: found 'id:x:y'"),
         (b"0.0\t1.0\t8.5\t3.1\n", "begins with numbers, and has no header: found 0.0, 1.0"),
+        (
+            b"0.0  1.0  8.5  3.1\n",
+            "3.1. Fix: say what the columns are, in their order, such as --columns frame,id,x,y",
+        ),
         (b"a,0,0\na,1,1\n", "has no column id, x, y"),
         (b"id,x,y,x\na,0,0,0\n", "has more than one column x"),
         (b'id,"x,y\na,0,0\n', "line 1: the header can't be read"),
         (b"id,x,y\n", "is empty: it holds no rows"),
         (b"sep=;\n", "has no column id, x, y: found no columns"),
         (b"id,x,y\na,0,?\na,1,2\n", "row 2: y is '?', expected a number: found 0 trajectories"),
+        (b"id x y\na 0\na 1 1 1\n", "row 2: it has 2 fields, and the header has 3"),
         (b"id,x,y\na,0,5,1,5\n", "row 2: it has 5 fields, and the header has 3 (decimal commas"),
     ],
 )
