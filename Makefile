@@ -20,7 +20,7 @@ CMAKE_FLAGS += -DMAGVIT_DOWNLOAD_HEADERS=ON
 DISPATCH := build/dispatch-10.16.1.11 build/dispatch-11.1.0.106
 endif
 
-.PHONY: demo test lint format bench gpu-check clean
+.PHONY: demo test test-all lint format bench gpu-check clean
 
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
@@ -30,8 +30,11 @@ test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thre
 	    $(BIN)/ctest --test-dir build/$$build --output-on-failure || exit 1; done
 	export MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
 	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) && \
-	    $(BIN)/python -m pytest -n auto -m "not alone and not full_size" && \
-	    $(BIN)/python -m pytest -m "alone or full_size"
+	    $(BIN)/python -m pytest -n auto -m "not alone and not full_size and not nightly" && \
+	    $(BIN)/python -m pytest -m "(alone or full_size) and not nightly"
+
+test-all: test  ## What `make test` leaves out too: more models at full size.
+	$(BIN)/python -m pytest -m nightly
 
 lint: $(VENV)/.dev  ## Style, types, and which room may import which.
 	$(BIN)/ruff check

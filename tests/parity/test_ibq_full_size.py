@@ -25,7 +25,14 @@ def test_six_models_have_four_architectures() -> None:
 
 @pytest.mark.full_size
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", SIZES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param(entry, marks=[] if entry.config.n_embed == 1024 else [pytest.mark.nightly])
+        for entry in SIZES
+    ],
+    ids=lambda entry: entry.name,
+)
 def test_the_native_backend_agrees_with_onnxruntime(entry: CatalogEntry, tmp_path: Path) -> None:
     bundle = open_bundle(export_model(entry, tmp_path / "bundle", weights="seeded").path)
     noise = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
