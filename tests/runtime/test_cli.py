@@ -290,6 +290,12 @@ def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path
         ("render gestures.csv -o out.mp4", "out.mp4 is of an unknown kind: expected .npy"),
         ("render none.csv -o out.npy", "none.csv can't be opened or read: found No such file"),
         ("render gestures.csv -o out.npy --height 5", "margin leaves no room for the path"),
+        ("render gestures.csv -o out.npy --height 1000000", "height is too large: found 1000000"),
+        ("render gestures.csv -o out.npy --height 65535 --width 65535", "a clip of this size is"),
+        (
+            "tokenize BUNDLE gestures.csv -o out.npz --height 65535 --width 65535",
+            "a clip of this size is too large: found 17 frames of 65535×65535 pixels, 204.0 GiB",
+        ),
         ("tokenize BUNDLE gestures.csv -o out.txt", "out.txt is of an unknown kind"),
         ("tokenize BUNDLE gestures.gif -o out.npz", "gestures.gif is of an unknown kind"),
         ("tokenize BUNDLE bad.csv -o out.npz", "bad.csv"),

@@ -24,6 +24,7 @@ from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
 
 BATCH_SIZE = 64
+BATCH_BYTES = 1 << 28  # Of clips in memory, unless one alone takes more.
 
 
 def render(
@@ -62,7 +63,8 @@ def render(
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(array, header)
         trajectories = read_trajectories(source, report, columns=columns or ())
-        for batch, drawn in render_batches(trajectories, style, BATCH_SIZE):
+        batch_size = max(1, min(BATCH_SIZE, BATCH_BYTES // style.clip_bytes))
+        for batch, drawn in render_batches(trajectories, style, batch_size):
             array.write(np.ascontiguousarray(drawn).data)
             for trajectory in batch:
                 table.writerow([row, trajectory.id, trajectory.label])

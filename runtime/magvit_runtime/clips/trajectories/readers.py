@@ -10,7 +10,7 @@ from magvit_runtime.clips.trajectories.formats.csv_rows import csv_table
 from magvit_runtime.clips.trajectories.formats.json_rows import json_points
 from magvit_runtime.clips.trajectories.formats.npz_rows import npz_points
 from magvit_runtime.clips.trajectories.formats.opening import open_file
-from magvit_runtime.clips.trajectories.formats.parquet_rows import parquet_table
+from magvit_runtime.clips.trajectories.formats.parquet_rows import parquet_points
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.records import ReadReport, Trajectory
 from magvit_runtime.clips.trajectories.repair import repair_all
@@ -79,7 +79,7 @@ def _trajectories(path: Path, report: ReadReport, names: Sequence[str]) -> Itera
     if kind == ".npz":
         yield from repair_all(npz_points(path, report), report)
     elif kind == ".parquet":
-        yield from repair_all(gather(parquet_table(path), report), report)
+        yield from repair_all(parquet_points(path, report), report)
     else:
         with open_file(path) as file:
             if kind in JSON_SUFFIXES:

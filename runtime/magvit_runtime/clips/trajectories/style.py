@@ -8,6 +8,7 @@ from typing import Literal
 from magvit_runtime.errors import InputError
 
 LONGEST = 65_535  # Pixels of a side, and frames: more is a slip of the hand.
+LARGEST_CLIP = 4 << 30  # Bytes: twice what 17 frames of 8K video take.
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class StyleOptions:
         y_axis: "down" where y grows downward, as in images; "up" as in plots.
 
     Raises:
-        InputError: Height, width or frames isn't positive.
+        InputError: Height, width or frames isn't positive, or a clip would be over 4 GiB.
     """
 
     height: int = 128
@@ -49,6 +50,19 @@ class StyleOptions:
                 raise InputError(f"{name} is too small", found=value, expected="≥ 1")
             if value > LONGEST:
                 raise InputError(f"{name} is too large", found=value, expected=f"≤ {LONGEST}")
+        if self.clip_bytes > LARGEST_CLIP:
+            raise InputError(
+                "a clip of this size is too large",
+                found=f"{self.frames} frames of {self.height}×{self.width} pixels, "
+                f"{self.clip_bytes / 2**30:.1f} GiB",
+                expected=f"≤ {LARGEST_CLIP >> 30} GiB",
+                mend="lower frames, height or width",
+            )
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of one clip."""
+        return self.frames * self.height * self.width * 3
 
     def checked(self) -> RenderStyle:
         """The style, for drawing.

@@ -18,7 +18,9 @@ from magvit_runtime.clips.trajectories.columns import (
     find_columns,
     match_columns,
 )
+from magvit_runtime.clips.trajectories.formats.json_values import Value
 from magvit_runtime.clips.trajectories.formats.object_arrays import read_objects
+from magvit_runtime.clips.trajectories.formats.whole_values import whole_blocks
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.points import Points
 from magvit_runtime.clips.trajectories.records import ReadReport
@@ -29,8 +31,10 @@ Arrays = dict[str, NDArray[Any]]
 
 CHUNK_ROWS = 1 << 14
 # Kinds of NumPy's types that each array may have: numbers, text, bytes, objects, dates, booleans.
-KINDS = {"xy": "fiu", "x": "fiuUSO", "y": "fiuUSO", "t": "fiuUSOMm", "id": "fiuUSOb"}
+KINDS = {"xy": "fiuO", "x": "fiuUSO", "y": "fiuUSO", "t": "fiuUSOMm", "id": "fiuUSOb"}
 KINDS["label"] = KINDS["id"]
+# Levels of lists in arrays of objects: values of a trajectory, or its points and their coordinates.
+LISTS = {"x": 1, "y": 1, "t": 1, "xy": 2}
 
 
 def npz_points(path: Path, report: ReadReport) -> Iterator[Points]:
@@ -38,7 +42,9 @@ def npz_points(path: Path, report: ReadReport) -> Iterator[Points]:
 
     The file holds either the one-dimensional arrays id, x, y and, where known, t and label, all
     of one length; or xy [trajectories, points, 2] and, where known, id [trajectories] (else the
-    index in xy, from 0), t [trajectories, points] or [points], and label [trajectories].
+    index in xy, from 0), t [trajectories, points] or [points], and label [trajectories]. Where
+    trajectories differ in length, xy is an array of objects [trajectories], each [points, 2]; or x
+    and y are, each [points].
     It is loaded whole. What NumPy has pickled, columns of objects, is read without running it.
 
     Args:
@@ -49,6 +55,8 @@ def npz_points(path: Path, report: ReadReport) -> Iterator[Points]:
         TrajectoryError: The file is damaged, or an array is missing or has a wrong shape or type.
     """
     arrays = _load(path)
+    if _is_ragged(arrays):
+        return whole_trajectories(whole_blocks(_ragged(path, arrays), report), report)
     if "xy" in arrays:
         return whole_trajectories(_stacked(path, arrays), report)
     return gather(_columns(path, arrays), report)
@@ -69,10 +77,8 @@ def _load(path: Path) -> Arrays:
                 try:
                     arrays[column] = np.asarray(file[name])
                 except ValueError:  # Objects.
-                    if column == "xy":
-                        raise
                     with members.open(f"{name}.npy") as member:
-                        arrays[column] = read_objects(member)
+                        arrays[column] = read_objects(member, LISTS.get(column, 0))
     except ValueError as error:
         raise TrajectoryError(
             f"{path} holds an array that can't be read safely",
@@ -133,6 +139,27 @@ def _columns(path: Path, arrays: Arrays) -> Table:
             yield RawBlock(np.arange(first + 1, last + 1), columns)
 
     return Table(path, lambda: (block.columns["id"] for block in blocks()), blocks)
+
+
+def _is_ragged(arrays: Arrays) -> bool:
+    """Whether each trajectory is a list of its own."""
+    if "xy" in arrays:
+        return arrays["xy"].dtype == object
+    x = arrays["x"]
+    return x.ndim == 2 or (x.dtype == object and any(isinstance(item, list) for item in x.flat))
+
+
+def _ragged(path: Path, arrays: Arrays) -> Iterator[Value]:
+    count = len(arrays["xy" if "xy" in arrays else "x"]) if arrays else 0
+    for name, array in arrays.items():
+        if array.shape[:1] != (count,):
+            _check_shape(path, name, array, (count,))
+    for row in range(count):
+        yield Value(row + 1, {name: _item(array[row]) for name, array in arrays.items()})
+
+
+def _item(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _stacked(path: Path, arrays: Arrays) -> Iterator[RawBlock]:

@@ -1,53 +1,137 @@
-"""Reads the rows of a Parquet file, batch by batch."""
+"""Reads the rows of a Parquet file, points or whole trajectories, batch by batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from magvit_runtime.clips.trajectories.columns import RawBlock, Table, Values, find_columns
+from magvit_runtime.clips.trajectories.columns import (
+    RawBlock,
+    Table,
+    Values,
+    find_columns,
+    match_columns,
+)
+from magvit_runtime.clips.trajectories.formats.json_values import Value
+from magvit_runtime.clips.trajectories.formats.whole_values import POSITIONS, whole_blocks
+from magvit_runtime.clips.trajectories.gathering import gather
+from magvit_runtime.clips.trajectories.names import column_name
+from magvit_runtime.clips.trajectories.points import Points
+from magvit_runtime.clips.trajectories.records import ReadReport
+from magvit_runtime.clips.trajectories.whole import whole_trajectories
 from magvit_runtime.errors import TrajectoryError
 from magvit_runtime.hardware.packages import missing_package
 
 BATCH_ROWS = 4096
+BATCH_TRAJECTORIES = 64
 READ_BUFFER_BYTES = 1 << 16
 
 
-def parquet_table(path: Path) -> Table:
-    """Finds our columns in a Parquet file; its first row is numbered 1.
+def parquet_points(path: Path, report: ReadReport) -> Iterator[Points]:
+    """Yields the points of each trajectory of a Parquet file; its first row is numbered 1.
+
+    A row is a point; or, where x and y are columns of lists, or a column of `POSITIONS` is one of
+    lists of points, a whole trajectory.
+
+    Args:
+        path: The file.
+        report: Collects what can't be used.
 
     Raises:
         MissingPackageError: pyarrow isn't installed.
         TrajectoryError: The file is damaged, or its columns can't be used.
     """
+    lists = _list_columns(path)
+    if lists:
+        return whole_trajectories(whole_blocks(_trajectories(path, lists), report), report)
+    return gather(_table(path), report)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise missing_package("pyarrow", f"reading {path}") from error
+    try:
+        # Opened here, for pyarrow takes no name that isn't UTF-8. Without the two options it holds
+        # whole column chunks in memory.
+        with (
+            path.open("rb") as plain,
+            pq.ParquetFile(plain, pre_buffer=False, buffer_size=READ_BUFFER_BYTES) as file,
+        ):
+            yield file
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise TrajectoryError(
+            f"{path} can't be read as Parquet",
+            found=error,
+            mend="write or copy the file again: it is damaged, cut short or in another format",
+        ) from error
 
+
+def _list_columns(path: Path) -> dict[str, str]:
+    """Names of our columns and of one with points, where a row holds a whole trajectory."""
+    with _opened(path) as file:
+        schema = file.schema_arrow
+        names = list(schema.names)
+        known = {column: names[place] for column, place in match_columns(path, names).items()}
+        points = {column_name(name): name for name in names if column_name(name) in POSITIONS}
+        if "x" in known and "y" in known:
+            return known if _is_list(schema.field(known["x"]).type) else {}
+        for position in POSITIONS:
+            if position in points and _is_list(schema.field(points[position]).type):
+                known = {column: known[column] for column in known if column not in ("x", "y")}
+                return known | {position: points[position]}
+        return {}
+
+
+def _trajectories(path: Path, names: dict[str, str]) -> Iterator[Value]:
+    row = 0
+    with _opened(path) as file:
+        for batch in file.iter_batches(BATCH_TRAJECTORIES, columns=list(names.values())):
+            columns = {column: batch.column(name) for column, name in names.items()}
+            for place in range(batch.num_rows):
+                row += 1
+                yield Value(row, {name: _cell(name, columns[name], place) for name in columns})
+
+
+def _cell(column: str, values: Any, place: int) -> Any:
+    cell = values[place]
+    # Lists of time stamps come as an array, which keeps all that they are.
+    if column in ("x", "y", "t") and _is_list(values.type) and cell.is_valid:
+        return _values(cell.values)
+    return cell.as_py()
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_list(kind)
+        or types.is_large_list(kind)
+        or types.is_fixed_size_list(kind)
+        or types.is_list_view(kind)
+        or types.is_large_list_view(kind)
+    )
+
+
+def _table(path: Path) -> Table:
     def batches(wanted: Sequence[str] | None = None) -> Iterator[dict[str, Values]]:
-        try:
-            # Without these two options pyarrow holds whole column chunks in memory.
-            with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BUFFER_BYTES) as file:
-                schema = file.schema_arrow
-                places = find_columns(path, schema.names)
-                names = {column: schema.names[place] for column, place in places.items()}
-                for column, name in names.items():
-                    _check_type(path, column, schema.field(name).type)
-                names = {column: names[column] for column in wanted or names}
-                yield {}  # The columns can be used.
-                for batch in file.iter_batches(BATCH_ROWS, columns=list(names.values())):
-                    yield {column: _values(batch.column(name)) for column, name in names.items()}
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise TrajectoryError(
-                f"{path} can't be read as Parquet",
-                found=error,
-                mend="write or copy the file again: it is damaged, cut short or in another format",
-            ) from error
+        with _opened(path) as file:
+            schema = file.schema_arrow
+            places = find_columns(path, schema.names)
+            names = {column: schema.names[place] for column, place in places.items()}
+            for column, name in names.items():
+                _check_type(path, column, schema.field(name).type)
+            names = {column: names[column] for column in wanted or names}
+            yield {}  # The columns can be used.
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(names.values())):
+                yield {column: _values(batch.column(name)) for column, name in names.items()}
 
     def blocks(*_: object) -> Iterator[RawBlock]:
         row = 1

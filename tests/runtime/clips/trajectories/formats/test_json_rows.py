@@ -30,6 +30,17 @@ ROWS = [
 ]
 COLUMNS = {name: [row[name] for row in ROWS] for name in ROWS[0]}
 
+LISTS = {
+    "id": ["a", "b"],
+    "x": [[0, 1.5], [4, 6, 8]],
+    "y": [[2, 3], [5, 7, 9]],
+    "t": [[0, 1], [0, 1, 3]],
+    "label": ["u", "v"],
+}
+POINTS = {
+    "XY" if name == "x" else name: values for name, values in LISTS.items() if name != "y"
+} | {"XY": [[[0, 2], [1.5, 3]], [[4, 5], [6, 7], [8, 9]]]}
+
 
 def read(path: Path, text: str) -> tuple[list[Trajectory], ReadReport]:
     path.write_text(text, encoding="utf-8")
@@ -61,6 +72,12 @@ def by_id(*records: dict[str, Any]) -> dict[str, Any]:
         ("g.json", json.dumps([A | {"t": None}, B | {"positions": [
             {"x": x, "y": y, "t": t} for (x, y), t in zip([[4, 5], [6, 7], [8, 9]], [0, 1, 3],
                                                            strict=True)], "t": None}])),
+        ("g.json", json.dumps(LISTS)),
+        ("g.json", json.dumps({k: dict(enumerate(v)) for k, v in LISTS.items()})),
+        ("g.json", json.dumps({k: dict(enumerate(v)) for k, v in POINTS.items()})),
+        ("g.json", json.dumps({"data": POINTS})),
+        ("g.json", json.dumps({"columns": list(POINTS), "index": [0, 1],
+                               "data": list(zip(*POINTS.values(), strict=True))})),
     ],
     ids=[
         "array of trajectories",
@@ -77,6 +94,11 @@ def by_id(*records: dict[str, Any]) -> dict[str, Any]:
         "pandas' split",
         "other names, text for numbers",
         "points as objects",
+        "columns of lists",
+        "pandas' columns of lists",
+        "pandas' column of points",
+        "a column of points in a member",
+        "pandas' split with points",
     ],
 )  # fmt: skip
 def test_one_data_set_in_every_form(tmp_path: Path, name: str, text: str) -> None:

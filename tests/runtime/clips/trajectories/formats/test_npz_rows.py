@@ -68,6 +68,60 @@ def test_a_nan_point_of_a_stacked_trajectory_leaves_a_gap_in_time(tmp_path: Path
     assert report.problems[0].problem == "not_finite"
 
 
+def ragged(values: list[Any], of: Any = np.array) -> np.ndarray[Any, Any]:
+    array = np.empty(len(values), object)
+    for place, value in enumerate(values):
+        array[place] = of(value)
+    return array
+
+
+PATHS = [[[0, 0.5], [1, 1.5], [2, 2.5]], [[4, 0], [5, 1]]]
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"xy": ragged(PATHS)},
+        {"xy": ragged(PATHS, list)},
+        {"xy": ragged(PATHS, lambda path: [tuple(point) for point in path])},
+        {"xy": ragged(PATHS, lambda path: np.array(path, ">f4"))},
+        {"xy": ragged(PATHS, lambda path: np.array(path, order="F"))},
+        {"xy": ragged(PATHS, lambda path: np.array(path, object))},
+        {"xy": ragged(PATHS, lambda path: list(map(np.array, path)))},
+        {
+            "x": ragged([[x for x, _ in path] for path in PATHS]),
+            "y": ragged([[y for _, y in path] for path in PATHS], list),
+        },
+    ],
+    ids=["arrays", "lists", "tuples", "big end first", "by columns", "objects", "mixed", "x and y"],
+)
+def test_trajectories_of_different_lengths(
+    tmp_path: Path, arrays: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    times = ragged([[0, 2, 3], [0, 3]])
+    labels = {"id": np.array(["a", "b"]), "label": np.array([True, False]), "t": times}
+    first, last = read_trajectories(write(tmp_path / "a.npz", **arrays, **labels), ReadReport())
+    assert [first.xy.tolist(), last.xy.tolist()] == PATHS
+    assert [first.t.tolist(), last.t.tolist()] == [[0, 2, 3], [0, 3]]
+    assert [(item.id, item.label, item.first_row) for item in (first, last)] == [
+        ("a", "True", 1),
+        ("b", "False", 2),
+    ]
+
+
+def test_trajectories_of_one_length_as_objects_or_by_axis(tmp_path: Path) -> None:
+    paths = np.arange(12.0).reshape(2, 3, 2)
+    files = (
+        write(tmp_path / "objects.npz", xy=paths.astype(object)),
+        write(tmp_path / "axes.npz", id=np.arange(2), x=paths[..., 0], y=paths[..., 1]),
+    )
+    for path in files:
+        found = read_trajectories(path, ReadReport())
+        assert [(item.id, item.xy.tolist()) for item in found] == [
+            (str(place), item) for place, item in enumerate(paths.tolist())
+        ]
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
@@ -80,7 +134,13 @@ def test_a_nan_point_of_a_stacked_trajectory_leaves_a_gap_in_time(tmp_path: Path
         ({"xy": np.zeros((2, 3, 2)), "t": np.zeros(2)}, r"t .* expected \[2, 3\] or \[3\]"),
         ({"id": np.zeros(2), "x": np.zeros(2)}, "no column y"),
         ({"id": np.zeros(2), "x": np.zeros(2), "y": np.zeros(3)}, r"y .* expected \[2\]"),
-        ({"xy": np.array([[None]], dtype=object)}, "can't be read safely"),
+        ({"xy": np.array([[None]], dtype=object)}, "row 1: x is '', expected a number"),
+        ({"xy": np.array([{1: 2}], dtype=object)}, "can't be read safely"),
+        ({"xy": ragged([[[0, 0]], [[1, 1]]]), "id": np.zeros(3)}, r"id .* expected \[2\]"),
+        (
+            {"xy": ragged([[[0, 0]], []])},
+            "row 1: it has fewer than two usable rows|holds no usable",
+        ),
     ],
 )
 def test_unusable_arrays_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -36,6 +37,65 @@ def test_numbers_and_categories_as_ids_and_labels(tmp_path: Path) -> None:
     assert (first.id, first.label, first.first_row) == ("1", "up", 1)
     assert (second.id, second.label, second.first_row) == ("2", "down", 3)
     assert second.xy.tolist() == [[1, 2], [1.5, 3]]
+
+
+XY = [[[0, 0.5], [1, 1.5], [2, 2.5]], [[4, 0], [5, 1]]]
+X, Y = ([[point[axis] for point in path] for path in XY] for axis in (0, 1))
+NUMBERS = pa.list_(pa.float32())
+STAMPS = [
+    [dt.datetime(2026, 1, 1, 0, 0, second) for second in path] for path in ([0, 2, 3], [1, 4])
+]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"x": X, "y": Y},
+        {"X": pa.array(X, NUMBERS), "y": pa.array(Y, pa.large_list(pa.float64()))},
+        {"xy": XY, "x": [1, 2], "note": [[1], [2]]},
+        {"positions": pa.array(XY, pa.large_list(pa.list_(pa.float64(), 2)))},
+        {"Points": pa.array([[{"x": x, "y": y} for x, y in path] for path in XY])},
+    ],
+    ids=["lists", "lists of other types", "pairs", "pairs of one length", "objects"],
+)
+@pytest.mark.parametrize("times", [[[0, 2, 3], [0, 3]], [[0, 2.0, 3], [0, 3]], STAMPS])
+def test_a_row_may_be_a_whole_trajectory(
+    tmp_path: Path, columns: dict[str, Any], times: Any
+) -> None:
+    more = {"id": [b"a", b"b"], "label": [True, False], "time": times}
+    path = write(tmp_path / "paths.parquet", {**columns, **more})
+    first, last = read_trajectories(path, ReadReport())
+    assert [first.xy.tolist(), last.xy.tolist()] == XY
+    assert [first.t.tolist(), last.t.tolist()] == [[0, 2, 3], [0, 3]]
+    assert [(item.id, item.label, item.first_row) for item in (first, last)] == [
+        ("a", "True", 1),
+        ("b", "False", 2),
+    ]
+
+
+def test_rows_of_lists_that_cant_be_used_cost_only_themselves(tmp_path: Path) -> None:
+    report = ReadReport()
+    columns = {
+        "id": ["a", None, "c", "d", "a"] * 30,
+        "x": [[0, 1], [0, 1], None, [0, 1, 2], [5, 5]] * 30,
+        "y": [[0, 1]] * 150,
+    }
+    (found,) = read_trajectories(write(tmp_path / "paths.parquet", columns), report)
+    assert (found.id, found.xy.tolist()) == ("a", [[0, 0], [1, 1]])
+    assert [(item.row, item.problem) for item in report.problems[:4]] == [
+        (2, "missing_id"),
+        (3, "bad_line"),
+        (4, "mixed_lengths"),
+        (5, "repeated_id"),
+    ]
+
+
+def test_a_file_with_a_name_that_isnt_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.parquet"))
+    columns = {"id": [1, 1], "x": [0, 1], "y": [0, 1]}
+    write(tmp_path / "plain.parquet", columns).rename(path)
+    (found,) = read_trajectories(path, ReadReport())
+    assert found.xy.tolist() == [[0, 0], [1, 1]]
 
 
 def test_missing_values_drop_their_rows(tmp_path: Path) -> None:
