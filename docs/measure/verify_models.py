@@ -4,9 +4,9 @@
     python docs/measure/verify_models.py --smoke
 
 Does what `magvit verify --batch-sizes 1` does, for each role in fp32 and fp16 at the size that the
-model is made for, with ONNX Runtime and the native backend. Verdicts are kept in
-export/magvit_export/data/model_verdicts.json as soon as a role is done; run models_page.py then. The
-released sizes take minutes a role. `--smoke` writes nothing.
+model is made for, with ONNX Runtime and the native backend. Each role's verdicts are kept in
+export/magvit_export/data/model_verdicts.json as soon as it is done; models_page.py puts them into
+the docs. The released sizes take minutes a role. `--smoke` writes nothing.
 """
 
 from __future__ import annotations

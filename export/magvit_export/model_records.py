@@ -1,14 +1,14 @@
 """What was counted and verified of this package's models: read from files that scripts write.
 
-`docs/measure/models_page.py` writes the one, `docs/measure/verify_models.py` the other. Reading them
-needs no torch.
+`docs/measure/models_page.py` writes what was counted, `docs/measure/verify_models.py` the verdicts.
+Reading them needs no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.resources import files
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
@@ -67,17 +67,14 @@ class RecordedVerdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.model, self.role, self.precision, self.backend
 
 
-_Record = TypeVar("_Record", GraphFacts, RecordedVerdict)
-
-
 def graph_facts() -> tuple[GraphFacts, ...]:
     """Every role of every model that can be exported, in the catalog's order."""
-    return _read(GRAPHS_FILE, GraphFacts)
+    return msgspec.json.decode(_read(GRAPHS_FILE), type=tuple[GraphFacts, ...])
 
 
 def recorded_verdicts() -> tuple[RecordedVerdict, ...]:
     """What was verified so far."""
-    return _read(VERDICTS_FILE, RecordedVerdict)
+    return msgspec.json.decode(_read(VERDICTS_FILE), type=tuple[RecordedVerdict, ...])
 
 
 def record_text(records: Iterable[GraphFacts | RecordedVerdict]) -> str:
@@ -86,6 +83,5 @@ def record_text(records: Iterable[GraphFacts | RecordedVerdict]) -> str:
     return f"[\n{lines}\n]\n"
 
 
-def _read(name: str, kind: type[_Record]) -> tuple[_Record, ...]:
-    content = files("magvit_export").joinpath("data", name).read_bytes()
-    return msgspec.json.decode(content, type=tuple[kind, ...])
+def _read(name: str) -> bytes:
+    return files("magvit_export").joinpath("data", name).read_bytes()
