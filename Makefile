@@ -25,11 +25,12 @@ endif
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
 
-test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH) build/cudnn  ## All tests: C++ and Python.
+test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH) build/cudnn build/open-magvit2  ## All tests: C++ and Python.
 	for build in ctest sanitize-address sanitize-thread; do \
 	    $(BIN)/ctest --test-dir build/$$build --output-on-failure || exit 1; done
 	export MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
-	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) && \
+	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) \
+	    MAGVIT_OPEN_MAGVIT2_SITE=$(abspath build/open-magvit2) && \
 	    $(BIN)/python -m pytest -n auto -m "not alone and not full_size and not nightly" && \
 	    $(BIN)/python -m pytest -m "(alone or full_size) and not nightly"
 
@@ -93,3 +94,8 @@ build/dispatch-%: $(VENV)/.dev
 build/cudnn: $(VENV)/.dev
 	$(BIN)/pip install --quiet --no-deps --target $@ nvidia-cudnn-cu13==9.19.1.2 \
 	    nvidia-cublas==13.10.0.20 nvidia-cuda-nvrtc==13.5.37 nvidia-cudnn-frontend==1.32.0 || rm -rf $@
+
+# Another implementation of the image tokenizers, to compare with. Apart and without what it asks
+# for: that is old, and of no use here.
+build/open-magvit2: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target $@ open-magvit2==1.1 einops==0.8.2 || rm -rf $@

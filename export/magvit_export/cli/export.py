@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
 from cyclopts import Parameter
@@ -11,8 +13,14 @@ from cyclopts import Parameter
 from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.errors import InputError
+from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.files.outputs import check_outputs
+
+if TYPE_CHECKING:  # It takes a moment to import, and bad arguments are told at once.
+    from magvit_export.catalog import CatalogEntry
+
+EVERY_MODEL = "all"
 
 
 def export(
@@ -33,11 +41,12 @@ def export(
     """Exports a checkpoint's encoder and decoder to an ONNX bundle, a graph each.
 
     Args:
-        model: Name of the model; `magvit models` lists them.
+        model: Name of the model; `magvit models` lists them. `all` exports each that can be, one
+            after the other, and goes on where one fails; the exit code is 1 then.
         weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
             folder with one of these), `hub`, `seeded` or `seeded:N`.
         output: Directory of the bundle. An existing bundle of the same weights gains this
-            precision or role.
+            precision or role. With `all`, the folder of the bundles, which have the models' names.
         roles: What to export, separated by commas: encode, decode. All that the checkpoint has
             weights for by default.
         variant: Which weights of the checkpoint; EMA where it has them.
@@ -52,41 +61,93 @@ def export(
         width: Fixes the width in pixels; any by default.
     """
     from magvit_export.catalog import find_model
-    from magvit_export.exporting import ExportedRole, export_model, written_files
     from magvit_export.families.family import ClipSizes, find_family, read_config
 
+    options: dict[str, Any] = {
+        "weights": weights,
+        "roles": None if roles is None else _roles(roles),
+        "variant": variant,
+        "precision": precision,
+        "residual": residual,
+        "sizes": ClipSizes(batch, frames, height, width),
+    }
+    if model == EVERY_MODEL:
+        if config is not None or weights.partition(":")[0] not in ("seeded", "hub"):
+            raise InputError(
+                "`magvit export all` takes every model as it was published",
+                found=f"--weights {weights}" if config is None else f"--config {config}",
+                expected="--weights seeded, seeded:N or hub, and no --config",
+            )
+        return _export_all(output, options)
     entry = find_model(model)
-    chosen = None if roles is None else _roles(roles)
-    written = written_files(chosen or find_family(entry.family).roles, precision)
-    check_outputs(*(output / name for name in written), inputs=(Path(weights), config))
+    kind = find_family(entry.family).config
+    changed = None if config is None else read_config(config, kind, entry.config)
+    return _export_one(entry, output, options, changed, config)
+
+
+def _export_one(
+    entry: CatalogEntry,
+    output: Path,
+    options: Mapping[str, Any],
+    config: msgspec.Struct | None = None,
+    config_file: Path | None = None,
+) -> Outcome:
+    from magvit_export.exporting import ExportedRole, export_model, written_files
+    from magvit_export.families.family import find_family
+
+    precision = options["precision"]
+    written = written_files(options["roles"] or find_family(entry.family).roles, precision)
+    inputs = (Path(options["weights"]), config_file)
+    check_outputs(*(output / name for name in written), inputs=inputs)
     done: list[ExportedRole] = []
-    bundle = export_model(
-        entry,
-        output,
-        weights=weights,
-        roles=chosen,
-        variant=variant,
-        config=read_config(config, find_family(entry.family).config, entry.config)
-        if config
-        else None,
-        precision=precision,
-        residual=residual,
-        sizes=ClipSizes(batch, frames, height, width),
-        advance=done.append,
-    )
+    bundle = export_model(entry, output, config=config, advance=done.append, **options)
     label = weights_label(bundle)
     facts = {
         "bundle": str(output),
-        "model": model,
+        "model": entry.name,
         "precision": precision,
         "weights": label,
         "roles": {one.role: {"seconds": one.seconds, "bytes": one.size} for one in done},
         "files": {name: record.size for name, record in bundle.manifest.files.items()},
     }
     size = sum(record.size for record in bundle.manifest.files.values())
-    lines = [f"{model} ({precision}), {label} -> {output} ({size / 1e6:.0f} MB)"]
+    lines = [f"{entry.name} ({precision}), {label} -> {output} ({size / 1e6:.0f} MB)"]
     lines += [f"  {one.role}: {one.seconds:.1f} s, {one.size / 1e6:.0f} MB" for one in done]
     return Outcome(facts, "\n".join(lines))
+
+
+def _export_all(folder: Path, options: Mapping[str, Any]) -> Outcome:
+    """A bundle a model; those that no family can export yet are left out, as presets are of hub."""
+    from magvit_export.catalog import all_models
+
+    entries = [entry for entry in all_models() if entry.config is not None]
+    if options["weights"] == "hub":
+        entries = [entry for entry in entries if entry.repo is not None]
+    models: dict[str, dict[str, Any]] = {}
+    lines: list[str] = []
+    failed = 0
+    with progress_bar("models", len(entries)) as advance:
+        for entry in entries:
+            begin = time.perf_counter()
+            try:
+                outcome = _export_one(entry, folder / entry.name, options)
+            except MagvitError as error:
+                failed += 1
+                models[entry.name] = {"error": str(error)}
+                lines.append(f"{entry.name}: FAILED: {error}")
+            else:
+                models[entry.name] = outcome.facts
+                lines.append(outcome.text)
+            models[entry.name]["seconds"] = time.perf_counter() - begin
+            advance(1)
+    size = sum(sum(facts.get("files", {}).values()) for facts in models.values())
+    seconds = sum(facts["seconds"] for facts in models.values())
+    lines.append(
+        f"{len(entries) - failed} of {len(entries)} models -> {folder} "
+        f"({size / 1e6:.0f} MB), {seconds:.0f} s"
+    )
+    facts = {"folder": str(folder), "precision": options["precision"], "models": models}
+    return Outcome(facts, "\n".join(lines), failed == 0)
 
 
 def _roles(text: str) -> list[Role]:
