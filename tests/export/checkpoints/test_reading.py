@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from runtime.peak_memory import PEAK
 from safetensors.torch import save_file
 from seeded_checkpoints import (
     SMALL,
@@ -345,18 +346,20 @@ def test_an_integer_tensor_is_named(save: Callable[[dict[str, Tensor]], Path]) -
     )
 
 
-MEASURE = """
-import json, resource, sys
+MEASURE = (
+    PEAK
+    + """
+import json, sys
 from pathlib import Path
 from magvit_export.checkpoints.reading import load_weights
 from magvit_export.families.magvit.family import FAMILY
-def peak(): return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 shapes = {key: tuple(shape) for key, shape in json.loads(sys.argv[2]).items()}
 before = peak()
 state = load_weights(Path(sys.argv[1]), shapes, ("encoder.",), FAMILY.spellings).state
 total = sum(float(value.sum()) for value in state.values())
 print(json.dumps({"bytes": peak() - before, "total": total}))
 """
+)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])

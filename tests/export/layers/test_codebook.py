@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from runtime.peak_memory import PEAK
 
 from magvit_export.layers.codebook import TILE, search
 from magvit_export.onnx.functions import OPSET, codebook_argmax_function
@@ -130,18 +131,21 @@ def test_the_tile_divides_the_rows() -> None:
     assert [codebook_tile(size) for size in rows] == [2, 1024, 2048, 2000, 2048, 1, 2048, 1250]
 
 
-MEASURE = """
-import resource, numpy as np, sys
+MEASURE = (
+    PEAK
+    + """
+import numpy as np, sys
 sys.path.insert(0, sys.argv[1])
 from export.layers.test_codebook import search_in_onnxruntime
 random = np.random.default_rng(0)
 codebook = random.standard_normal((262144, 256), np.float32)
 latents = random.standard_normal((8, 256, 16, 16), np.float32)
 search_in_onnxruntime(latents[:1, :, :1, :1], codebook[:4096])  # What any first run takes.
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 search_in_onnxruntime(latents, codebook)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak() - before)
 """
+)
 
 
 @pytest.mark.slow

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from runtime.peak_memory import PEAK
 
 TRAJECTORIES, FRAMES = 100_000, 20
 MAX_MEBIBYTES = 400
 
 # x is the frame and y tells of the id, so that each point can be checked.
-READ = """
-import resource, sys
+READ = (
+    PEAK
+    + """
+import sys
 import numpy as np
 from magvit_runtime.clips.trajectories import ReadReport, read_trajectories
 report = ReadReport()
@@ -23,8 +26,9 @@ for number, item in enumerate(read_trajectories(sys.argv[1], report)):
     assert (item.t == frames).all() and (item.xy[:, 0] == frames).all()
     assert (item.xy[:, 1] == number + 0.25).all()
 assert not report.problems
-print(report.trajectories, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(report.trajectories, peak() // 2**20)
 """
+)
 
 
 @pytest.mark.slow

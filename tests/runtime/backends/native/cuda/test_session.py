@@ -333,7 +333,7 @@ def test_a_tokenizer_takes_and_gives_device_arrays(
         for count in (2, 1):
             ids = tokenizer.encode_device(DlpackArray(cuda, clips_of(3)[:count]))
             np.testing.assert_array_equal(host_copy(cuda, ids), expected[:count])
-        with pytest.raises(InputError, match=r"found 3 clips, expected at most `batch_size`, 2"):
+        with pytest.raises(InputError, match=r"found 3 of them, expected at most `batch_size`, 2"):
             tokenizer.encode_device(DlpackArray(cuda, clips_of(3)))
         with pytest.raises(InputError, match=r"found shape \[1, 8, 8, 3\], expected uint8 \[batch"):
             tokenizer.encode_device(DlpackArray(cuda, clips_of(1)[0]))
