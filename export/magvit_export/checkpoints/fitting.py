@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -82,11 +83,20 @@ def list_entries(path: Path, content: object) -> list[Entry]:
     """All values that the dicts of a file lead to.
 
     Raises:
-        CheckpointError: There are more than any checkpoint has.
+        CheckpointError: There are more than any checkpoint has, or two tensors of one name.
     """
     entries: list[Entry] = []
+    names: set[str] = set()
     for entry in _walk(content, "", ()):
         entries.append(entry)
+        if isinstance(entry.value, Tensor) and entry.name in names:
+            raise CheckpointError(
+                f"{path} holds two tensors of one name",
+                found=entry.name,
+                mend="save one of them alone",
+            )
+        if isinstance(entry.value, Tensor):
+            names.add(entry.name)
         if len(entries) > _MOST_ENTRIES:
             raise CheckpointError(f"{path} is no checkpoint: found over {_MOST_ENTRIES} entries")
     return entries
@@ -98,7 +108,9 @@ def _walk(content: object, holder: str, above: tuple[int, ...]) -> Iterator[Entr
         return
     for key, value in content.items():
         if isinstance(key, str):
-            name = f"{holder}.{key}" if holder else key
+            # TensorFlow's and JAX's tools put slashes between levels.
+            own = key.replace("/", ".")
+            name = f"{holder}.{own}" if holder else own
             if isinstance(value, dict) and value:
                 yield from _walk(value, name, (*above, id(content)))
             else:
@@ -137,6 +149,42 @@ def find_fits(entries: list[Entry], keys: list[str], spellings: Spellings) -> li
         for place, names in fits.items()
     ]
     return sorted(every, key=lambda fit: (-len(fit.names), len(fit.place)))
+
+
+def find_bare(
+    entries: list[Entry], shapes: Mapping[str, tuple[int, ...]], spellings: Spellings
+) -> list[Entry]:
+    """The entries of a file that holds one group of a model, such as the encoder, by bare names.
+
+    Returns:
+        Those of the one dict whose tensors are exactly a group's, by name and shape, named as the
+        model names them; none where there is no such dict, or where it might be several groups.
+    """
+    found = []
+    holders = {entry.holder for entry in entries if isinstance(entry.value, Tensor)}
+    for group, holder in product(dict.fromkeys(key.split(".")[0] for key in shapes), holders):
+        inside = [
+            replace(entry, name=_in_group(entry, group))
+            for entry in entries
+            if entry.holder == holder and isinstance(entry.value, Tensor)
+        ]
+        of_group = {key: tuple(shapes[key]) for key in shapes if key.startswith(f"{group}.")}
+        sizes = {
+            entry.name: tuple(entry.value.shape)
+            for entry in inside
+            if isinstance(entry.value, Tensor)
+        }
+        fit = next(iter(find_fits(inside, list(of_group), spellings)), None)
+        names = fit.names if fit else {}
+        same_size = len(names) == len(inside) == len(of_group)
+        if same_size and all(sizes[names[key]] == shape for key, shape in of_group.items()):
+            found.append(inside)
+    return found[0] if len(found) == 1 else []
+
+
+def _in_group(entry: Entry, group: str) -> str:
+    holder = f"{entry.holder}." if entry.holder else ""
+    return f"{holder}{group}.{entry.name.removeprefix(holder)}"
 
 
 def _fullest(choices: Mapping[str, dict[str, str]]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from magvit_export.checkpoints.fitting import (
     Entry,
     Fit,
     choose_fit,
+    find_bare,
     find_fits,
     list_entries,
     strangers,
@@ -89,6 +90,9 @@ def load_weights(
             f"{file} holds no state dict", found=_some(kinds) or type(content).__name__
         )
     fits = find_fits(entries, list(shapes), spellings)
+    if not fits and (bare := find_bare(entries, shapes, spellings)):
+        logger.warning("%s holds the keys of one part alone: read as %s", file, bare[0].name)
+        entries, fits = bare, find_fits(bare, list(shapes), spellings)
     needed = _needed(shapes, prefixes, fits)
     chosen: Variant = variant or (
         "ema" if any(fit.variant == "ema" and fit.names.keys() & needed for fit in fits) else "raw"
@@ -220,6 +224,7 @@ def _nothing_fits(
     names = [entry.name for entry in entries if isinstance(entry.value, Tensor)]
     other: Variant = "raw" if variant == "ema" else "ema"
     group, _, tail = needed[0].partition(".")
+    tails = {key.partition(".")[2] for key in needed if key.startswith(f"{group}.")}
     prefixes = [name.removesuffix(needed[0]) for name in names if name.endswith(needed[0])]
     if any(fit.variant == other and fit.names.keys() & set(needed) for fit in fits):
         mend = f"use --variant {other}"
@@ -229,7 +234,9 @@ def _nothing_fits(
             f"{{key.removeprefix({prefixes[0]!r}): value for key, value in state.items()}}, "
             "'model.pt')"
         )
-    elif any(name.endswith(tail) for name in names):
+    elif any(name.endswith(tail) for name in names) or 2 * len(
+        tails.intersection(map(_shown, names))
+    ) > len(tails):
         mend = f"save the state dict of the whole model, whose keys begin with {group + '.'!r}"
     else:
         mend = _OTHER_MODEL

@@ -84,6 +84,14 @@ def bench(
         check_report_packages()
     check_outputs(output, report, inputs=(bundle, prices, Path(weights) if weights else None))
     table = read_prices(prices)
+    types = [instance.type for instance in table.instances]
+    if instance_type is not None and instance_type not in types:
+        raise InputError(
+            "--instance-type is none of the price table's",
+            found=repr(instance_type),
+            expected=", ".join(types),
+            mend="leave it out, or give a table that has it with --prices",
+        )
     check_options("auto", threads)
     opened = open_bundle(bundle)
     batches = positive_numbers("--batch-sizes", batch_sizes)

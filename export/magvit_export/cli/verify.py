@@ -21,7 +21,10 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import is_video, with_video
+from magvit_runtime.clips.samples import usual_shape
 from magvit_runtime.clips.trajectories import ReadReport
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
@@ -94,14 +97,17 @@ def verify(
             found=f"--clips {clips}",
             mend="leave --clips out, or use another reference",
         )
-    problems = ReadReport()
+    problems, video = ReadReport(), VideoReport()
+    if clips is not None:  # What can't be read is refused before the work.
+        shape = usual_shape(opened.graph("encode")[1].inputs[0].shape[1:])
+        next(file_clips(clips, shape, ReadReport(), VideoReport()), None)
 
     def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
         if role != "encode":
             return
         yield from movement_clips(shape)
         if clips is not None:
-            yield from file_clips(clips, shape, problems)
+            yield from file_clips(clips, shape, problems, video)
 
     # Its file is opened before hours of work, so that none are spent on what can't be written.
     writing = nullcontext() if report is None else atomic_path(report)
@@ -144,7 +150,8 @@ def verify(
     if bisect:
         facts["bisection"] = bisection_facts(bisections)
         lines += bisection_lines(bisections)
-    return Outcome(facts, "\n".join(lines), result.passed)
+    outcome = Outcome(facts, "\n".join(lines), result.passed)
+    return with_video(outcome, "drop", video) if clips and is_video(clips) else outcome
 
 
 def _line(verdict: Verdict) -> str:

@@ -62,6 +62,7 @@ def build_engine(
     Raises:
         BuildError: TensorRT refused or failed, or Ctrl-C stopped it; nothing is left behind.
         BundleError: The graph was changed since export.
+        InputError: The bundle can't be written to, or its path isn't UTF-8.
     """
     try:
         return _build(bundle, plan, on_progress)
@@ -71,6 +72,7 @@ def build_engine(
 
 def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], None]) -> BuildResult:
     folder = plan.plan.parent
+    _check_name(bundle.path)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -107,6 +109,18 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
             staged.replace(plan.plan)
             sidecar.replace(plan.sidecar)
     return BuildResult(Engine(plan.plan, record), was_there=False)
+
+
+def _check_name(path: Path) -> None:
+    resolved = str(path.resolve())
+    try:
+        resolved.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "TensorRT takes no path that isn't UTF-8",
+            found=resolved,
+            mend="rename the folder, or build in a copy and copy its engines back",
+        ) from error
 
 
 def _existing(plan: BuildPlan) -> Engine | None:

@@ -11,6 +11,7 @@ from magvit_export.libras import load_libras
 from magvit_runtime.clips.samples import SMALLEST_DRAWING, drawing_style
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport, Trajectory, render
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.verification.references import Clips
 
 MOVEMENTS = 3
@@ -35,13 +36,16 @@ def movement_clips(shape: tuple[int, ...]) -> Iterator[Clips]:
     yield tuple(movement.id for movement in movements), clips.reshape(-1, *shape)
 
 
-def file_clips(path: Path, shape: tuple[int, ...], report: ReadReport) -> Iterator[Clips]:
+def file_clips(
+    path: Path, shape: tuple[int, ...], report: ReadReport, video: VideoReport
+) -> Iterator[Clips]:
     """The user's clips, trajectories drawn at the size that the graph takes.
 
     Args:
         path: What `read_clips` reads.
         shape: Shape of a clip.
         report: Filled on the first pass over a file, and left alone on later ones.
+        video: The same of a video.
 
     Raises:
         InputError: The file can't be read, or holds no clip.
@@ -49,6 +53,7 @@ def file_clips(path: Path, shape: tuple[int, ...], report: ReadReport) -> Iterat
     style = drawing_style(shape)
     # Clips are read once for the reference and once for each encoder; problems count once.
     first_pass = ReadReport() if report.counts else report
-    for batch in read_clips(path, style, first_pass, CLIPS_AT_ONCE):
+    first_video = VideoReport() if video.frames else video
+    for batch in read_clips(path, style, first_pass, CLIPS_AT_ONCE, video_report=first_video):
         is_image = len(shape) == 3 and batch.frames.ndim == 5
         yield batch.ids, batch.frames[:, 0] if is_image else batch.frames

@@ -18,7 +18,7 @@ from magvit_runtime.benchmarks.statistics import median_estimate
 from magvit_runtime.benchmarks.timing import time_interleaved
 from magvit_runtime.bundle.manifest import GraphRecord, Role
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, write_tuning
+from magvit_runtime.bundle.tuning_file import MachineTuning, TunedOption, check_tuning, write_tuning
 from magvit_runtime.errors import BackendError
 from magvit_runtime.types import Array, Estimate
 
@@ -71,6 +71,7 @@ def tune(
         BundleError: A file was changed.
         BackendError: Nothing runs here.
     """
+    check_tuning(bundle)
     precision, _ = bundle.graph(role)
     found = list_candidates(bundle, role).for_precision(precision, any_engine=True)
     options = found.fit

@@ -84,6 +84,17 @@ def read_tuning(bundle: Bundle) -> Tuning:
     return decode_json(path, read_json(path), Tuning, mend="remove it and run `magvit tune` again")
 
 
+def check_tuning(bundle: Bundle) -> None:
+    """Sees whether `write_tuning` can write, before anything is measured.
+
+    Raises:
+        BundleError: The file that is there is malformed.
+        InputError: The bundle's directory can't be written to.
+    """
+    with folder_lock(bundle.path):
+        read_tuning(bundle)
+
+
 def write_tuning(bundle: Bundle, tuning: MachineTuning, role: Role = "encode") -> Path:
     """Puts what was measured on this machine into the file, in the place of what was there.
 

@@ -17,10 +17,12 @@ from magvit_runtime.bundle.tuning_file import TUNING_FILE
 from magvit_runtime.cli.numbers import in_range
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.sample_ids import usual_grid, verification_ids
 from magvit_runtime.clips.samples import drawing_style, usual_shape, verification_clips
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport
+from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.results.token_files import read_tokens
 from magvit_runtime.types import Array
@@ -56,7 +58,8 @@ def tune(
     opened = open_bundle(bundle)
     _, graph = opened.graph(role)
     given = graph.inputs[0]
-    inputs = _ids(given, clips) if given.kind == "ids" else _frames(given, clips)
+    video = VideoReport()
+    inputs = _ids(given, clips) if given.kind == "ids" else _frames(given, clips, video)
     with progress_bar("rounds") as advance:
         timings = tune_bundle(
             opened, inputs, role=role, threads=threads, repetitions=repetitions, advance=advance
@@ -64,15 +67,18 @@ def tune(
     lines = [_line(timing) for timing in timings]
     lines.append(f"{timings[0].subject} is what auto takes here: {bundle / TUNING_FILE}")
     facts = {"bundle": str(bundle), "role": role, "options": msgspec.to_builtins(timings)}
-    return Outcome(facts, "\n".join(lines))
+    outcome = Outcome(facts, "\n".join(lines))
+    return with_video(outcome, "drop", video) if clips and is_video(clips) else outcome
 
 
-def _frames(given: TensorSpec, clips: Path | None) -> Array:
+def _frames(given: TensorSpec, clips: Path | None, video: VideoReport) -> Array:
     shape = usual_shape(given.shape[1:])
     if clips is None:
         return verification_clips(shape)[:1]
-    batches = read_clips(clips, drawing_style(shape), ReadReport(), 1)
-    frames = np.concatenate([batch.frames for batch in islice(batches, MOST_CLIPS)])
+    batches = read_clips(clips, drawing_style(shape), ReadReport(), 1, video_report=video)
+    # One more than is run, so that a video of no more is read, and reported, to its end.
+    read = [batch.frames for batch in islice(batches, MOST_CLIPS + 1)]
+    frames = np.concatenate(read[:MOST_CLIPS])
     return frames.reshape(-1, *frames.shape[-len(shape) :])
 
 

@@ -17,6 +17,7 @@ SHAPES = model_shapes(TINY)
 RAW = raw_tensors(SHAPES)
 EMA = ema_tensors(SHAPES)
 AVERAGE = {key: EMA["model_ema." + key.replace(".", "")] for key in SHAPES}
+BARE = {k.removeprefix("encoder."): v for k, v in RAW.items() if k.startswith("encoder.")}
 OPTIMIZER = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-4}]}
 
 
@@ -100,6 +101,54 @@ def test_state_dicts_of_the_parts(save: Callable[[object], Path]) -> None:
     }
     path = save(parts | {"discriminator": {"main.0.weight": torch.zeros(2)}})
     assert same(load_encoder_weights(path, SHAPES).state, RAW)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BARE,
+        {"state_dict": BARE, "optimizer": OPTIMIZER},
+        prefixed(BARE, "module."),
+        {"encoder_state": prefixed(BARE, "_orig_mod.")},
+        {key.replace(".", "/"): value for key, value in BARE.items()},
+    ],
+    ids=["alone", "in an entry", "DDP", "compiled, in an entry", "slashes"],
+)
+def test_an_encoder_by_its_own_names(
+    save: Callable[[object], Path], caplog: pytest.LogCaptureFixture, content: object
+) -> None:
+    path = save(content)
+    with caplog.at_level(logging.WARNING):
+        loaded = load_encoder_weights(path, SHAPES)
+    assert same(loaded.state, {k: v for k, v in RAW.items() if k.startswith("encoder.")})
+    assert caplog.messages[0].startswith(f"{path} holds the keys of one part alone: read as ")
+
+
+@pytest.mark.parametrize("change", ["a key more", "another size"])
+def test_an_encoder_by_its_own_names_fits_fully_or_not_at_all(
+    save: Callable[[object], Path], change: str
+) -> None:
+    first = next(iter(BARE))
+    changed = {"more": torch.zeros(2)} if change == "a key more" else {first: torch.zeros(2)}
+    with pytest.raises(CheckpointError, match="Fix: save the state dict of the whole model"):
+        load_encoder_weights(save(BARE | changed), SHAPES)
+
+
+@pytest.mark.parametrize("around", ["", "model/", "module."])
+@pytest.mark.parametrize("tensors", [RAW, EMA], ids=["raw", "EMA"])
+def test_slashes_between_levels(
+    save: Callable[[object], Path], around: str, tensors: dict[str, Tensor]
+) -> None:
+    content = {around + key.replace(".", "/"): value for key, value in tensors.items()}
+    loaded = load_encoder_weights(save(content), SHAPES)
+    assert same(loaded.state, AVERAGE if tensors is EMA else RAW)
+
+
+def test_two_tensors_of_one_name_are_no_choice(save: Callable[[object], Path]) -> None:
+    key = next(iter(RAW))
+    content = RAW | {key.replace(".", "/"): torch.zeros(1)}
+    with pytest.raises(CheckpointError, match=f"holds two tensors of one name: found {key}"):
+        load_encoder_weights(save(content), SHAPES)
 
 
 def renamed_ema(prefix: str) -> dict[str, Tensor]:
@@ -227,7 +276,7 @@ def test_keys_that_are_missing_under_a_prefix(save: Callable[[object], Path]) ->
     [
         (prefixed(RAW, "net_"), "save them without 'net_': torch.save({key.removeprefix('net_'): "),
         (
-            {k.removeprefix("encoder."): v for k, v in RAW.items() if k.startswith("encoder.")},
+            dict(list(BARE.items())[1:]),
             "save the state dict of the whole model, whose keys begin with 'encoder.'",
         ),
         (

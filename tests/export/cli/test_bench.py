@@ -115,6 +115,9 @@ def test_a_run_is_no_slower_than_itself_but_than_a_faster_one(
 def test_wrong_usage_is_refused_before_any_work(bundle: Path, tmp_path: Path) -> None:
     assert failed(2, "bench").startswith("there is nothing to time")
     assert "--batch-sizes" in failed(2, "bench", bundle, "--batch-sizes", "1,x")
+    for wrong in ("nan", "", "c7i"):
+        line = failed(2, "bench", bundle, "--instance-type", wrong)
+        assert f"is none of the price table's: found {wrong!r}, expected c7i.large, " in line
     assert "--rounds is out of range: found 0" in failed(2, "bench", bundle, "--rounds", 0)
     prices = tmp_path / "prices.toml"
     prices.write_text("date = 1")

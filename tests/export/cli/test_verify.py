@@ -272,6 +272,25 @@ def test_the_users_clips_are_run_too(bundle: Path, tmp_path: Path) -> None:
     assert half["rms"] != ours.facts["encoders"][-1]["rms"]
 
 
+def test_what_a_video_leaves_out_is_said_once(bundle: Path, tmp_path: Path) -> None:
+    from runtime.clips.videos import pictures, write_video  # Skips where PyAV isn't installed.
+
+    video = write_video(tmp_path / "walk.mkv", pictures(13, 16, 16))
+    outcome = verify(bundle, against="fp32", clips=video, batch_sizes="1")
+    words = "13 frames read; the last 3 fill no clip and are left out"
+    assert outcome.text.splitlines()[-1].startswith(words)
+    assert outcome.facts["video"]["left_out"] == 3
+
+
+@pytest.mark.parametrize("name", ["nan", "missing.csv", ""])
+def test_clips_that_cant_be_read_are_refused_before_the_work(
+    bundle: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magvit_export.cli.verify.verify_bundle", None)
+    with pytest.raises(InputError, match=r"is of an unknown kind|can't be opened or read"):
+        verify(bundle, against="fp32", clips=tmp_path / name)
+
+
 def test_trajectories_are_drawn_at_the_models_size(bundle: Path, tmp_path: Path) -> None:
     rows = "".join(f"{name},{i},{i * i}\n" for name in "ab" for i in range(9))
     (tmp_path / "clips.csv").write_text("id,x,y\n" + rows + "c,0,nonsense\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -25,7 +26,7 @@ from magvit_export.engines.build import run_worker
 from magvit_export.engines.failures import BuildError, BuildInterruptedError
 from magvit_export.engines.protocol import BuildRequest
 from magvit_export.exporting import export_model
-from magvit_runtime import BundleError, open_bundle
+from magvit_runtime import BundleError, InputError, open_bundle
 from magvit_runtime.backends.trt.engines import (
     Engine,
     UnreadableEngine,
@@ -108,6 +109,21 @@ def test_nothing_is_built_twice(engine_bundle: Path) -> None:
     assert again.was_there
     assert again.engine.record == first.engine.record
     assert first.engine.plan.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"\xff/bundle"])
+def test_a_path_that_isnt_text_is_refused_before_the_work(
+    engine_bundle: Path, tmp_path: Path, name: bytes
+) -> None:
+    moved = Path(os.fsdecode(os.fsencode(tmp_path / "moved") + b"/" + name))
+    moved.parent.mkdir(parents=True)
+    engine_bundle.rename(moved)
+    before = sorted(moved.rglob("*"))
+    (tmp_path / "link").symlink_to(moved)
+    for path in (moved, tmp_path / "link"):
+        with pytest.raises(InputError, match="TensorRT takes no path that isn't UTF-8: found /"):
+            build_here(path)
+    assert sorted(moved.rglob("*")) == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -154,6 +155,42 @@ def test_clips_of_another_size_and_no_repetitions(tmp_path: Path, bundle: Path) 
         tune(bundle, clips=tmp_path / "clips.npy")
     with pytest.raises(InputError, match="--repetitions is out of range: found 0"):
         tune(bundle, repetitions=0)
+
+
+@pytest.mark.parametrize(("frames", "read", "left_out"), [(20, 20, 3), (40, 34, 0)])
+def test_what_a_video_leaves_out_is_said(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    frames: int,
+    read: int,
+    left_out: int,
+) -> None:
+    """Of a long one, of which only the first clips are run, nothing is left out that was read."""
+    from runtime.clips.videos import pictures, write_video  # Skips where PyAV isn't installed.
+
+    monkeypatch.setattr("magvit_runtime.cli.tune.MOST_CLIPS", 1)
+    video = write_video(tmp_path / "walk.mkv", pictures(frames, 128, 128))
+    outcome = tune(bundle, clips=video, repetitions=1)
+    assert f"{read} frames read" in outcome.text.splitlines()[-1]
+    assert (outcome.facts["video"]["frames"], outcome.facts["video"]["left_out"]) == (
+        read,
+        left_out,
+    )
+
+
+def test_a_bundle_that_cant_be_written_is_refused_before_the_work(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magvit_runtime.benchmarks.tuning._open_all", None)
+    monkeypatch.setattr("os.open", Mock(side_effect=OSError(errno.EROFS, "Read-only file system")))
+    with pytest.raises(InputError, match=r"can't write to .*: found Read-only file system"):
+        tune(bundle)
+    monkeypatch.undo()
+    (bundle / TUNING_FILE).write_text("{}")
+    monkeypatch.setattr("magvit_runtime.benchmarks.tuning._open_all", None)
+    with pytest.raises(BundleError, match=r"remove it and run `magvit tune` again"):
+        tune(bundle)
 
 
 def test_a_decoder_is_tuned_beside_the_encoder(bundle: Path, clips: Path) -> None:
