@@ -51,9 +51,11 @@ is made for, one item at a time (`python docs/measure/verify_models.py MODEL`, w
 nobody has run it yet.
 """
 PUBLISHED = """\
-These are their authors' figures, not ours. The published weights aren't on the machines where this
-is developed, so ours aren't measured; [`magvit evaluate`](evaluation.md) measures them where the
-weights are.
+These are their authors' figures, not ours, of images at the size that the model is made for
+([Open-MAGVIT2](https://github.com/TencentARC/SEED-Voken/blob/main/docs/Open-MAGVIT2.md),
+[IBQ](https://github.com/TencentARC/SEED-Voken/blob/main/docs/IBQ.md)). The published weights aren't
+on the machines where this is developed, so ours aren't measured; [`magvit evaluate`](evaluation.md)
+measures them where the weights are.
 """
 
 

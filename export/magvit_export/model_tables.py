@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from magvit_export.catalog import CODES_USED, LPIPS, PSNR, RFID, CatalogEntry
+from magvit_export.catalog import CODES_USED, LPIPS, PSNR, RFID, SSIM, CatalogEntry
 from magvit_export.model_records import GraphFacts, RecordedVerdict
 from magvit_runtime.bundle.manifest import Precision, Role, TensorSpec
 
 # What every model is verified with; docs/measure/verify_models.py takes them from here.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 BACKENDS = ("onnxruntime", "native")
-FIGURES = {RFID: 2, PSNR: 2, LPIPS: 4, CODES_USED: 0}  # With their decimals.
+FIGURES = {RFID: 2, PSNR: 2, SSIM: 2, LPIPS: 4, CODES_USED: 0}  # With their decimals.
 NOT_RUN = "not run"
 _WORDS = {"unfit": "can't run"}
 
