@@ -40,8 +40,9 @@ RECORD = Path(magvit_export.__file__).parent / "data" / GRAPHS_FILE
 INTRODUCTION = """\
 # Models
 
-`python docs/measure/models_page.py` writes this page; `magvit models` prints the same, and with
-`--json` for programs. FLOP are those of convs and matrix products, 2 a multiplication.
+`python docs/measure/models_page.py` writes this page. `magvit models` prints its tables; what was
+measured is in `magvit models --json`. FLOP are those of convs and matrix products, 2 a
+multiplication.
 """
 VERIFIED = """\
 On weights that key names generate, against PyTorch in float64: encoders on drawn, noise, flat and
