@@ -29,18 +29,17 @@ from magvit_export.model_records import (
     record_text,
     recorded_verdicts,
 )
+from magvit_export.model_tables import BACKENDS, PRECISIONS
 from magvit_export.verification.clips import movement_clips
 from magvit_export.verification.references import find_reference
 from magvit_runtime.backends.backend import Unfit
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.benchmarks.machine import describe_machine
-from magvit_runtime.bundle.manifest import Precision, Role
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.verification.verifying import Verdict, verify_bundle
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
-BACKENDS = ("onnxruntime", "native")
 RECORD = Path(magvit_export.__file__).parent / "data" / VERDICTS_FILE
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 
 import msgspec
@@ -27,6 +28,7 @@ class CatalogEntry:
         repo: Repository on the Hugging Face hub; None for presets that have no published weights.
         file: Checkpoint file in that repository; None where the repository is a whole model.
         licence: What the publisher says of the weights.
+        published: Figures that the publisher gives for these weights, by name and unit.
     """
 
     name: str
@@ -36,9 +38,23 @@ class CatalogEntry:
     repo: str | None = None
     file: str | None = None
     licence: str = "none named: do not redistribute weights or engines"
+    published: Mapping[str, float] = field(default_factory=dict)
 
 
 IMAGE_16X = (1, 1, 2, 2, 4)
+RFID, PSNR, SSIM, LPIPS = "rFID", "PSNR (dB)", "SSIM", "LPIPS"
+CODES_USED = "codes used (%)"
+# On ImageNet's validation images, by SEED-Voken's docs/Open-MAGVIT2.md and docs/IBQ.md.
+IBQ_PUBLISHED = {
+    1024: {RFID: 2.24, LPIPS: 0.2580, CODES_USED: 99},
+    8192: {RFID: 1.87, LPIPS: 0.2437, CODES_USED: 98},
+    16384: {RFID: 1.37, LPIPS: 0.2235, CODES_USED: 96},
+    262144: {RFID: 1.00, LPIPS: 0.2030, CODES_USED: 84},
+}
+IBQ_PRETRAIN_PUBLISHED = {
+    16384: {RFID: 2.06, PSNR: 22.01, SSIM: 0.61},
+    262144: {RFID: 1.53, PSNR: 22.69, SSIM: 0.64},
+}
 
 CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
@@ -63,6 +79,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         TokenizerConfig(ch_mult=IMAGE_16X, resolution=256, dims=2),
         "TencentARC/Open-MAGVIT2-Tokenizer-256-resolution",
         "imagenet_256_L.ckpt",
+        published={RFID: 1.17, PSNR: 21.90, CODES_USED: 100},
     ),
     CatalogEntry(
         "open-magvit2-image-128",
@@ -71,6 +88,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         TokenizerConfig(dims=2),
         "TencentARC/Open-MAGVIT2-Tokenizer-128-resolution",
         "imagenet_128_L.ckpt",
+        published={RFID: 1.18, PSNR: 25.08, CODES_USED: 100},
     ),
     CatalogEntry(
         "open-magvit2-pretrain-262144",
@@ -79,6 +97,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         TokenizerConfig(ch_mult=IMAGE_16X, resolution=256, dims=2),
         "TencentARC/Open-MAGVIT2-Tokenizer-262144-Pretrain",
         "pretrain256_262144.ckpt",
+        published={RFID: 1.67, PSNR: 22.70, SSIM: 0.64},
     ),
     CatalogEntry(
         "open-magvit2-pretrain-16384",
@@ -87,6 +106,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         TokenizerConfig(ch_mult=IMAGE_16X, resolution=256, z_channels=14, dims=2),
         "TencentARC/Open-MAGVIT2-Tokenizer-16384-Pretrain",
         "pretrain256_16384.ckpt",
+        published={RFID: 2.55, PSNR: 22.21, SSIM: 0.62},
     ),
     *(
         CatalogEntry(
@@ -96,8 +116,9 @@ CATALOG: tuple[CatalogEntry, ...] = (
             IbqConfig(n_embed=size),
             f"TencentARC/IBQ-Tokenizer-{size}",
             f"imagenet256_{size}.ckpt",
+            published=published,
         )
-        for size in (1024, 8192, 16384, 262144)
+        for size, published in IBQ_PUBLISHED.items()
     ),
     *(
         CatalogEntry(
@@ -107,8 +128,9 @@ CATALOG: tuple[CatalogEntry, ...] = (
             IbqConfig(n_embed=size),
             f"TencentARC/IBQ-Tokenizer-{size}-Pretrain",
             f"IBQ_pretrain_{size}.ckpt",
+            published=published,
         )
-        for size in (16384, 262144)
+        for size, published in IBQ_PRETRAIN_PUBLISHED.items()
     ),
     *(
         CatalogEntry(

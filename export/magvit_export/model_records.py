@@ -47,7 +47,7 @@ class RecordedVerdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reference: What it was compared with.
         machine: Processor and system.
         date: ISO 8601.
-        versions: Of the software that took part.
+        versions: Of Python and of the packages that were installed.
     """
 
     model: str
