@@ -230,15 +230,6 @@ def test_classes_of_a_video(chain, tmp_path: Path) -> None:
     assert "takes no shorter clip" in failed(2, *arguments, "--tail", "short")
 
 
-def test_models_lists_what_there_is(tmp_path: Path) -> None:
-    lines = done("models", cwd=tmp_path).splitlines()
-    assert lines[0].split() == ["model", "what", "it", "is", "weights", "export"]
-    (video,) = [line for line in lines if line.startswith("open-magvit2-video-128")]
-    assert "TencentARC/Open-MAGVIT2-Tokenizer-262144-Video/video_128_262144.ckpt" in video
-    facts = done_json("models", cwd=tmp_path)
-    assert len(facts["models"]) == len(lines) - 1
-
-
 @pytest.mark.parametrize("arguments", [("tokenize", "--help"), ("train", "--help"), ("train",)])
 def test_help_of_a_command(arguments: tuple[str, ...]) -> None:
     assert done(*arguments).startswith(f"Usage: magvit {arguments[0]} ")

@@ -7,6 +7,8 @@ import sys
 
 from runtime.magvit_process import MAIN, done, done_json
 
+from magvit_export.catalog import all_models
+
 
 def test_a_model_with_all_that_is_known_of_it() -> None:
     models = {one["name"]: one for one in done_json("models")["models"]}
@@ -39,6 +41,7 @@ def test_the_tables_for_people() -> None:
     cells = [cell.strip() for cell in row if cell]
     assert cells[2] == "TencentARC/Open-MAGVIT2-Tokenizer-262144-Video/video_128_262144.ckpt"
     assert cells[-1] == "encode, decode"
+    assert [line.split()[0] for line in weights[2:]] == [entry.name for entry in all_models()]
     assert sum(line.startswith("open-magvit2-video-128") for line in graphs) == 2
     assert "…" not in text
 
