@@ -61,7 +61,7 @@ def export(
         width: Fixes the width in pixels; any by default.
     """
     from magvit_export.catalog import find_model
-    from magvit_export.families.family import ClipSizes, find_family, read_config
+    from magvit_export.families.family import ClipSizes
 
     options: dict[str, Any] = {
         "weights": weights,
@@ -79,28 +79,25 @@ def export(
                 expected="--weights seeded, seeded:N or hub, and no --config",
             )
         return _export_all(output, options)
-    entry = find_model(model)
-    kind = find_family(entry.family).config
-    changed = None if config is None else read_config(config, kind, entry.config)
-    return _export_one(entry, output, options, changed, config)
+    return _export_one(find_model(model), output, options, config)
 
 
 def _export_one(
     entry: CatalogEntry,
     output: Path,
     options: Mapping[str, Any],
-    config: msgspec.Struct | None = None,
-    config_file: Path | None = None,
+    config: Path | None = None,
 ) -> Outcome:
     from magvit_export.exporting import ExportedRole, export_model, written_files
-    from magvit_export.families.family import find_family
+    from magvit_export.families.family import find_family, read_config
 
     precision = options["precision"]
-    written = written_files(options["roles"] or find_family(entry.family).roles, precision)
-    inputs = (Path(options["weights"]), config_file)
-    check_outputs(*(output / name for name in written), inputs=inputs)
+    family = find_family(entry.family)
+    written = written_files(options["roles"] or family.roles, precision)
+    check_outputs(*(output / name for name in written), inputs=(Path(options["weights"]), config))
+    changed = None if config is None else read_config(config, family.config, entry.config)
     done: list[ExportedRole] = []
-    bundle = export_model(entry, output, config=config, advance=done.append, **options)
+    bundle = export_model(entry, output, config=changed, advance=done.append, **options)
     label = weights_label(bundle)
     facts = {
         "bundle": str(output),
