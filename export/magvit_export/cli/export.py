@@ -95,8 +95,8 @@ def _export_one(
     from magvit_export.exporting import ExportedRole, export_model, written_files
     from magvit_export.families.family import find_family
 
-    precision = options["precision"]
-    written = written_files(options["roles"] or find_family(entry.family).roles, precision)
+    family, precision = find_family(entry.family), options["precision"]
+    written = written_files(family, options["roles"] or family.roles, precision)
     inputs = (Path(options["weights"]), config_file)
     check_outputs(*(output / name for name in written), inputs=inputs)
     done: list[ExportedRole] = []
