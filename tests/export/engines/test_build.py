@@ -103,6 +103,29 @@ def test_a_codebooks_engine_has_plugins_where_there_are_some(
     assert types["products"] == ("MATRIX_MULTIPLY", "FLOAT")
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_codebooks_decoder_has_an_engine(
+    tiny_ibq_bundle: Path, tmp_path: Path, precision: str
+) -> None:
+    bundle = shutil.copytree(tiny_ibq_bundle, tmp_path / "bundle")
+    options = BuildOptions(
+        flavour="tensorrt-rtx",
+        role="decode",
+        precision=precision,
+        profile="1/2/4",
+        height=32,
+        width=32,
+    )
+    record = build_here(bundle, options).engine.record
+    assert record.plugin_layers == {"GroupNormSiLU": 13, "GroupNorm": 3}
+    (shapes,) = record.key.profiles[0].values()
+    assert shapes == ShapeRange((1, 16, 16), (2, 16, 16), (4, 16, 16))
+    types = {layer.name: (layer.type, layer.precision) for layer in record.layers}
+    half = "HALF" if precision == "fp16" else "FLOAT"
+    assert types["decoder.up.1.upsample.conv/Conv"] == ("CONVOLUTION", half)
+    assert types["decoder.conv_out/Conv"] == ("CONVOLUTION", "FLOAT")
+
+
 def test_nothing_is_built_twice(engine_bundle: Path) -> None:
     first = build_here(engine_bundle)
     written = first.engine.plan.stat().st_mtime_ns
