@@ -140,10 +140,11 @@ class DecoderLowering(Lowering):
         if source.normalization is not None or not is_nearest or scales not in tensors:
             raise refusal(node)
         factors = tensors[scales]
-        *kept, height, width = (float(factor) for factor in factors.ravel())
+        if factors.shape != (len(self._layouts.maps),):
+            raise refusal(node)
+        *kept, height, width = map(float, factors)
         if (
-            factors.shape != (len(self._layouts.maps),)
-            or set(kept) != {1.0}
+            set(kept) != {1.0}
             or not (height.is_integer() and width.is_integer())
             or min(height, width) < 1
         ):

@@ -174,9 +174,10 @@ def test_a_node_of_a_codebooks_decoder_whose_attributes_have_no_place(
         # Rows of something else than the ids, or of a table that isn't one.
         ("quantize.embedding/Gather", ("ids", "quantize.embedding.weight")),
         ("quantize.embedding/Gather", ("post_quant_conv.bias", "ids")),
-        # No scales; and those of another number of axes.
+        # No scales; those of another number of axes; one number.
         ("decoder.up.1.upsample/Resize", ("decoder.up.1.attn.1/Add",)),
         ("decoder.up.1.upsample/Resize", ("decoder.up.1.attn.1/Add", "", "post_quant_conv.bias")),
+        ("decoder.up.1.upsample/Resize", ("decoder.up.1.attn.1/Add", "", "Mul/constant_1")),
     ],
 )
 def test_a_node_of_a_codebooks_decoder_whose_inputs_have_no_place(
