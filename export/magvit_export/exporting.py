@@ -108,6 +108,8 @@ def export_model(
 ) -> Bundle:
     """Exports a model into a bundle, a graph a role, each with a file of weights of its own.
 
+    What graphs of several roles hold lies in a file that they share (`Family.shared`).
+
     An existing bundle of the same model and weights gains the graphs; its other files stay. One of
     the first schema is replaced: its encoder's files go, and all else stays in the folder, no part
     of the bundle.
@@ -137,10 +139,14 @@ def export_model(
     old = found if isinstance(found, SchemaOne) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
-    model = load_model(family, entry, config or entry.config, roles, weights, variant)
+    config = config or entry.config
+    model = load_model(family, entry, config, roles, weights, variant)
     chosen = tuple(family.roles) if roles is None else tuple(dict.fromkeys(roles))
     if roles is None:
-        chosen = tuple(role for role in chosen if _has_weights(model, role))
+        chosen = tuple(role for role in chosen if _has_own_weights(model, role)) or chosen
+        if not all(_has_weights(model, role) for role in chosen):
+            # Asked for by name, they are refused with the names of what is lacking.
+            model = load_model(family, entry, config, chosen, weights, variant)
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
@@ -154,6 +160,7 @@ def export_model(
             size = sum(file.stat().st_size for file in files)
             advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
+        staged = [*dict.fromkeys(staged)]  # Graphs may share a file.
         records = file_records(staged)
 
         def updated(found: Manifest | SchemaOne | None) -> Manifest:
@@ -182,10 +189,13 @@ def export_model(
     return open_bundle(output)
 
 
-def written_files(roles: Iterable[Role], precision: Precision) -> tuple[str, ...]:
+def written_files(
+    family: Family[Any], roles: Iterable[Role], precision: Precision
+) -> tuple[str, ...]:
     """Names of the files that an export of some roles writes into its bundle."""
     graphs = [Path(_graph_file(role, precision)) for role in roles]
-    return (MANIFEST_NAME, *map(str, graphs), *(str(g.with_suffix(".data")) for g in graphs))
+    own = (str(graph.with_suffix(".data")) for graph in graphs)
+    return (MANIFEST_NAME, *map(str, graphs), *own, *family.shared.values())
 
 
 def load_model(
@@ -241,8 +251,20 @@ def _check_roles(family: Family[Any], roles: Sequence[Role] | None) -> None:
         )
 
 
+def _has_own_weights(model: LoadedModel, role: Role) -> bool:
+    """Whether the checkpoint had any weights that no other role of the family needs."""
+    roles = model.family.roles
+    others = {prefix for name in roles if name != role for prefix in roles[name].prefixes}
+    own = tuple(prefix for prefix in roles[role].prefixes if prefix not in others)
+    return any(
+        not parameter.is_meta
+        for key, parameter in model.module.state_dict().items()
+        if key.startswith(own)
+    )
+
+
 def _has_weights(model: LoadedModel, role: Role) -> bool:
-    """Whether the checkpoint had the weights of a role; it has all of a group of keys, or none."""
+    """Whether the checkpoint had all weights of a role."""
     prefixes = model.family.roles[role].prefixes
     return not any(
         parameter.is_meta
@@ -277,6 +299,7 @@ def _export_role(
         ],
         # Conv takes bfloat16 from opset 22 on; the others stay where more runtimes read them.
         opset=22 if torch.bfloat16 in {p.dtype for p in module.parameters()} else OPSET,
+        shared=model.family.shared,
     )
     record = GraphRecord(
         file=path.name,

@@ -7,17 +7,19 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx.external_data_helper import load_external_data_for_model
-from seeded_checkpoints import TINY, published_tensors, write_checkpoint
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from seeded_checkpoints import TINY, TINY_IBQ, published_tensors, write_checkpoint
 
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.reading import CheckpointError
+from magvit_export.checkpoints.seeded import seeded_array
 from magvit_export.exporting import ExportedRole, export_model
 from magvit_export.families.family import ClipSizes
 from magvit_runtime import open_bundle
-from magvit_runtime.bundle.manifest import Role
+from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.errors import InputError
 
 PRESET = find_model("trajectory-small")
@@ -99,20 +101,90 @@ def test_a_checkpoint_of_neither_side_is_refused(tmp_path: Path) -> None:
         export_model(PRESET, tmp_path / "bundle", weights=str(checkpoint), config=TINY)
 
 
-def test_no_tensor_is_stored_twice_in_a_precision(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Encoder and decoder share no weights, so each has a file of its own."""
-    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+@pytest.fixture(scope="module")
+def both_precisions(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("both") / "bundle"))
     export_model(PRESET, path, weights="seeded", config=TINY, precision="fp16")
-    bundle = open_bundle(path)
-    for precision in ("fp32", "fp16"):
-        stored: Counter[bytes] = Counter()
-        for role in ("encode", "decode"):
-            _, graph = bundle.graph(role, precision)
-            model = onnx.load(path / graph.file, load_external_data=False)
-            load_external_data_for_model(model, str(path))
-            sizes = [tensor.raw_data for tensor in model.graph.initializer]
-            stored.update(data for data in sizes if len(data) > 64)
-            data = sum((path / name).stat().st_size for name in graph.data)
-            # Beyond the tensors there is only what aligns them.
-            assert data < 1.05 * sum(map(len, sizes)) + 4096 * len(sizes)
-        assert set(stored.values()) == {1}
+    return path
+
+
+def stored_tensors(path: Path, precision: Precision) -> dict[tuple[str, int], bytes]:
+    """The tensors of a precision's graphs, by file and place; those in the graphs left out."""
+    found: dict[tuple[str, int], bytes] = {}
+    for role in ("encode", "decode"):
+        _, graph = open_bundle(path).graph(role, precision)
+        model = onnx.load(path / graph.file, load_external_data=False)
+        kept = [ExternalDataInfo(t) for t in model.graph.initializer if uses_external_data(t)]
+        assert {info.location for info in kept} == set(graph.data)
+        for info in kept:
+            data = (path / info.location).read_bytes()
+            found[info.location, info.offset] = data[info.offset : info.offset + info.length]
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["both_precisions", "tiny_ibq_bundle"])
+def test_no_tensor_is_stored_twice_in_a_precision(
+    name: str, precision: Precision, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(name)
+    tensors = stored_tensors(path, precision)
+    assert set(Counter(tensors.values()).values()) == {1}
+    files = {file for file, _ in tensors}
+    assert sum((path / file).stat().st_size for file in files) == sum(map(len, tensors.values()))
+
+
+def test_all_graphs_of_a_codebook_read_it_from_one_file(tiny_ibq_bundle: Path) -> None:
+    graphs = open_bundle(tiny_ibq_bundle).manifest.graphs
+    assert {role: set(made) for role, made in graphs.items()} == {
+        "encode": {"fp32", "fp16"},
+        "decode": {"fp32", "fp16"},
+    }
+    for role, made in graphs.items():
+        for precision, graph in made.items():
+            assert graph.data == (f"{role}.{precision}.data", "codebook.data")
+    rows = np.fromfile(tiny_ibq_bundle / "codebook.data", np.float32)
+    expected = seeded_array("quantize.embedding.weight", (TINY_IBQ.n_embed, TINY_IBQ.embed_dim))
+    np.testing.assert_array_equal(rows.reshape(expected.shape), expected)
+
+
+def test_a_codebooks_decoder_joins_its_encoder(tiny_ibq_bundle: Path, tmp_path: Path) -> None:
+    """The file that both read is as it was, and so are the encoder's digest and stamps."""
+    entry, path = find_model("ibq-1024"), tmp_path / "bundle"
+    export_model(entry, path, weights="seeded", roles=["encode"], config=TINY_IBQ)
+    alone = digests(path)
+    assert alone.keys() == {"encode.fp32.onnx", "encode.fp32.data", "codebook.data"}
+    export_model(entry, path, weights="seeded", roles=["decode"], config=TINY_IBQ)
+    assert alone.items() < digests(path).items() < digests(tiny_ibq_bundle).items()
+
+
+@pytest.mark.parametrize("left_out", ["quant_conv", "post_quant_conv", "quantize"])
+def test_a_part_of_a_side_is_refused(left_out: str, tmp_path: Path) -> None:
+    """A side without the conv at the codebook, or without the codebook, is none."""
+    tensors = {
+        key: value
+        for key, value in published_tensors(TINY_IBQ).items()
+        if not key.removeprefix("model_ema.").startswith(left_out)
+    }
+    checkpoint = write_checkpoint(tmp_path / "part.ckpt", tensors)
+    with pytest.raises(CheckpointError, match=f"lacks(.|\n)*{left_out}"):
+        export_model(
+            find_model("ibq-1024"), tmp_path / "no", weights=str(checkpoint), config=TINY_IBQ
+        )
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("side", "conv"), [("encode", "quant_conv"), ("decode", "post_quant_conv")]
+)
+def test_a_side_with_its_codebook_exports_that_side(side: Role, conv: str, tmp_path: Path) -> None:
+    kept = (f"{side}r", conv, "quantize")
+    tensors = {
+        key: value
+        for key, value in published_tensors(TINY_IBQ).items()
+        if key.removeprefix("model_ema.").startswith(kept)
+    }
+    checkpoint = write_checkpoint(tmp_path / "side.ckpt", tensors)
+    entry, output = find_model("ibq-1024"), tmp_path / "bundle"
+    bundle = export_model(entry, output, weights=str(checkpoint), config=TINY_IBQ)
+    assert list(bundle.manifest.graphs) == [side]

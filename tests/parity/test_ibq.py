@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from parity.encoders import Encoders, build
 from parity.suite import WAYS, Variant, Way, arrays, why_not_here
-from parity.test_decoders import rows_of
+from parity.test_decoders import WAYS_TO_PIXELS, rows_of, to_bytes
 from seeded_checkpoints import model_shapes
 
 from magvit_export.checkpoints.reading import load_weights
@@ -25,6 +25,7 @@ from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.ibq.family import FAMILY
 from magvit_export.families.ibq.tokenizer import IbqTokenizer, empty_tokenizer
 from magvit_runtime import open_bundle
+from magvit_runtime.agreement.limits import PIXEL_LIMITS
 from magvit_runtime.agreement.margins import MarginAccumulator
 from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.backends.opening import open_role
@@ -68,8 +69,8 @@ def pytorch(encoders: Encoders, variant: Variant, dtype: torch.dtype) -> IbqToke
     if variant == "raw":
         state = seeded_state(shapes)
     else:
-        path, prefixes = encoders.checkpoint(MODEL), FAMILY.roles["encode"].prefixes
-        state = load_weights(path, shapes, prefixes, FAMILY.spellings, "ema").state
+        path = encoders.checkpoint(MODEL)
+        state = load_weights(path, shapes, None, FAMILY.spellings, "ema").state
     tokenizer = empty_tokenizer(MODEL.config)
     tokenizer.load_state_dict({key: value.to(dtype) for key, value in state.items()}, assign=True)
     return tokenizer.requires_grad_(False)
@@ -145,3 +146,20 @@ def test_pytorch_decodes(
     assert np.moveaxis(images, 1, -1).shape == golden["x"].shape
     np.testing.assert_allclose(rows_of(images), golden["rec_rows_raw"], rtol=0, atol=rows_tolerance)
     np.testing.assert_allclose(images, golden["rec_raw"], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("way", WAYS_TO_PIXELS)
+def test_decoded_bytes_are_the_references(encoders: Encoders, way: Way) -> None:
+    golden = arrays(FIXTURE)
+    pixels = encoders.decode(MODEL, way, golden["ids_raw"].astype(np.int32))
+    assert (pixels.dtype, pixels.shape) == (np.uint8, golden["x"].shape)
+    rows = pixels[:, [0, pixels.shape[1] // 2, -1]]
+    for ours, stored in ((rows, "rec_rows_raw"), (pixels, "rec_raw")):
+        errors = np.abs(ours - to_bytes(golden[stored]))
+        if way.rule == "fp32":
+            assert errors.max() <= 1
+            assert np.mean(errors == 0) >= 0.99
+        else:
+            assert way.rule != "fp64"
+            assert errors.max() <= PIXEL_LIMITS[way.rule].max
+            assert np.sqrt(np.mean(errors**2)) <= PIXEL_LIMITS[way.rule].rms

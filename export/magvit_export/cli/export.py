@@ -91,9 +91,8 @@ def _export_one(
     from magvit_export.exporting import ExportedRole, export_model, written_files
     from magvit_export.families.family import find_family, read_config
 
-    precision = options["precision"]
-    family = find_family(entry.family)
-    written = written_files(options["roles"] or family.roles, precision)
+    family, precision = find_family(entry.family), options["precision"]
+    written = written_files(family, options["roles"] or family.roles, precision)
     check_outputs(*(output / name for name in written), inputs=(Path(options["weights"]), config))
     changed = None if config is None else read_config(config, family.config, entry.config)
     done: list[ExportedRole] = []

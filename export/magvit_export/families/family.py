@@ -102,6 +102,8 @@ class Family(Generic[Config]):
         roles: What can be exported of it.
         tokens: What its ids mean; None for a family that makes none.
         spellings: Names under which a key may stand in a checkpoint, the reference's own first.
+        shared: Tensors that graphs of several roles hold, and the file of a bundle in which each
+            is stored once for all of them: its type doesn't depend on a graph's precision.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Family(Generic[Config]):
     roles: Mapping[Role, RoleExport[Config]]
     tokens: Callable[[Config], TokenSpec] | None = None
     spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = None) -> Config:

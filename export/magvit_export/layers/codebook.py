@@ -26,8 +26,9 @@ class Codebook(nn.Module):
         return search(latents, self.embedding.weight)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Rows of ids [N, h, w]: [N, C, h, w]."""
-        return self.embedding.weight[ids.long()].movedim(-1, 1)
+        """Rows of int32 or int64 ids [N, h, w]: [N, C, h, w]."""
+        rows: Tensor = self.embedding(ids)
+        return rows.movedim(-1, 1)
 
 
 def search(latents: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 import onnx_ir as ir
@@ -19,6 +20,7 @@ from magvit_export.onnx.operator_nodes import DOMAIN
 from magvit_export.onnx.plain_files import plain_graph
 
 Dynamic = Mapping[int, str]
+_SMALL = 256  # Bytes.
 
 
 def export_onnx(
@@ -30,6 +32,7 @@ def export_onnx(
     output_names: Sequence[str],
     dynamic: Sequence[Dynamic],
     opset: int = OPSET,
+    shared: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Path, ...]:
     """Exports a module to an ONNX file with its weights beside it.
 
@@ -43,6 +46,7 @@ def export_onnx(
         output_names: Names of its outputs.
         dynamic: For each input, its axes whose size the caller may choose, and their names.
         opset: ONNX opset, 21 or later: from then on the exporter folds pads into the convs.
+        shared: Weights that lie in a file of their own, beside the graph, and the file of each.
 
     Returns:
         The files written.
@@ -66,11 +70,27 @@ def export_onnx(
     _define_custom_operators(model)
     _name_by_module_path(model)
     _forget_the_exporter(model)
-    data = path.with_suffix(".data").name
-    ir.save(model, path, external_data=data)
+    files = _move_weights(model, path, shared)
+    ir.save(model, path)
     with plain_graph(path) as plain:
         onnx.checker.check_model(plain, full_check=True)
-    return (path, path.with_name(data))
+    return (path, *files)
+
+
+def _move_weights(model: ir.Model, path: Path, shared: Mapping[str, str]) -> tuple[Path, ...]:
+    """Moves weights to files beside a graph; what is small stays in the graph."""
+    values: dict[str, list[ir.Value]] = {path.with_suffix(".data").name: []}
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        if value.const_value.nbytes > _SMALL:
+            file = shared.get(name, path.with_suffix(".data").name)
+            values.setdefault(file, []).append(value)
+    for file, own in values.items():
+        tensors = [value.const_value for value in own if value.const_value is not None]
+        moved = ir.external_data.convert_tensors_to_external(tensors, path.parent, file)
+        for value, tensor in zip(own, moved, strict=True):
+            value.const_value = tensor
+    return tuple(path.with_name(file) for file in values)
 
 
 def _define_custom_operators(model: ir.Model) -> None:

@@ -4,7 +4,7 @@
 - A value is changed where e isn't 0.
 - The rule: rms and max are within the precision's limits. For float32 these are 0.1 and 1: at most
   one value in a hundred may have been rounded to its neighbour. Where arithmetic rounds more, so
-  does the picture; the limits were found by decoding with each precision (docs/parity.md).
+  does the picture; `limits.py` says where each limit comes from.
 """
 
 from __future__ import annotations

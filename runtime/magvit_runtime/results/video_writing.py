@@ -21,6 +21,7 @@ _H264 = ("libx264", "yuv420p", {"crf": "18"})
 _FORMATS: dict[str, tuple[str, str, str, dict[str, str]]] = {
     ".mkv": ("matroska", "ffv1", "bgr0", {}),
     ".mp4": ("mp4", *_H264),
+    ".m4v": ("mp4", *_H264),
     ".mov": ("mov", *_H264),
     ".avi": ("avi", "mpeg4", "yuv420p", {"qscale": "2"}),
     ".webm": ("webm", "libvpx-vp9", "yuv420p", {"crf": "20", "b": "0"}),
@@ -33,7 +34,7 @@ def video_writer(path: Path, rate: float) -> Iterator[VideoWriter]:
     """Opens a video file for writing; it appears when the block ends without an error.
 
     Args:
-        path: .mkv (FFV1, without any loss), .mp4, .mov, .avi or .webm.
+        path: .mkv (FFV1, without any loss), .mp4, .m4v, .mov, .avi or .webm.
         rate: Frames a second.
 
     Raises:

@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 import pytest
 from runtime.reports.html_reading import outward_references, read_html
-from seeded_checkpoints import TINY
+from seeded_checkpoints import TINY, published_tensors, write_checkpoint
 
 from magvit_export.bundle_writer import file_records
 from magvit_export.catalog import find_model
+from magvit_export.checkpoints.reading import CheckpointError
 from magvit_export.cli.verify import verify
 from magvit_export.exporting import export_model
 from magvit_export.families.family import ClipSizes
@@ -242,13 +243,25 @@ def test_pytorch_asks_for_the_weights_of_a_file(bundle: Path) -> None:
 
 
 def test_pytorch_takes_no_other_weights(bundle: Path, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "other.ckpt"
-    checkpoint.write_bytes(b"other weights")
     with pytest.raises(InputError, match=r"found seeded:1, expected seeded\."):
         verify(bundle, weights="seeded:1")
     claim_a_file(bundle)
+    checkpoint = write_checkpoint(tmp_path / "other.ckpt", published_tensors(TINY))
     with pytest.raises(InputError, match=r"these aren't the weights that .* was made of"):
         verify(bundle, weights=str(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"other weights", "is text, no checkpoint"), (b"", "is empty")]
+)
+def test_pytorch_takes_no_file_without_weights(
+    bundle: Path, tmp_path: Path, content: bytes, words: str
+) -> None:
+    claim_a_file(bundle)
+    file = tmp_path / "other.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        verify(bundle, weights=str(file))
 
 
 def test_only_pytorch_takes_weights(bundle: Path) -> None:

@@ -83,7 +83,8 @@ def test_plan_and_sidecar(engine_bundle: Path, precision: str) -> None:
     check_plan(built.engine)
     assert [engine.record for engine in find_engines(bundle)] == [record]
     left = {path.name for path in (engine_bundle / "engines").iterdir()}
-    assert left == {".lock", built.engine.plan.name, built.engine.plan.with_suffix(".json").name}
+    # The folder's lock is gone with the build.
+    assert left == {built.engine.plan.name, built.engine.plan.with_suffix(".json").name}
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
@@ -100,6 +101,29 @@ def test_a_codebooks_engine_has_plugins_where_there_are_some(
     types = {layer.name: (layer.type, layer.precision) for layer in record.layers}
     assert types["quantize/CodebookArgmax"] == ("PLUGIN_V3", "INT32")
     assert types["products"] == ("MATRIX_MULTIPLY", "FLOAT")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_a_codebooks_decoder_has_an_engine(
+    tiny_ibq_bundle: Path, tmp_path: Path, precision: str
+) -> None:
+    bundle = shutil.copytree(tiny_ibq_bundle, tmp_path / "bundle")
+    options = BuildOptions(
+        flavour="tensorrt-rtx",
+        role="decode",
+        precision=precision,
+        profile="1/2/4",
+        height=32,
+        width=32,
+    )
+    record = build_here(bundle, options).engine.record
+    assert record.plugin_layers == {"GroupNormSiLU": 13, "GroupNorm": 3}
+    (shapes,) = record.key.profiles[0].values()
+    assert shapes == ShapeRange((1, 16, 16), (2, 16, 16), (4, 16, 16))
+    types = {layer.name: (layer.type, layer.precision) for layer in record.layers}
+    half = "HALF" if precision == "fp16" else "FLOAT"
+    assert types["decoder.up.1.upsample.conv/Conv"] == ("CONVOLUTION", half)
+    assert types["decoder.conv_out/Conv"] == ("CONVOLUTION", "FLOAT")
 
 
 def test_nothing_is_built_twice(engine_bundle: Path) -> None:

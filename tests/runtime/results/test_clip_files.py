@@ -81,7 +81,7 @@ def test_matroska_keeps_every_pixel(tmp_path: Path, sizes: tuple[int, ...]) -> N
     np.testing.assert_array_equal(read_video(tmp_path / "out.mkv"), np.concatenate(frames))
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".avi", ".webm"])
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".avi", ".webm"])
 def test_other_videos_have_every_frame_at_its_rate(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     ramp = np.linspace(40, 200, 32).astype(np.uint8)

@@ -8,24 +8,36 @@ from torch import Tensor, nn
 from magvit_export.families.family import ClipSizes, Family, RoleExport
 from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.ibq.precision import set_precision
-from magvit_export.families.ibq.tokenizer import ExportedEncoder, empty_tokenizer
-from magvit_export.layers.pixels import FORMULA
-from magvit_runtime.bundle.manifest import Preprocessing, TensorSpec, TokenSpec
+from magvit_export.families.ibq.tokenizer import (
+    ExportedDecoder,
+    ExportedEncoder,
+    empty_tokenizer,
+)
+from magvit_export.layers.pixels import BYTES_FORMULA, FORMULA
+from magvit_runtime.bundle.manifest import Postprocessing, Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import CodebookSpec
 
-_TRACED = 2  # Items; and tokens of height, of width one more: no two sizes are equal.
+# Traced sizes only stand in for "any size"; they differ so that none is taken for another.
+_TRACED_GRID = (2, 3, 4)
 
 
 def _image_size(sizes: ClipSizes) -> tuple[int | str, int | str, int | str]:
     return sizes.batch or "batch", sizes.height or "height", sizes.width or "width"
 
 
-def _inputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
-    shape = (*_image_size(sizes), config.in_channels)
-    return (TensorSpec("frames", "uint8", shape, "pixels", "RGB images", 0, 255),)
+def _pixels(shape: tuple[int | str, ...]) -> TensorSpec:
+    return TensorSpec("frames", "uint8", (*shape, 3), "pixels", "RGB images", 0, 255)
 
 
-def _outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+def _ids(config: IbqConfig, shape: tuple[int | str, ...]) -> TensorSpec:
+    return TensorSpec("ids", "int32", shape, "ids", "rows of the codebook", 0, config.n_embed - 1)
+
+
+def _encoder_inputs(_: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    return (_pixels(_image_size(sizes)),)
+
+
+def _encoder_outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
     stride = config.spatial_stride
     batch, *image = _image_size(sizes)
     grid = tuple(
@@ -33,7 +45,7 @@ def _outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
     )
     shape = (batch, *grid)
     return (
-        TensorSpec("ids", "int32", shape, "ids", "rows of the codebook", 0, config.n_embed - 1),
+        _ids(config, shape),
         TensorSpec(
             "margins", "float32", shape, "margins", "best score minus second best, without unit", 0
         ),
@@ -47,9 +59,37 @@ def _outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
     )
 
 
-def _example(config: IbqConfig, sizes: ClipSizes) -> tuple[Tensor, ...]:
+def _decoder_grid(config: IbqConfig, sizes: ClipSizes) -> tuple[int | str, ...]:
+    """Batch and tokens of images of these sizes."""
     stride = config.spatial_stride
-    traced = (_TRACED, 2 * stride, 3 * stride)
+    tokens = {"h": sizes.height, "w": sizes.width}
+    return (
+        sizes.batch or "batch",
+        *(size // stride if size else name for name, size in tokens.items()),
+    )
+
+
+def _decoder_inputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    return (_ids(config, _decoder_grid(config, sizes)),)
+
+
+def _decoder_outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    stride = config.spatial_stride
+    batch, *grid = _decoder_grid(config, sizes)
+    image = (stride * n if isinstance(n, int) else f"{stride}*{n}" for n in grid)
+    return (_pixels((batch, *image)),)
+
+
+def _decoder_example(config: IbqConfig, sizes: ClipSizes) -> tuple[Tensor, ...]:
+    grid = zip(_decoder_grid(config, sizes), _TRACED_GRID, strict=True)
+    shape = [size if isinstance(size, int) else usual for size, usual in grid]
+    return (torch.zeros(*shape, dtype=torch.int32),)
+
+
+def _encoder_example(config: IbqConfig, sizes: ClipSizes) -> tuple[Tensor, ...]:
+    stride = config.spatial_stride
+    items, *grid = _TRACED_GRID
+    traced = (items, *(stride * tokens for tokens in grid))
     chosen = (sizes.batch, sizes.height, sizes.width)
     shape = [size or usual for size, usual in zip(chosen, traced, strict=True)]
     return (torch.zeros(*shape, config.in_channels, dtype=torch.uint8),)
@@ -60,12 +100,17 @@ def _nominal(config: IbqConfig) -> ClipSizes:
 
 
 def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtype) -> None:
-    assert isinstance(module, ExportedEncoder)
-    set_precision(module, compute, residual)
+    assert isinstance(module, ExportedEncoder | ExportedDecoder)
+    side = module.encoder if isinstance(module, ExportedEncoder) else module.decoder
+    set_precision(side, compute, residual)
 
 
 def _preprocessing(_: IbqConfig) -> Preprocessing:
     return Preprocessing(layout="NHWC", color="RGB", formula=FORMULA)
+
+
+def _postprocessing(_: IbqConfig) -> Postprocessing:
+    return Postprocessing(layout="NHWC", color="RGB", formula=BYTES_FORMULA)
 
 
 def _tokens(config: IbqConfig) -> TokenSpec:
@@ -84,13 +129,24 @@ FAMILY = Family(
         "encode": RoleExport(
             prefixes=("encoder.", "quant_conv.", "quantize."),
             wrap=ExportedEncoder,
-            inputs=_inputs,
-            outputs=_outputs,
-            example=_example,
+            inputs=_encoder_inputs,
+            outputs=_encoder_outputs,
+            example=_encoder_example,
             nominal=_nominal,
             set_precision=_set_precision,
             preprocessing=_preprocessing,
-        )
+        ),
+        "decode": RoleExport(
+            prefixes=("decoder.", "post_quant_conv.", "quantize."),
+            wrap=ExportedDecoder,
+            inputs=_decoder_inputs,
+            outputs=_decoder_outputs,
+            example=_decoder_example,
+            nominal=_nominal,
+            set_precision=_set_precision,
+            postprocessing=_postprocessing,
+        ),
     },
     tokens=_tokens,
+    shared={"quantize.embedding.weight": "codebook.data"},
 )

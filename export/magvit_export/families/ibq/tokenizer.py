@@ -1,4 +1,4 @@
-"""The whole tokenizer, and its encoder side as the exported graph sees it."""
+"""The whole tokenizer, and its two sides as the exported graphs see them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from magvit_export.families.ibq.decoder import Decoder
 from magvit_export.families.ibq.encoder import Encoder
 from magvit_export.layers.codebook import Codebook
 from magvit_export.layers.convs import conv
-from magvit_export.layers.pixels import normalize_pixels
+from magvit_export.layers.pixels import normalize_pixels, to_bytes
 
 
 class IbqTokenizer(nn.Module):
@@ -35,8 +35,7 @@ class IbqTokenizer(nn.Module):
 
     def decode(self, ids: Tensor) -> Tensor:
         """Ids [N, h, w] -> float images [N, 3, H, W], roughly in -1..1, unclamped."""
-        out: Tensor = self.decoder(self.post_quant_conv(self.quantize.rows(ids)))
-        return out
+        return ExportedDecoder(self).images(ids)
 
 
 class ExportedEncoder(nn.Module):
@@ -59,6 +58,25 @@ class ExportedEncoder(nn.Module):
         latents = self.latents(images)
         ids, margins = self.quantize(latents)
         return ids, margins, latents
+
+
+class ExportedDecoder(nn.Module):
+    """What the decoder's ONNX graph computes: ids in, uint8 images out."""
+
+    def __init__(self, model: IbqTokenizer) -> None:
+        super().__init__()
+        self.quantize = model.quantize
+        self.post_quant_conv = model.post_quant_conv
+        self.decoder = model.decoder
+
+    def images(self, ids: Tensor) -> Tensor:
+        """Ids [N, h, w] -> float images [N, 3, H, W], unclamped."""
+        out: Tensor = self.decoder(self.post_quant_conv(self.quantize.rows(ids)))
+        return out
+
+    def forward(self, ids: Tensor) -> tuple[Tensor]:
+        """int32 ids [N, h, w] -> uint8 images [N, H, W, 3], RGB 0..255."""
+        return (to_bytes(self.images(ids)),)
 
 
 def empty_tokenizer(config: IbqConfig) -> IbqTokenizer:

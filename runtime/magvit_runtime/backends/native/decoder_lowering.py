@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
     ChannelStatistic,
+    CodebookRows,
     DepthToSpace,
     PixelRounding,
+    Repetition,
     SignCodes,
 )
 from magvit_runtime.backends.native.lowering import Lowering
@@ -53,6 +56,14 @@ class DecoderLowering(Lowering):
             match node.operator:
                 case "magvit.LFQCodes":
                     self._read_codes(node)
+                case "Gather":
+                    self._read_rows(node)
+                case "Transpose" if node.inputs[0] in self._rows:
+                    self._read_rows_as_map(node)
+                case "magvit.SpatialAttention":
+                    self._read_attention(node)
+                case "Resize":
+                    self._read_repetition(node)
                 case "magvit.CodeStatistics":
                     self._read_statistics(node)
                 case "Gemm":
@@ -85,6 +96,7 @@ class DecoderLowering(Lowering):
     def _start(self) -> None:
         rank = self._graph.inputs[self._source]
         self._layouts = LAYOUTS[rank + 1]
+        self._rows: dict[str, NDArray[np.float32]] = {}
         self._statistics: dict[str, _Statistic] = {}
         self._levels: dict[str, _Levels] = {}
         self._bytes: set[str] = set()
@@ -95,6 +107,51 @@ class DecoderLowering(Lowering):
             raise refusal(node)
         self._steps.append(SignCodes(self._source, output, bits))
         self._values[output] = MapValue(output, bits)
+
+    def _read_rows(self, node: Node) -> None:
+        (table, ids), tensors = node.inputs, self._graph.tensors
+        if ids != self._source or table not in tensors or node.attributes.get("axis", 0) != 0:
+            raise refusal(node)
+        codebook = tensors[table]
+        if codebook.ndim != 2 or codebook.dtype != np.float32:
+            raise refusal(node)
+        self._rows[node.outputs[0]] = codebook
+
+    def _read_rows_as_map(self, node: Node) -> None:
+        """Rows have their channels last; with these in front they are a map."""
+        (source,), (output,) = node.inputs, node.outputs
+        layout = self._layouts
+        rows_last = layout.ids + "C"
+        if node.attributes.get("perm") != tuple(rows_last.index(axis) for axis in layout.maps):
+            raise refusal(node)
+        codebook = self._rows[source]
+        self._steps.append(CodebookRows(self._source, output, codebook))
+        self._values[output] = MapValue(output, codebook.shape[1])
+
+    def _read_repetition(self, node: Node) -> None:
+        source, tensors = self._map(node.inputs[0], node), self._graph.tensors
+        attributes = node.attributes
+        is_nearest = (
+            attributes.get("mode"),
+            attributes.get("nearest_mode"),
+            attributes.get("coordinate_transformation_mode"),
+        ) == ("nearest", "floor", "asymmetric")
+        scales = node.inputs[2] if len(node.inputs) == 3 else ""
+        if source.normalization is not None or not is_nearest or scales not in tensors:
+            raise refusal(node)
+        factors = tensors[scales]
+        if factors.shape != (len(self._layouts.maps),):
+            raise refusal(node)
+        *kept, height, width = map(float, factors)
+        if (
+            set(kept) != {1.0}
+            or not (height.is_integer() and width.is_integer())
+            or min(height, width) < 1
+        ):
+            raise refusal(node)
+        (output,) = node.outputs
+        self._steps.append(Repetition(source.value, output, int(height), int(width)))
+        self._values[output] = MapValue(output, source.channels)
 
     def _read_statistics(self, node: Node) -> None:
         codes, epsilon = self._map(node.inputs[0], node), node.attributes.get("epsilon")

@@ -36,6 +36,29 @@ class SignCodes:
 
 
 @dataclass(frozen=True)
+class CodebookRows:
+    """int32 ids to a feature map: at each position the row that its id numbers.
+
+    Attributes:
+        input, output: The values that it reads and writes.
+        codebook: float32 [rows, C].
+    """
+
+    input: str
+    output: str
+    codebook: NDArray[np.float32]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it reads."""
+        return (self.input,)
+
+    def output_shape(self, shapes: Mapping[str, ClipShape]) -> ClipShape:
+        """The output's shape for those of the values before."""
+        return (*shapes[self.input][:3], self.codebook.shape[1])
+
+
+@dataclass(frozen=True)
 class ChannelStatistic:
     """A vector of each clip: weight @ (spread or mean of a map's channels) + bias.
 
@@ -107,6 +130,31 @@ class DepthToSpace:
         frames, height, width, channels = shapes[self.input]
         t, h, w = self.block
         return (frames - 1) * t + 1, height * h, width * w, channels // math.prod(self.block)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Each position of a map becomes a block of equal ones: nearest-neighbour upsampling.
+
+    Attributes:
+        input, output: The values that it reads and writes.
+        height, width: Sizes of the block.
+    """
+
+    input: str
+    output: str
+    height: int
+    width: int
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it reads."""
+        return (self.input,)
+
+    def output_shape(self, shapes: Mapping[str, ClipShape]) -> ClipShape:
+        """The output's shape for those of the values before."""
+        frames, height, width, channels = shapes[self.input]
+        return frames, height * self.height, width * self.width, channels
 
 
 @dataclass(frozen=True)

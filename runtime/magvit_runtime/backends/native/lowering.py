@@ -36,6 +36,7 @@ from magvit_runtime.types import FloatType
 _FLOAT_TYPES: dict[int, FloatType] = {1: "float32", 10: "float16"}
 _PIXEL_CHANNELS = 3
 _LARGEST_CODE = 31  # Bits of an id.
+_CODES = ("magvit.LFQCodes", "Gather")  # What makes codes of ids.
 
 
 def lower(graph: Graph) -> Program:
@@ -44,14 +45,14 @@ def lower(graph: Graph) -> Program:
     Args:
         graph: An encoder of the Open-MAGVIT2 family or of IBQ as `magvit export` writes it:
             pixels, convs after GroupNorm and SiLU, residual sums, attention, and a quantizer. Or a
-            decoder, see `DecoderLowering`.
+            decoder of theirs, see `DecoderLowering`.
 
     Raises:
         BackendError: A node is none of those, or stands where a program has no place for it; the
             message names it.
     """
     ranks = list(graph.inputs.values())
-    if ranks in ([3], [4]) and any(node.operator == "magvit.LFQCodes" for node in graph.nodes):
+    if ranks in ([3], [4]) and any(node.operator in _CODES for node in graph.nodes):
         # Imported here: it builds on this module.
         from magvit_runtime.backends.native.decoder_lowering import DecoderLowering
 

@@ -27,8 +27,10 @@ from magvit_runtime.backends.native.clip_shape import ClipShape as ClipShape
 from magvit_runtime.backends.native.codebook import CodebookSearch as CodebookSearch
 from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
+    CodebookRows,
     DepthToSpace,
     PixelRounding,
+    Repetition,
     SignCodes,
 )
 from magvit_runtime.errors import BackendError
@@ -241,8 +243,10 @@ Step = (
     | Attention
     | CodebookSearch
     | SignCodes
+    | CodebookRows
     | AdaptiveNormalization
     | DepthToSpace
+    | Repetition
     | PixelRounding
 )
 

@@ -14,10 +14,18 @@ import numpy as np
 import onnx
 import onnx.inliner
 import pytest
+import torch
 from onnx import TensorProto
-from seeded_checkpoints import TINY_IBQ
+from seeded_checkpoints import TINY_IBQ, model_shapes, published_tensors, write_checkpoint
 
-from magvit_runtime import InputError, Tokenizer, open_bundle
+from magvit_export.catalog import find_model
+from magvit_export.checkpoints.keys import ema_name
+from magvit_export.checkpoints.reading import Variant
+from magvit_export.checkpoints.seeded import seeded_array
+from magvit_export.exporting import export_model
+from magvit_export.families.ibq.tokenizer import empty_tokenizer
+from magvit_export.layers.pixels import to_bytes
+from magvit_runtime import Detokenizer, InputError, Tokenizer, open_bundle
 from magvit_runtime.backends.opening import open_role
 from magvit_runtime.bundle.manifest import MarginMetrics
 from magvit_runtime.quantizers.specs import CodebookSpec
@@ -94,6 +102,12 @@ def test_images_to_tokens(tiny_ibq_bundle: Path, backend: str, tmp_path: Path) -
             tokenizer(IMAGES[None])
 
 
+def ways_of(bundle: Path, role: str) -> dict[str, dict[str, Any]]:
+    """What doctor says of the ways to run a role, by their names."""
+    ways = magvit("doctor", bundle)["ways"]
+    return {way["subject"]: way for way in ways if way["role"] == role}
+
+
 def test_verify_and_doctor(tiny_ibq_bundle: Path) -> None:
     facts = magvit("verify", tiny_ibq_bundle)
     assert facts["passed"]
@@ -106,9 +120,86 @@ def test_verify_and_doctor(tiny_ibq_bundle: Path) -> None:
         assert metrics.outside_margin == 0
     with Tokenizer.open(tiny_ibq_bundle, require_parity=True) as tokenizer:
         assert tokenizer.capabilities.backend == "native"
-    ways = {way["subject"]: way for way in magvit("doctor", tiny_ibq_bundle)["ways"]}
+    ways = ways_of(tiny_ibq_bundle, "encode")
     assert ways["native fp32"]["runs"]
     assert "no CodebookArgmax" in ways["native-cuda fp32"]["problem"]
+
+
+def test_the_manifest_says_what_a_decoder_is(tiny_ibq_bundle: Path) -> None:
+    _, graph = open_bundle(tiny_ibq_bundle).graph("decode")
+    assert graph.operators == {"GroupNormSiLU": 13, "GroupNorm": 3, "SpatialAttention": 3}
+    (ids,), (frames,) = graph.inputs, graph.outputs
+    assert (ids.kind, ids.dtype, ids.shape) == ("ids", "int32", ("batch", "h", "w"))
+    assert (ids.minimum, ids.maximum) == (0, TINY_IBQ.n_embed - 1)
+    assert (frames.kind, frames.dtype) == ("pixels", "uint8")
+    assert frames.shape == ("batch", "2*h", "2*w", 3)
+    assert graph.postprocessing is not None
+    assert graph.postprocessing.layout == "NHWC"
+    assert graph.work is not None
+    assert graph.work.shapes == {"ids": (1, 128, 128)}
+
+
+def test_tokens_to_images(tiny_ibq_bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES)
+    tokens = tmp_path / "tokens.npz"
+    magvit("tokenize", tiny_ibq_bundle, tmp_path / "images.npy", "-o", tokens)
+    decoded = {}
+    for backend in ("onnxruntime", "native"):
+        output = tmp_path / f"{backend}.npy"
+        options = ("--backend", backend, "--precision", "fp32")
+        magvit("detokenize", tiny_ibq_bundle, tokens, "-o", output, *options)
+        decoded[backend] = np.load(output).astype(np.int64)
+    # A column was too few for a token.
+    assert decoded["native"].shape == (3, 48, 30, 3)
+    errors = np.abs(decoded["native"] - decoded["onnxruntime"])
+    assert errors.max() <= 1
+    assert np.mean(errors == 0) >= 0.99
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "native"])
+@pytest.mark.parametrize("row", [-1, TINY_IBQ.n_embed, 2**31 - 1])
+def test_an_id_that_is_no_row(tiny_ibq_bundle: Path, backend: str, row: int) -> None:
+    ids = np.full((1, 2, 2), row, np.int32)
+    with (
+        Detokenizer.open(tiny_ibq_bundle, backend=backend, precision="fp32") as detokenizer,
+        pytest.raises(InputError, match="ids"),
+    ):
+        detokenizer(ids)
+
+
+@pytest.mark.parametrize("variant", ["ema", "raw"])
+def test_a_decoder_has_one_variants_weights(variant: Variant, tmp_path: Path) -> None:
+    """EMA weights are those of the codebook and of both 1x1 convs too."""
+    checkpoint = write_checkpoint(tmp_path / "tiny.ckpt", published_tensors(TINY_IBQ))
+    entry = find_model("ibq-1024")
+    weights = str(checkpoint)
+    export_model(entry, tmp_path / "bundle", weights=weights, config=TINY_IBQ, variant=variant)
+    state = {
+        key: torch.from_numpy(seeded_array(key, shape, name=ema_name(key)))
+        if variant == "ema"
+        else torch.from_numpy(seeded_array(key, shape))
+        for key, shape in model_shapes(TINY_IBQ).items()
+    }
+    tokenizer = empty_tokenizer(TINY_IBQ)
+    tokenizer.load_state_dict(state, assign=True)
+    ids = np.random.default_rng(2).integers(0, TINY_IBQ.n_embed, (2, 4, 6), np.int32)
+    with torch.inference_mode():
+        expected = to_bytes(tokenizer.decode(torch.from_numpy(ids))).numpy()
+    with Detokenizer.open(tmp_path / "bundle", backend="native") as detokenizer:
+        errors = np.abs(detokenizer(ids).astype(int) - expected)
+    assert errors.max() <= 1
+
+
+def test_verify_and_doctor_of_the_decoder(tiny_ibq_bundle: Path) -> None:
+    facts = magvit("verify", tiny_ibq_bundle, "--role", "decode")
+    assert facts["passed"]
+    stamps = open_bundle(tiny_ibq_bundle).manifest.stamps
+    assert {"decode onnxruntime fp16", "decode native fp32"} <= stamps.keys()
+    with Detokenizer.open(tiny_ibq_bundle, require_parity=True) as detokenizer:
+        assert detokenizer.capabilities.backend == "native"
+    ways = ways_of(tiny_ibq_bundle, "decode")
+    assert ways["native fp32"]["runs"]
+    assert "encoders only" in ways["native-cuda fp32"]["problem"]
 
 
 def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:

@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from magvit_runtime import BackendError, Detokenizer
+from magvit_runtime import BackendError, Detokenizer, open_bundle
 from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
+    CodebookRows,
     DepthToSpace,
     PixelRounding,
+    Repetition,
     SignCodes,
 )
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import Graph, Node, read_graph
-from magvit_runtime.backends.native.program import Program
+from magvit_runtime.backends.native.program import Attention, Program
+from magvit_runtime.backends.opening import open_role
 
 
 @pytest.fixture
@@ -124,3 +127,70 @@ def test_a_map_that_something_reads_later_keeps_its_values(tiny_bundle: Path) ->
         first = [detokenizer(one) for one in ids]
         for one, frames in zip(reversed(ids), reversed(first), strict=True):
             np.testing.assert_array_equal(detokenizer(one), frames)
+
+
+@pytest.fixture
+def ibq_graph(tiny_ibq_bundle: Path) -> Graph:
+    return read_graph(tiny_ibq_bundle / "decode.fp32.onnx")
+
+
+def test_a_codebooks_decoder_becomes_its_steps(ibq_graph: Graph) -> None:
+    program = lower(ibq_graph)
+    kinds = Counter(type(step) for step in program.steps)
+    assert (kinds[CodebookRows], kinds[Attention]) == (1, 3)
+    assert (kinds[Repetition], kinds[PixelRounding]) == (1, 1)
+    first = program.steps[0]
+    assert isinstance(first, CodebookRows)
+    assert first.codebook.shape == (6000, 16)
+    (finer,) = (step for step in program.steps if isinstance(step, Repetition))
+    assert (finer.height, finer.width) == (2, 2)
+    (frames,) = program.outputs
+    shapes = program.shapes({"ids": (1, 4, 5, 1)})
+    assert frames.shape(2, shapes[frames.value]) == (2, 8, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("quantize.embedding/Gather", {"axis": 1}),
+        ("Transpose", {"perm": (0, 3, 2, 1)}),
+        ("decoder.up.1.upsample/Resize", {"mode": "linear"}),
+        ("decoder.up.1.upsample/Resize", {"nearest_mode": "ceil"}),
+        ("decoder.up.1.upsample/Resize", {"coordinate_transformation_mode": "align_corners"}),
+    ],
+)
+def test_a_node_of_a_codebooks_decoder_whose_attributes_have_no_place(
+    ibq_graph: Graph, name: str, changes: dict[str, Any]
+) -> None:
+    odd = changed(ibq_graph, name, attributes=attributes(ibq_graph, name, **changes))
+    with pytest.raises(BackendError) as error:
+        lower(odd)
+    assert str(error.value).startswith(f"the native backend can't run the node {name} (")
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        # Rows of something else than the ids, or of a table that isn't one.
+        ("quantize.embedding/Gather", ("ids", "quantize.embedding.weight")),
+        ("quantize.embedding/Gather", ("post_quant_conv.bias", "ids")),
+        # No scales; those of another number of axes; one number.
+        ("decoder.up.1.upsample/Resize", ("decoder.up.1.attn.1/Add",)),
+        ("decoder.up.1.upsample/Resize", ("decoder.up.1.attn.1/Add", "", "post_quant_conv.bias")),
+        ("decoder.up.1.upsample/Resize", ("decoder.up.1.attn.1/Add", "", "Mul/constant_1")),
+    ],
+)
+def test_a_node_of_a_codebooks_decoder_whose_inputs_have_no_place(
+    ibq_graph: Graph, name: str, inputs: tuple[str, ...]
+) -> None:
+    with pytest.raises(BackendError, match="can't run the node"):
+        lower(changed(ibq_graph, name, inputs=inputs))
+
+
+@pytest.mark.parametrize("row", [-1, 6000])
+def test_a_session_reads_no_row_beyond_the_codebook(tiny_ibq_bundle: Path, row: int) -> None:
+    """The door checks ids before; a session that is used alone checks them too."""
+    bundle = open_bundle(tiny_ibq_bundle)
+    _, session = open_role(bundle, "decode", backend="native", precision="fp32")
+    with session, pytest.raises(BackendError, match="an id is no row of the codebook"):
+        session.run({"ids": np.full((1, 2, 2), row, np.int32)}, ["frames"])

@@ -17,6 +17,7 @@ from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
     ChannelStatistic,
     PixelRounding,
+    Repetition,
 )
 from magvit_runtime.errors import BackendError
 from magvit_runtime.native_libraries.convs import AdaptiveNormCall, load_convs
@@ -27,6 +28,29 @@ def write_codes(ids: NDArray[np.int32], codes: FeatureMap) -> None:
     bits = codes.channels
     codes.values[..., bits:] = 0
     codes.values[..., :bits] = (ids[..., None] >> np.arange(bits, dtype=np.int32) & 1) * 2 - 1
+
+
+def write_rows(ids: NDArray[np.int32], codebook: NDArray[np.float32], target: FeatureMap) -> None:
+    """Writes, at each position, the row of a codebook that the id there [t, h, w] numbers.
+
+    Raises:
+        BackendError: There is no such row.
+    """
+    if ids.min() < 0 or ids.max() >= len(codebook):
+        raise BackendError(
+            "an id is no row of the codebook",
+            found=f"{ids.min()} … {ids.max()}",
+            expected=f"0 … {len(codebook) - 1}",
+        )
+    target.values[..., target.channels :] = 0
+    target.values[..., : target.channels] = codebook[ids]
+
+
+def repeat_positions(step: Repetition, source: FeatureMap, target: FeatureMap) -> None:
+    """Writes each position of a map as a block of equal ones."""
+    frames, height, width, pitch = source.values.shape
+    blocks = (frames, height, step.height, width, step.width, pitch)
+    target.values.reshape(blocks)[:] = source.values[:, :, None, :, None]
 
 
 def adapt(

@@ -15,9 +15,11 @@ from magvit_runtime.backends.native.cpu.convs import CpuConv, ThreadPool
 from magvit_runtime.backends.native.cpu.decoding import (
     adapt,
     move_depth_to_space,
+    repeat_positions,
     round_to_bytes,
     statistic_of,
     write_codes,
+    write_rows,
 )
 from magvit_runtime.backends.native.cpu.maps import (
     ALIGNMENT,
@@ -31,8 +33,10 @@ from magvit_runtime.backends.native.cpu.maps import (
 from magvit_runtime.backends.native.cpu.sharing import Sharing, background_color, plan_sharing
 from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
+    CodebookRows,
     DepthToSpace,
     PixelRounding,
+    Repetition,
     SignCodes,
 )
 from magvit_runtime.backends.native.program import (
@@ -101,7 +105,7 @@ class CpuExecutor:
         self._codebooks = {
             step.output: np.array(step.codebook, order="C")
             for step in program.steps
-            if isinstance(step, CodebookSearch)
+            if isinstance(step, CodebookSearch | CodebookRows)
         }
         # Groups of the maps whose moments are needed.
         self._groups = {
@@ -178,11 +182,19 @@ class CpuExecutor:
                     codes = self._new_map(step.output, clip)
                     write_codes(clip.arrays[step.input], codes)
                     clip.maps[step.output] = codes
+                case CodebookRows():
+                    rows = self._new_map(step.output, clip)
+                    write_rows(clip.arrays[step.input], self._codebooks[step.output], rows)
+                    clip.maps[step.output] = rows
                 case AdaptiveNormalization():
                     self._adapt(i, step, clip)
                 case DepthToSpace():
                     finer = self._new_map(step.output, clip)
                     move_depth_to_space(self._pool, clip.maps[step.input], step.block, finer)
+                    clip.maps[step.output] = finer
+                case Repetition():
+                    finer = self._new_map(step.output, clip)
+                    repeat_positions(step, clip.maps[step.input], finer)
                     clip.maps[step.output] = finer
                 case PixelRounding():
                     clip.arrays[step.output] = round_to_bytes(step, clip.maps[step.input])
