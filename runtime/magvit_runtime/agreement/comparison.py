@@ -12,7 +12,7 @@ from magvit_runtime.bundle.manifest import GraphRecord, Kind, Metrics, Precision
 from magvit_runtime.errors import InputError
 from magvit_runtime.types import Array
 
-# What a run gave, by kind of output.
+# The outputs of a run, by kind.
 Outputs = Mapping[Kind, Array]
 
 
@@ -21,11 +21,11 @@ class Agreement(Protocol):
 
     @property
     def metrics(self) -> Metrics:
-        """What a stamp keeps."""
+        """The figures that a stamp keeps."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that was measured, ready for JSON."""
+        """All measured figures, ready for JSON."""
 
     @property
     def summary(self) -> str:
@@ -44,7 +44,7 @@ class Comparison(Protocol):
 
     @property
     def reference_kinds(self) -> tuple[Kind, ...]:
-        """Those of them that the reference must give."""
+        """The kinds among them that the reference must give."""
 
     def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:
         """Adds a batch; `names` are those of its clips."""
@@ -100,7 +100,7 @@ def new_comparison(graph: GraphRecord) -> Comparison:
     """An empty comparison of the kind that a graph's outputs call for.
 
     Raises:
-        InputError: Nothing is known that compares such outputs.
+        InputError: No comparison exists for such outputs.
     """
     kinds = {spec.kind for spec in graph.outputs}
     for kind in (_Margins, _Signs, _Pixels):

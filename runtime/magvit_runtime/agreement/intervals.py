@@ -16,8 +16,8 @@ Interval = tuple[float, float]
 class Intervals:
     """95 % confidence intervals over clips, by a seeded bootstrap.
 
-    Clips are drawn with replacement 2,000 times; σ_z is held. They tell how much another choice of
-    clips would change the figures, if these are a fair sample of those.
+    Clips are drawn with replacement 2,000 times; σ_z stays fixed. The intervals tell how much
+    another choice of clips would change the figures, if the clips are a fair sample.
 
     Attributes:
         rms: Of the rms error, in σ_z.
@@ -33,9 +33,9 @@ def bootstrap(clips: NDArray[np.float64], spread: float, seed: int) -> Intervals
     """Draws clips with replacement.
 
     Args:
-        clips: [clips, 5]: of each clip its squared errors, flipped bits, bits, changed tokens and
+        clips: [clips, 5]: each clip's squared errors, flipped bits, bits, changed tokens and
             tokens.
-        spread: σ_z, which is held.
+        spread: σ_z, which stays fixed.
         seed: Seeds the draws.
     """
     count = len(clips)

@@ -32,7 +32,7 @@ class MarginAgreement:
         rms, max: Error of the margins, in σ_m.
         tokens: Tokens compared.
         changed_tokens: Tokens whose id differs.
-        outside_margin: Those of them with m_ref > 10·σ_m·rms: none is allowed.
+        outside_margin: Changed tokens with m_ref > 10·σ_m·rms: none is allowed.
     """
 
     rms: float
@@ -47,13 +47,13 @@ class MarginAgreement:
 
     @property
     def metrics(self) -> MarginMetrics:
-        """What a stamp keeps."""
+        """The figures that a stamp keeps."""
         names = MarginMetrics.__struct_fields__
         return MarginMetrics(**{name: getattr(self, name) for name in names})
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that was measured, ready for JSON."""
+        """All measured figures, ready for JSON."""
         return msgspec.structs.asdict(self.metrics) | {
             "token_change_rate": self.changed_tokens / self.tokens
         }

@@ -11,7 +11,7 @@ definitions, over all the values compared, in float64:
 - The margin of a flipped bit is |z_ref| / (σ_z·rms): how many typical errors its latent was from 0.
 - The allowed-flip rule: rms is within the precision's limit, and no flipped bit has a margin
   above 10. Flips below are counted, not forbidden.
-- A wrong id is one that isn't Σ bit_i·2^i of the latents of its own run, channel 0 lowest.
+- An id is wrong if it isn't Σ bit_i·2^i of the latents of its own run, channel 0 lowest.
 
 The limits were found by simulating each precision's rounding (docs/parity.md).
 """
@@ -59,12 +59,12 @@ class SignAgreement:
         outside_margin: Flipped bits with |z_ref| > 10·rms(e): none is allowed.
         tokens: Tokens compared.
         changed_tokens: Tokens with a flipped bit.
-        wrong_ids: Ids that don't spell the bits of their own latents; 0 where none were given.
+        wrong_ids: Ids that don't match the bits of their own latents; 0 where none were given.
         flips_by_margin: Flipped bits by margin: 0 to 1, 1 to 2, ... 9 to 10, and above 10.
         clip_rms: The rms error of each clip by its name, in σ_z.
         channels: Errors by channel.
         positions: Errors by position in the token grid, for each shape of the grid.
-        intervals: Confidence intervals; None for less than two clips, or where rms isn't finite.
+        intervals: Confidence intervals; None for fewer than two clips, or if rms isn't finite.
     """
 
     rms: float
@@ -109,13 +109,13 @@ class SignAgreement:
 
     @property
     def metrics(self) -> SignMetrics:
-        """What a stamp keeps."""
+        """The figures that a stamp keeps."""
         names = SignMetrics.__struct_fields__
         return SignMetrics(**{name: getattr(self, name) for name in names})
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that was measured, ready for JSON."""
+        """All measured figures, ready for JSON."""
         return msgspec.structs.asdict(self.metrics) | {
             "max_latent_error": self.max_latent_error,
             "bit_flip_rate": self.bit_flip_rate,
@@ -154,8 +154,8 @@ class _Sums:
 class SignAccumulator:
     """Compares latents with a reference's, batch by batch.
 
-    Holds sums, and of each flipped bit its |z_ref|, since its margin is known at the end only: 8
-    bytes a flip.
+    It holds sums, and the |z_ref| of each flipped bit (8 bytes), because a bit's margin is known
+    only at the end.
     """
 
     _largest: float = 0.0
@@ -182,7 +182,7 @@ class SignAccumulator:
             reference: The same, from the reference.
             ids: Ids [N, ...] of the same run as `latents`; None leaves them unchecked.
             names: Name of each clip; results of the same name count as one clip in the confidence
-                intervals. None takes every clip for another.
+                intervals. None counts every clip by itself.
 
         Raises:
             InputError: The shapes differ, or there are no values.
@@ -304,7 +304,7 @@ def compare_latents(
 
 
 def _flips_by_margin(distances: NDArray[np.float64], rms: float) -> tuple[int, ...]:
-    """Flips by |z_ref| / rms, both in σ_z; an rms that isn't finite leaves no margin at all."""
+    """Flips by |z_ref| / rms, both in σ_z; if rms isn't finite, all count as above the margin."""
     last = int(MARGIN)
     if not np.isfinite(rms):
         return (*[0] * last, len(distances))

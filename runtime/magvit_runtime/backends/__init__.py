@@ -1,1 +1,1 @@
-"""What runs a bundle's graphs: one protocol, and a folder a backend."""
+"""Backends run a bundle's graphs: one protocol, and one folder per backend."""

@@ -22,13 +22,13 @@ class Capabilities:
 
     Attributes:
         backend: Name of the backend, as `backend=` takes it.
-        version: Version of the library behind it.
+        version: Version of the library that it uses.
         device: Where it runs.
         precision: Precision of the graph.
         threads: CPU threads of one run; 0 is the library's own choice.
         reason: Why this backend: asked for, or the best of what is here.
-        workers: Runs that it does at once on a GPU; others wait. 0 where it sets no limit.
-        device_arrays: Whether it takes and gives arrays on its GPU: it is a `DeviceSession`.
+        workers: Runs that it does at once on a GPU; others wait. 0 means no limit.
+        device_arrays: Whether it takes and gives arrays on its GPU (it is a `DeviceSession`).
         launches: How runs reach the GPU: by CUDA graphs, or why not. "" without a GPU.
     """
 
@@ -52,15 +52,15 @@ class Session(Protocol):
 
     @property
     def stage_times(self) -> StageTimes | None:
-        """What runs take on the GPU, once its `seconds` is a list; None on a CPU."""
+        """The times of runs on the GPU, recorded once `seconds` is a list; None on a CPU."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once.
 
         Args:
             inputs: Every input of the graph by name.
-            outputs: Names of the outputs wanted; what only others need isn't computed where the
-                backend can leave it out.
+            outputs: Names of the outputs wanted. Values that only other outputs need are skipped
+                if the backend can skip them.
 
         Returns:
             The outputs, in the order asked for, as arrays that the caller owns.
@@ -80,17 +80,17 @@ class DeviceSession(Session, Protocol):
         """Runs the graph once on arrays that lie on the session's GPU, where the results stay.
 
         Inputs export DLPack or `__cuda_array_interface__`, as tensors of torch, CuPy and JAX do,
-        and are contiguous in C order. Work that is under way to fill them is waited for on the
-        GPU, as both protocols arrange; for a tensor of torch that is the work on its current
-        stream. `stage_times` leaves these runs out: they have no copies from or to the host.
+        and are contiguous in C order. The GPU waits for work that still fills them, as both
+        protocols arrange; for a tensor of torch this is the work on its current stream.
+        `stage_times` leaves these runs out, because they have no copies from or to the host.
 
         Args:
             inputs: Every input of the graph by name.
             outputs: Names of the outputs wanted.
 
         Returns:
-            The outputs in that order, complete, so that any stream may use them at once, as the
-            inputs. They own their memory, which may outlive the session.
+            The outputs in that order. They are complete, so any stream may use them and the inputs
+            at once. They own their memory, which may outlive the session.
 
         Raises:
             InputError: An input isn't such an array.
@@ -98,7 +98,7 @@ class DeviceSession(Session, Protocol):
         """
 
     def warm_up(self, shape: Sequence[int]) -> None:
-        """Runs a shape on every worker until it needs nothing new: no plan, no memory, no graph.
+        """Runs a shape on every worker until later runs need no new plan, memory or graph.
 
         Args:
             shape: Shape of the first input, with the batch.
@@ -136,11 +136,11 @@ class Candidate:
         device: "cpu" or "cuda".
         sha256: Digest of the graph with its weights, or of the plan.
         graph: Its inputs and outputs.
-        rank: Where nothing was timed, the lowest is taken.
-        reason: Why it would be the one to take.
+        rank: The lowest is taken if nothing was timed.
+        reason: Why it would be chosen.
         clip_shape: Shape of one item of the first input; a string stands for any size.
         batches: Numbers of items that it takes at once.
-        usual_batches: Those of them to run where none are asked for.
+        usual_batches: The ones to run if none are asked for.
         is_engine: Whether it was built for this machine, and so isn't the graph itself.
         check: Compares its files with their digests, without loading them; raises BundleError.
         open: Opens it, after that check.
@@ -170,8 +170,8 @@ class Unfit:
     Attributes:
         subject, role, backend, precision: As of a `Candidate`; a file that can't be read has no
             precision.
-        why: What speaks against it.
-        fix: The command that mends it; "" where none does.
+        why: Why it can't run.
+        fix: The command that fixes it; "" if none does.
         is_engine: As of a `Candidate`.
     """
 
@@ -192,12 +192,12 @@ class Backend(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As `backend=` takes them."""
+        """The names that `backend=` takes."""
 
     def candidates(
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterable[Candidate | Unfit]:
         """Every way to run a role of a bundle here, and those that can't be taken.
 
-        Nothing is loaded. `machine` is asked only for what decides, the driver's tool last.
+        Nothing is loaded. `machine` is asked only for facts that decide, the driver's tool last.
         """

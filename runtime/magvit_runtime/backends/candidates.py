@@ -19,8 +19,8 @@ class Candidates:
     """Every way to run a role here, and every way that can't be taken.
 
     Attributes:
-        fit: The best first, where nothing was timed.
-        unfit: In the backends' order.
+        fit: The ways that can be taken, the best first as long as nothing was timed.
+        unfit: The ways that can't be taken, in the backends' order.
     """
 
     fit: tuple[Candidate, ...]
@@ -28,7 +28,7 @@ class Candidates:
 
     @property
     def why_no_engine(self) -> str:
-        """Why no engine can be taken; "" where one can."""
+        """Why no engine can be taken; "" if one can."""
         if any(candidate.is_engine for candidate in self.fit):
             return ""
         for unfit in self.unfit:
@@ -38,12 +38,12 @@ class Candidates:
 
     @property
     def graphs(self) -> list[Candidate | Unfit]:
-        """All but the engines, those that can't be taken last."""
+        """All except the engines; those that can't be taken come last."""
         return [one for one in self._every if not one.is_engine]
 
     @property
     def engines(self) -> list[Candidate | Unfit]:
-        """All engines by name, those that can't be taken too."""
+        """All engines by name, including those that can't be taken."""
         return sorted((one for one in self._every if one.is_engine), key=lambda one: one.subject)
 
     @property
@@ -51,14 +51,14 @@ class Candidates:
         return [*self.fit, *self.unfit]
 
     def of(self, backend: str) -> Candidates:
-        """Those of one backend."""
+        """The ways of one backend."""
         return Candidates(
             tuple(one for one in self.fit if one.backend == backend),
             tuple(one for one in self.unfit if one.backend == backend),
         )
 
     def for_precision(self, precision: Precision, *, any_engine: bool) -> Candidates:
-        """Those of one precision, and with `any_engine` the engines of every precision."""
+        """The ways of one precision; with `any_engine` also the engines of every precision."""
 
         def belongs(one: Candidate | Unfit) -> bool:
             return one.precision in (None, precision) or (any_engine and one.is_engine)
@@ -77,7 +77,7 @@ def list_candidates(
     Args:
         bundle: The bundle.
         role: What is to be run.
-        machine: The machine, of which facts may be known already; None is this one.
+        machine: The machine, which may have known facts already; None is this one.
 
     Raises:
         BundleError: The folder of engines is a link to outside the bundle.
@@ -91,14 +91,14 @@ def list_candidates(
                 fit.append(one)
             else:
                 unfit.append(one)
-    # Stable: what is of one rank stays in the backends' order.
+    # Stable: candidates of one rank stay in the backends' order.
     fit.sort(key=lambda candidate: candidate.rank)
     return Candidates(tuple(fit), tuple(unfit))
 
 
 def installed_backends() -> tuple[Backend, ...]:
     """All backends, ours and other packages', by the names of their entry points."""
-    # Imported here: it takes longer than all the rest of `import magvit_runtime`.
+    # Imported here, because it takes longer than all the rest of `import magvit_runtime`.
     from importlib.metadata import entry_points
 
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
@@ -106,7 +106,7 @@ def installed_backends() -> tuple[Backend, ...]:
 
 
 def backend_names() -> tuple[str, ...]:
-    """What `backend=` takes besides "auto"."""
+    """The names that `backend=` takes besides "auto"."""
     return tuple(name for backend in installed_backends() for name in backend.names)
 
 

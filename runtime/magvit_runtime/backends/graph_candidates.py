@@ -37,9 +37,9 @@ def graph_candidates(
         backend: Name of the backend.
         device: "cpu" or "cuda".
         rank: As of a `Candidate`.
-        reason: Why this backend would be the one to take.
-        why_not: Why it doesn't run a precision here; "" where it may.
-        fix: The command that mends that, if one does.
+        reason: Why this backend would be chosen.
+        why_not: Why it doesn't run a precision here; "" if it does.
+        fix: The command that fixes this, if one does.
         open_graph: Opens a graph.
     """
     for precision, graph in bundle.graphs(role).items():

@@ -1,4 +1,4 @@
-"""Opens a role of a bundle in the best backend there is for it, and says which and why."""
+"""Opens a role of a bundle in the best backend for it, and says which and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import check_stamp
 from magvit_runtime.errors import BackendError, BundleError, InputError
 
-# Ours, for editors and commands; other packages' are taken by their names too.
+# Our backends, for editors and commands. Other packages' backends also work by name.
 BackendName = Literal["auto", "native", "native-cuda", "onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 MOST_THREADS = 4096  # More than any machine's CPUs; a library may die of trying.
@@ -49,7 +49,7 @@ def open_role(
         precision: Which graph. None takes any engine, or else the most precise graph.
         threads: CPU threads of one run; None is the backend's own choice.
         workers: Batches at once on a GPU; None is one. Only a GPU's backends take it.
-        require_parity: Refuse what has no valid parity stamp; nothing else is chosen instead.
+        require_parity: Refuse a candidate without a valid parity stamp; no other is tried instead.
 
     Returns:
         The graph, for its inputs and outputs, and the session.
@@ -96,11 +96,11 @@ def check_options(backend: str, threads: int | None, workers: int | None = None)
 
 
 def _with_reasons(found: Candidates) -> tuple[Candidate, ...]:
-    """Candidates that also say why no engine was taken, where none could be."""
+    """Candidates that also say why no engine was taken, if none could be."""
     why, (first, *others) = found.why_no_engine, found.fit
     if not why:
         return found.fit
-    # What is last resort is chosen because of what the others can't.
+    # A candidate of the last rank is chosen for the reasons that rule out the others.
     others_cannot = next((one.why for one in found.unfit if not one.is_engine), "")
     reasons = ", and ".join(filter(None, [why, first.reason or others_cannot]))
     return (replace(first, reason=reasons), *(replace(one, reason=why) for one in others))
@@ -113,9 +113,9 @@ def _open_first(
     opening: Opening,
     require_parity: bool,
 ) -> tuple[GraphRecord, Session]:
-    """The first candidate that can be opened; a stamp is asked of each that is tried.
+    """The first candidate that can be opened; each that is tried must have its stamp.
 
-    Where all fail, what an installation would mend is told.
+    If all fail, the message says what an installation would fix.
     """
     failures: list[str] = []
     for candidate in candidates:
@@ -125,7 +125,7 @@ def _open_first(
         try:
             return candidate.graph, candidate.open(replace(opening, reason=reason))
         except (BackendError, BundleError) as error:
-            # A damaged plan is one engine less; a damaged graph is a damaged bundle.
+            # A damaged plan costs only one engine; a damaged graph makes the bundle unusable.
             is_damaged_graph = isinstance(error, BundleError) and not candidate.is_engine
             failures.append(f"{candidate.subject} can't be opened: {error}")
             mendable = next((one for one in unfit if one.fix), None)
@@ -140,7 +140,7 @@ def _open_first(
 
 
 def _cannot_run(bundle: Bundle, precision: Precision, found: Candidates) -> BackendError:
-    """Nothing runs a graph here; what an installation would mend is told first."""
+    """No backend runs a graph here; reasons that an installation would fix come first."""
     why = sorted(found.unfit, key=lambda one: not one.fix)
     return BackendError(
         f"no backend can run the {precision} graph of {bundle.path} here",

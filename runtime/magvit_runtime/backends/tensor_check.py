@@ -1,4 +1,4 @@
-"""Refuses an array that a graph doesn't take, and a result that isn't what its bundle says."""
+"""Refuses arrays that a graph doesn't take, and results that differ from the bundle's manifest."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_array(what: str, array: object, spec: TensorSpec) -> None:
 def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
     """Checks the shape of another library's array on a GPU against a graph input.
 
-    Its type, which each library names in its own way, is the session's to check.
+    The session checks its type, because each library names types in its own way.
 
     Args:
         what: Name of the array in the message.
@@ -50,7 +50,7 @@ def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
         Its first size: the batch.
 
     Raises:
-        InputError: It has no shape, or another, or a size of zero.
+        InputError: It has no shape, another shape, or a size of zero.
     """
     shape = getattr(array, "shape", None)
     if shape is None:
@@ -63,13 +63,13 @@ def check_device_array(what: str, array: object, spec: TensorSpec) -> int:
 
 
 def _check_range(what: str, array: NDArray[np.integer], spec: TensorSpec) -> None:
-    # Not of `np.iinfo`: every call comes by here, and its class takes longer than all other checks.
+    # Without `np.iinfo`: this runs in every call, and that class takes longer than all the checks.
     bits = 8 * array.itemsize
     least = 0 if array.dtype.kind == "u" else -(2 ** (bits - 1))
     most = least + 2**bits - 1
     low = least if spec.minimum is None else spec.minimum
     high = most if spec.maximum is None else spec.maximum
-    # Of bytes in 0 .. 255 there is nothing to read.
+    # If the range covers the whole type, as 0 .. 255 covers bytes, no value needs to be read.
     if low <= least and most <= high:
         return
     if array.min() < low or array.max() > high:
@@ -109,12 +109,12 @@ def _description(spec: TensorSpec) -> str:
 
 
 def check_result(result: object, spec: TensorSpec, count: int) -> None:
-    """Checks what a graph gave for `count` clips against what the manifest says it gives.
+    """Checks a graph's output for `count` clips against the manifest.
 
     Args:
-        result: What came out.
-        spec: What the manifest says; its first size is the batch.
-        count: Clips that went in.
+        result: The output.
+        spec: The output as the manifest describes it; its first size is the batch.
+        count: The number of input clips.
 
     Raises:
         BundleError: The graph isn't the one that the manifest describes.
@@ -130,7 +130,7 @@ def check_result(result: object, spec: TensorSpec, count: int) -> None:
         )
     ):
         return
-    # Only now: spelling a type out takes longer than all the checks.
+    # Done only for the error, because spelling out a type takes longer than all the checks.
     found = type(result).__name__
     if isinstance(result, (np.ndarray, DeviceArray)):
         found = f"{result.dtype} {list(result.shape)}"

@@ -1,4 +1,4 @@
-"""Refuses workers where a backend has none."""
+"""Refuses workers if a backend has none."""
 
 from __future__ import annotations
 

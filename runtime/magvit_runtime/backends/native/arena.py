@@ -1,11 +1,11 @@
-"""Where the buffers of one run lie in a single block of memory, by when each is in use."""
+"""Lays out the buffers of one run in a single block of memory, by when each is in use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# What cudaMalloc itself keeps to.
+# The alignment of cudaMalloc itself.
 ALIGNMENT = 256
 
 
@@ -29,7 +29,7 @@ class Lifetime:
 
 @dataclass(frozen=True)
 class Arena:
-    """A block of memory and what lies in it.
+    """A block of memory and the buffers in it.
 
     Attributes:
         size: Its bytes.
@@ -41,9 +41,9 @@ class Arena:
 
 
 def plan_arena(buffers: Mapping[str, Lifetime]) -> Arena:
-    """Finds a place for every buffer; two share bytes only where no step needs both.
+    """Finds a place for every buffer; two share bytes only if no step needs both.
 
-    The largest comes first, and each takes the lowest gap that it fits into ("greedy by size" of
+    The largest comes first. Each takes the lowest gap that it fits into ("greedy by size" of
     Pisarchyk & Lee, Efficient Memory Management for Deep Neural Net Inference, 2020).
     """
     offsets: dict[str, int] = {}

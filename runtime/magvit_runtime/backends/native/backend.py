@@ -65,10 +65,10 @@ def _why_not_on_cuda(bundle: Bundle, role: Role, machine: Machine, precision: Pr
 
 
 def why_no_cuda(machine: Machine, precision: Precision) -> str:
-    """Why the native backend doesn't run a precision on a GPU here; "" where it may."""
+    """Why the native backend doesn't run a precision on a GPU here; "" if it does."""
     if precision == "bf16":
         return "the native backend doesn't compute in bfloat16"
-    # The driver's tool is asked last: it is a process.
+    # The driver's tool is asked last, because that starts a process.
     if missing := [name for name in ("cuda", "cudnn") if not is_installed(name)]:
         return f"not installed: {', '.join(missing)} (pip install 'magvit-runtime[native-cuda]')"
     if cuda_library() is None:

@@ -48,7 +48,7 @@ def lower(graph: Graph) -> Program:
             decoder of theirs, see `DecoderLowering`.
 
     Raises:
-        BackendError: A node is none of those, or stands where a program has no place for it; the
+        BackendError: A node is none of those, or is in a place that a program has no step for; the
             message names it.
     """
     ranks = list(graph.inputs.values())
@@ -216,7 +216,7 @@ class Lowering:
             or not 0 < groups <= channels
             or channels % groups != 0
             or not tensors[weight].shape == tensors[bias].shape == (channels,)
-            # One set of moments is kept of a map.
+            # A map keeps one set of moments.
             or self._groups.setdefault(source.value, groups) != groups
         ):
             raise refusal(node)
@@ -230,7 +230,7 @@ class Lowering:
         self._values[node.outputs[0]] = replace(source, normalization=normalization)
 
     def _read_sum(self, node: Node) -> None:
-        """A sum is part of the conv that finishes last of the two that it adds."""
+        """A sum of two convs becomes part of the one that runs last."""
         terms = [self._map(name, node) for name in node.inputs]
         first, last = sorted(terms, key=lambda term: self._writer(term)[0])
         index, conv = self._writer(last)
@@ -253,7 +253,7 @@ class Lowering:
         index, conv = self._writer(source)
         output = node.outputs[0]
         is_bare = source.normalization is None and self._is_read_once(source, node)
-        # What is read as another type everywhere is written as that.
+        # If all readers read a map as another type, it is written in that type.
         if isinstance(conv, Conv) and is_bare:
             self._steps[index] = replace(conv, output=output, output_type=_FLOAT_TYPES[to])
             source = replace(source, value=output)

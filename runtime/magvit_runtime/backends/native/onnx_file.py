@@ -1,4 +1,4 @@
-"""Reads what an encoder's ONNX file consists of: nodes, tensors, and its inputs and outputs.
+"""Reads the parts of an encoder's ONNX file: nodes, tensors, inputs and outputs.
 
 Weights stay in their file until they are asked for.
 
@@ -39,9 +39,9 @@ class Node:
 
     Attributes:
         name: Its name.
-        operator: Its type, with the domain before it where that isn't ONNX's own: "magvit.LFQ".
+        operator: Its type, with the domain before it unless that is ONNX's own: "magvit.LFQ".
         inputs, outputs: Names of values; an input that is left out is "".
-        attributes: Those that are numbers, strings or lists of integers, by name.
+        attributes: The attributes that are numbers, strings or lists of integers, by name.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Tensors(Mapping[str, NDArray[Any]]):
         return len(self._records)
 
     def release(self) -> None:
-        """Gives back the memory of weights that were read; arrays stay valid, and read anew."""
+        """Releases the memory of weights that were read; arrays stay valid, and are read again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             for mapped in self._mapped.values():
                 mapped.madvise(mmap.MADV_DONTNEED)
@@ -118,9 +118,9 @@ class Graph:
     """A graph as its file holds it.
 
     Attributes:
-        inputs: Names of the inputs, and of each the number of its dimensions.
+        inputs: The number of dimensions of each input, by name.
         outputs: Names of the outputs.
-        nodes: In the file's order, which is one in which they can run.
+        nodes: The nodes in the file's order, in which they can run.
         tensors: Initializers by name.
     """
 

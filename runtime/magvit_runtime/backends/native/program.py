@@ -1,7 +1,7 @@
 """What a graph computes, as steps from its inputs to its outputs; the same for every device.
 
-Each step reads values and writes one. Most are convs: a conv reads its input through a
-normalisation, adds a residual to its result, and leaves the moments that the next normalisation
+Each step reads values and writes one. Most steps are convs. A conv reads its input through a
+normalisation, adds a residual to its result, and computes the moments that the next normalisation
 needs:
 
     y = conv(activation(normalize(x))) + bias + residual
@@ -59,7 +59,7 @@ class Input:
 
     @property
     def description(self) -> str:
-        """What it takes, for people to read."""
+        """What it takes, as text for people."""
         shape = ", ".join(self.layout).replace("C", str(self.channels))
         return f"{self.name} {self.dtype} [{shape}], none of them 0"
 
@@ -105,7 +105,7 @@ class Output:
         return "C" in self.layout and self.dtype == "float32"
 
     def shape(self, batch: int, value: ClipShape) -> Shape:
-        """Its shape for a number of clips, of each of which the value has this shape."""
+        """Its shape for a number of clips, from the value's shape for one clip."""
         sizes = dict(zip("NTHWC", (batch, *value), strict=True))
         return tuple(sizes[axis] for axis in self.layout)
 
@@ -116,7 +116,7 @@ class PixelNormalization:
 
     Attributes:
         input, output: The values that it reads and writes.
-        divisor, offset: Of every channel.
+        divisor, offset: The same for every channel.
     """
 
     input: str
@@ -164,7 +164,7 @@ class Conv:
         bias: [C_out], or None.
         stride: Of time, height and width.
         pads_before, pads_after: Zeros around the normalised input, in each of the three.
-        normalization: Applied to the input first, padding excepted; None for none.
+        normalization: Applied to the input first, but not to its padding; None for none.
         residual: Value of the output's shape that is added to the result; None for none.
         output_type: Type of the output; the sum with the residual is rounded to it once.
     """
@@ -193,7 +193,7 @@ class Conv:
         return kt, kh, kw
 
     def output_sizes(self, sizes: Sizes) -> Sizes:
-        """Frames, height and width of the output for those of the input."""
+        """Frames, height and width of the output, from those of the input."""
         axes = zip(sizes, self.kernel, self.stride, self.pads_before, self.pads_after, strict=True)
         t, h, w = ((n + b + a - k) // s + 1 for n, k, s, b, a in axes)
         return t, h, w
@@ -256,9 +256,9 @@ class Program:
     """A graph.
 
     Attributes:
-        inputs: What it takes.
-        steps: What it computes, in an order in which they can run.
-        outputs: What it gives.
+        inputs: The program's inputs.
+        steps: Its steps, in an order in which they can run.
+        outputs: The program's outputs.
     """
 
     inputs: tuple[Input, ...]
@@ -267,7 +267,7 @@ class Program:
 
     @property
     def convs(self) -> tuple[Conv, ...]:
-        """Those of the steps that are convs."""
+        """The steps that are convs."""
         return tuple(step for step in self.steps if isinstance(step, Conv))
 
     def readers(self, value: str) -> tuple[int, ...]:
@@ -275,7 +275,7 @@ class Program:
         return tuple(i for i, step in enumerate(self.steps) if value in step.reads)
 
     def shapes(self, inputs: Mapping[str, ClipShape]) -> dict[str, ClipShape]:
-        """Shapes of all values for those of the inputs.
+        """Shapes of all values, from those of the inputs.
 
         Raises:
             BackendError: A step can't take what it reads.

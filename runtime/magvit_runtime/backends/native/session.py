@@ -1,4 +1,4 @@
-"""What the native backend's sessions share, whichever device they run on."""
+"""The part that the native backend's sessions have in common on every device."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class NativeSession(Closing, Generic[ExecutorT]):
         open_executor: Opens the executor; it takes the weights as it needs them.
 
     Raises:
-        BackendError: The graph has a node that the native backend can't run, or as of the executor.
+        BackendError: The graph has a node that the native backend can't run, or the executor fails.
         BundleError: The file is no ONNX model.
     """
 

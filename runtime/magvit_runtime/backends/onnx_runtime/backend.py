@@ -1,4 +1,4 @@
-"""ONNX Runtime as a backend: any role, any precision, on a GPU where its build can use one."""
+"""ONNX Runtime as a backend: any role, any precision, on a GPU if its build can use one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OnnxRuntimeBackend:
             device="cuda" if on_gpu else "cpu",
             rank=_RANK_ON_GPU if on_gpu else _RANK,
             reason="ONNX Runtime can use the GPU" if on_gpu else "",
-            # Once installed, it says for itself what it can't run, when it opens a graph.
+            # Once installed, ONNX Runtime itself says what it can't run when it opens a graph.
             why_not=lambda _: why,
             fix=missing.mend or "",
             open_graph=_open,

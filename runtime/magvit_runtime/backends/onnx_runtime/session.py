@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default backend, which runs every bundle; on CUDA where its build has it."""
+"""ONNX Runtime runs every bundle, on CUDA if its build has it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.errors import BackendError, MagvitError, first_line
 from magvit_runtime.types import Array
 
-# Where no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
+# If no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
 _DEVICES = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
 
 
 class OnnxRuntimeSession(Closing):
-    """A graph in ONNX Runtime's CPU provider, or its CUDA provider where that can be used.
+    """A graph in ONNX Runtime's CPU provider, or in its CUDA provider if that can be used.
 
     Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
     session's own pool of threads. `close` must not overlap with a `run`. It stays in the process
@@ -52,7 +52,7 @@ class OnnxRuntimeSession(Closing):
 
     @property
     def stage_times(self) -> None:
-        """Not measured: its GPU runs go through its own provider."""
+        """None: ONNX Runtime's GPU runs go through its own provider, and aren't measured."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
         """Runs the graph once; see `Session.run`."""

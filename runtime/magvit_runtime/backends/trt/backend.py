@@ -34,7 +34,7 @@ class TensorRtBackend:
             if isinstance(engine, Engine):
                 if engine.record.key.role == role:
                     yield _candidate(engine, bundle, machine)
-            elif role == "encode":  # What it is for, it doesn't say; most engines are encoders.
+            elif role == "encode":  # Its role is unknown; most engines are encoders.
                 flavour = engine.flavour
                 yield Unfit(engine.plan.name, role, flavour, None, engine.why, is_engine=True)
 

@@ -1,8 +1,8 @@
-"""Makes the execution contexts of an engine, in the way of each flavour.
+"""Makes the execution contexts of an engine, for each flavour.
 
-All contexts take their activation memory from outside (USER_MANAGED), so that the contexts of one
-worker, of which one runs at a time, share one block. NVIDIA's guides recommend that for CUDA
-graphs, with one context a graph, since a graph holds the state of its context.
+All contexts get their activation memory from outside (USER_MANAGED). Only one context of a worker
+runs at a time, so they share one block. NVIDIA's guides recommend this for CUDA graphs, with one
+context per graph, because a graph holds the state of its context.
 
 Not run on a GPU yet.
 """
@@ -43,7 +43,7 @@ class ExecutionContexts(Protocol):
         """
 
     def close(self) -> None:
-        """Keeps what is worth keeping for the next session, and lets go of the engine."""
+        """Saves the flavour's cache for the next session, and releases the engine."""
 
 
 class TensorRtContexts:
@@ -65,16 +65,16 @@ class TensorRtContexts:
         return self.for_one_shape()
 
     def close(self) -> None:
-        """There is nothing to keep; lets go of the engine."""
+        """Releases the engine; this flavour has no cache to save."""
         self._engine = None
 
 
 class TensorRtRtxContexts:
     """Contexts of the flavour `tensorrt-rtx`.
 
-    TensorRT-RTX compiles its kernels when it meets the GPU. It keeps them in a runtime cache, which
-    all contexts share and `close` writes to a file beside the plan; it also checks by itself that a
-    cache read from there is of this version, GPU and driver.
+    TensorRT-RTX compiles its kernels on the GPU that it runs on. It keeps them in a runtime cache,
+    which all contexts share and `close` writes to a file beside the plan. When it reads that file,
+    it checks by itself that the cache is of this version, GPU and driver.
     """
 
     replays_by_itself = True
@@ -97,7 +97,7 @@ class TensorRtRtxContexts:
         return self._create(self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE)
 
     def for_any_shape(self) -> Any:
-        """See `ExecutionContexts.for_any_shape`; new addresses would mean a new graph each time."""
+        """See `ExecutionContexts.for_any_shape`; new addresses would need a new graph each time."""
         return self._create(self._trt.CudaGraphStrategy.DISABLED)
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class TensorRtRtxContexts:
 
 
 def runtime_cache_file(plan: Path, gpu: str) -> Path:
-    """Where the runtime cache of a plan on a GPU is kept: a portable plan has one for each GPU."""
+    """The file of a plan's runtime cache on a GPU: a portable plan has one for each GPU."""
     return plan.with_name(f"{plan.stem}.{gpu_slug(gpu)}.runtime-cache")
 
 

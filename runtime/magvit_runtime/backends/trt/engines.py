@@ -1,4 +1,4 @@
-"""Finds the engines of a bundle, and says of each whether it runs here, and if not why."""
+"""Finds the engines of a bundle, and says whether each runs here, and if not, why."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Engine:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first thing that an engine needs and this machine or bundle hasn't.
+    """The first thing that an engine needs and that this machine or bundle doesn't have.
 
     Attributes:
         what: Its name.
         engine: What the engine was built with or for.
-        here: What is here.
+        here: What this machine or bundle has.
     """
 
     what: str
@@ -56,11 +56,11 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class UnreadableEngine:
-    """An engine whose sidecar can't be read, so that nobody knows whether it fits.
+    """An engine whose sidecar can't be read, so it isn't known whether the engine fits.
 
     Attributes:
         plan: The plan file.
-        why: What is wrong with the sidecar, and how to mend it.
+        why: What is wrong with the sidecar, and how to fix it.
     """
 
     plan: Path
@@ -68,7 +68,7 @@ class UnreadableEngine:
 
     @property
     def flavour(self) -> Flavour:
-        """The flavour, as far as the file's name tells."""
+        """The flavour that the file's name tells, if any."""
         return "tensorrt-rtx" if self.plan.name.startswith("tensorrt-rtx") else "tensorrt"
 
 
@@ -123,7 +123,7 @@ def read_sidecar(path: Path) -> EngineRecord:
 
 
 def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch | None:
-    """The first reason why an engine can't run here, in the order of what is cheapest to mend.
+    """The first reason why an engine can't run here, in the order of what is cheapest to fix.
 
     The plan's own bytes are not read; `check_plan` does that.
     """
@@ -162,7 +162,7 @@ def check_plan(engine: Engine) -> None:
     check_file(engine.plan, engine.plan.parents[1], mend=rebuild_command(engine))
     recorded = engine.record.plan
     size = engine.plan.stat().st_size
-    # A plan of another size, be it a terabyte, isn't worth a digest.
+    # A plan of another size is refused without a digest, which could take long.
     digest = file_sha256(engine.plan) if size == recorded.size else None
     if digest != recorded.sha256:
         raise BundleError(
@@ -174,7 +174,7 @@ def check_plan(engine: Engine) -> None:
 
 
 def rebuild_command(engine: Engine) -> str:
-    """The command that builds an engine of the same shapes for the machine it is run on."""
+    """The command that builds an engine of the same shapes for the machine that runs it."""
     key = engine.record.key
     shapes = next(iter(key.profiles[0].values()))
     batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
@@ -210,7 +210,7 @@ class _SchemaOneKey(msgspec.Struct):
 
 
 class _SchemaOneRecord(msgspec.Struct):
-    """What a sidecar of the first schema says of how to build its engine again."""
+    """The build command that follows from a sidecar of the first schema."""
 
     key: _SchemaOneKey
 

@@ -1,4 +1,4 @@
-"""What TensorRT says: passed on to Python's logging, with the last error kept for our messages."""
+"""Passes TensorRT's messages on to Python's logging, and keeps errors for our messages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 _LOG = logging.getLogger(__name__)
-# An error is also raised, with its message, by whoever made the call: told twice, it would hide
-# the sentence that says how to mend it.
+# The caller also raises an error with this message. Logged as well, it would hide the sentence
+# that says how to fix it.
 _LEVELS = {
     "INTERNAL_ERROR": logging.INFO,
     "ERROR": logging.INFO,
@@ -21,7 +21,7 @@ _ERRORS = threading.local()
 
 @cache
 def process_logger(trt: Any) -> Any:
-    """The logger of a flavour; one a process, since TensorRT goes on using the first it was given.
+    """The logger of a flavour; one per process, because TensorRT keeps using the first one.
 
     Args:
         trt: Module of the flavour.
@@ -38,7 +38,7 @@ def process_logger(trt: Any) -> Any:
 
 
 def record_message(severity: str, message: str) -> None:
-    """Takes a message of TensorRT, of any thread.
+    """Takes a message of TensorRT, from any thread.
 
     Args:
         severity: Name of a member of `ILogger.Severity`.
@@ -51,7 +51,7 @@ def record_message(severity: str, message: str) -> None:
 
 
 def take_error() -> str | None:
-    """The first error that this thread met since it last asked; None where there was none."""
+    """The first error in this thread since the last call of this function, or None."""
     error: str | None = getattr(_ERRORS, "first", None)
     _ERRORS.first = None
     return error

@@ -36,10 +36,10 @@ from magvit_runtime.errors import BackendError, BundleError, InputError
 from magvit_runtime.hardware.flavours import import_flavour
 from magvit_runtime.native_libraries.lookup import plugin_library
 
-# TensorRT's registry of plugins and its logger are one for the whole process.
+# TensorRT has one registry of plugins and one logger for the whole process.
 _OPENING = threading.Lock()
 
-# What TensorRT asks of every address that it is given.
+# The alignment that TensorRT requires of every address.
 _ALIGNMENT = 256
 
 
@@ -52,7 +52,7 @@ class TensorRtSession(Closing):
     stream is done, and waits for no other. `close` must not overlap with a run.
 
     A worker costs as much GPU memory as TensorRT needs for the activations of the largest batch.
-    With one, the GPU idles while a batch is copied and its ids are taken; two fill that gap.
+    With one, the GPU idles while a batch and its ids are copied; a second worker fills that gap.
 
     Batches larger than the profile are refused, not split; engines without weights are refused.
 
@@ -110,13 +110,13 @@ class TensorRtSession(Closing):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it runs on, and how runs reach the GPU by now."""
+        """What it runs on, and how runs now reach the GPU."""
         launches = self._loaded.launches.description
         return dataclasses.replace(self._capabilities, launches=launches)
 
     @property
     def stage_times(self) -> StageTimes:
-        """What runs of host arrays take on the GPU, once its `seconds` is a list."""
+        """The GPU times of runs of host arrays, recorded once `seconds` is a list."""
         return self._loaded.stage_times
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
@@ -141,8 +141,8 @@ class TensorRtSession(Closing):
     def run_device(self, inputs: Mapping[str, object], outputs: Sequence[str]) -> list[DeviceArray]:
         """Runs the engine once on arrays of its GPU; see `DeviceSession.run_device`.
 
-        The inputs aren't copied: they are read where they lie, so they must begin at a multiple of
-        256 bytes.
+        The inputs aren't copied. They are read in place, so they must begin at a multiple of 256
+        bytes.
 
         Raises:
             InputError: As `run`; or an input isn't an array on this GPU, contiguous and aligned.
@@ -160,7 +160,7 @@ class TensorRtSession(Closing):
             return worker.run_device(views, outputs)
 
     def warm_up(self, shape: Sequence[int]) -> None:
-        """Runs zeros through every worker until a shape needs nothing new: no kernel, no graph.
+        """Runs zeros through every worker until a shape needs no new kernel and no new graph.
 
         Args:
             shape: Shape of the engine's first input, with the batch.
@@ -230,7 +230,7 @@ def _deserialize(trt: Any, engine: Engine) -> tuple[Any, Any]:
         )
     take_error()
     runtime = trt.Runtime(process_logger(trt))
-    # A version-compatible plan brings a small runtime of its own along, as code.
+    # A version-compatible plan contains its own small runtime, as code.
     if engine.record.key.options.get("version_compatible"):
         runtime.engine_host_code_allowed = True
     plan = runtime.deserialize_cuda_engine(engine.plan.read_bytes())

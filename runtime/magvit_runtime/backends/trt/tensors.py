@@ -20,7 +20,7 @@ class InputTensor:
     Attributes:
         name: Its name in the graph.
         dtype: Element type.
-        minimum, maximum: Smallest and largest size of each dimension, of the engine's profile.
+        minimum, maximum: Smallest and largest size of each dimension in the engine's profile.
     """
 
     name: str
@@ -31,7 +31,7 @@ class InputTensor:
 
 @dataclass(frozen=True)
 class EngineTensors:
-    """What an engine takes and gives.
+    """The inputs and outputs of an engine.
 
     Attributes:
         inputs: Inputs by name, in the engine's order.
@@ -57,7 +57,7 @@ class EngineTensors:
         dtypes: Mapping[str, np.dtype[Any]],
         outputs: Sequence[str],
     ) -> None:
-        """Refuses inputs and outputs that the engine hasn't, or whose shapes don't fit.
+        """Refuses inputs and outputs that the engine doesn't have, or whose shapes don't fit.
 
         Args:
             shapes: Shape of each input given.

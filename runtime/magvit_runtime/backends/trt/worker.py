@@ -28,8 +28,8 @@ from magvit_runtime.cuda.shaped_run import LaunchMode, ShapedRun
 from magvit_runtime.cuda.stage_times import StageClock, StageTimes
 from magvit_runtime.types import Shape
 
-# Sets of input shapes of which a worker keeps the context and graph: two are usual, the full batch
-# and the rest of the last one.
+# A worker keeps the contexts and graphs of this many sets of input shapes. Two are usual: the full
+# batch, and the smaller last one.
 SHAPES_KEPT = 8
 
 
@@ -44,7 +44,7 @@ class LoadedEngine:
         contexts: Makes its contexts.
         results: Where device results come from.
         launches: How runs reach the GPU.
-        stage_times: What runs take there.
+        stage_times: GPU times of runs.
     """
 
     device: CudaDevice
@@ -59,8 +59,8 @@ class LoadedEngine:
 class Worker:
     """Runs one batch at a time; at most one thread may use it at once.
 
-    Everything is allocated for the largest batch when it is made. A new set of input shapes takes
-    a context, once; a shape seen before takes nothing.
+    Everything is allocated for the largest batch when the worker is made. A new set of input shapes
+    needs a new context once; a known set needs nothing.
     """
 
     def __init__(self, loaded: LoadedEngine) -> None:
@@ -110,7 +110,7 @@ class Worker:
     def run_device(
         self, inputs: Mapping[str, DeviceView], outputs: Sequence[str]
     ) -> list[DeviceArray]:
-        """Runs checked arrays of this GPU where they lie, and returns when the results are there.
+        """Runs checked arrays of this GPU in place, and returns when the results are complete.
 
         The addresses are new each time, so nothing is captured.
         """
@@ -138,7 +138,7 @@ class Worker:
         return [results[name] for name in outputs]
 
     def close(self) -> None:
-        """Frees everything, what uses a thing before the thing itself."""
+        """Frees everything, users before what they use."""
         if self._stream is None:
             return
         self._loaded.device.synchronize(self._stream)
@@ -157,7 +157,7 @@ class Worker:
     def _allocate(self) -> None:
         loaded = self._loaded
         context = loaded.contexts.for_one_shape()
-        # Asked for when there is a context: TensorRT-RTX chooses its kernels by then.
+        # Asked for once there is a context: TensorRT-RTX has chosen its kernels by then.
         self._activations = DeviceBuffer(loaded.device, int(loaded.engine.device_memory_size_v2))
         largest = loaded.tensors.maximum_shapes
         output_shapes = set_shapes(context, loaded.tensors, largest)
@@ -170,7 +170,7 @@ class Worker:
         self._keep(context, largest)
 
     def _shaped(self, shapes: Mapping[str, Shape]) -> ShapedRun:
-        """The context for some input shapes, made anew where they are new."""
+        """The context for some input shapes; it is made if they are new."""
         key = tuple(shapes.values())
         if key in self._shapes:
             self._shapes.move_to_end(key)

@@ -113,14 +113,14 @@ class CpuConv:
         Args:
             pool: Its threads.
             source: What it reads.
-            target: What it writes; its sizes say how far the padding behind goes.
-            normalization: How the source is read; None for as it is.
-            moments: The source's, where it is normalized.
+            target: What it writes; its sizes say how far the padding at the end goes.
+            normalization: How the source is read; None reads it unchanged.
+            moments: The source's moments, if it is normalized.
             residual: Added to the result. Its values may be the target's.
-            groups: Groups of the target's channels whose moments are wanted; None for none.
+            groups: Number of groups of the target's channels whose moments are wanted, or None.
 
         Returns:
-            The moments, where they are wanted.
+            The moments, if they are wanted.
 
         Raises:
             BackendError: The maps don't fit.
@@ -159,7 +159,7 @@ class CpuConv:
 
 
 def instruction_set() -> str:
-    """What convs use on this CPU: "avx512", "avx2" or "portable".
+    """The instruction set that convs use on this CPU: "avx512", "avx2" or "portable".
 
     Raises:
         BackendError: The library is missing or of another version.

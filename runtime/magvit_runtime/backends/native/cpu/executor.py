@@ -63,7 +63,7 @@ class _Clip:
         shapes: Of all values.
         arrays: Frames, [T, H, W, C], and ids, [t, h, w].
         maps: Feature maps that are still needed.
-        moments: Of the maps that a normalisation reads.
+        moments: Moments of the maps that a normalisation reads.
         sharing: Maps that share their background; the others are computed whole.
     """
 
@@ -77,8 +77,8 @@ class _Clip:
 class CpuExecutor:
     """A program on the CPU, in float32.
 
-    Thread-safe: one clip at a time runs, on all threads of the pool; other callers wait. Memory of
-    a run is kept for the next. `close` must not overlap with a run.
+    Thread-safe: one clip at a time runs, on all threads of the pool; other callers wait. A run's
+    memory is kept for the next run. `close` must not overlap with a run.
 
     Args:
         program: What it computes.
@@ -221,7 +221,7 @@ class CpuExecutor:
 
     def _convolve(self, index: int, conv: Conv, clip: _Clip) -> None:
         residual = None if conv.residual is None else clip.maps[conv.residual]
-        # A sum may take the place of what it adds to, where nothing else reads that any more.
+        # A sum may be written over the map that it adds to, if no later step reads that map.
         takes_place = (
             conv.residual is not None
             and conv.residual != conv.input
@@ -256,7 +256,7 @@ class CpuExecutor:
         clip.maps[step.output] = target
 
     def _new_map(self, value: str, clip: _Clip, place: FeatureMap | None = None) -> FeatureMap:
-        """A map for a value, in memory of its own or in the place of another."""
+        """A map for a value, in its own memory or in that of another map."""
         *sizes, channels = clip.shapes[value]
         pitch = channel_pitch(channels, CHANNEL_MULTIPLE)
         values = self._memory.take((*sizes, pitch)) if place is None else place.values
@@ -271,7 +271,7 @@ class CpuExecutor:
         return FeatureMap(values, channels, background)
 
     def _give_back(self, clip: _Clip, names: set[str], kept: FeatureMap | None) -> None:
-        """Frees the maps of these names, all but the memory that another one has taken."""
+        """Frees the maps of these names, except memory that another map now uses."""
         for name in names & clip.maps.keys():
             unused = clip.maps.pop(name)
             if kept is None or unused.values is not kept.values:
@@ -281,7 +281,7 @@ class CpuExecutor:
 
 
 def _result(output: Output, clip: _Clip) -> Array:
-    """What an output gives of one clip."""
+    """The array that an output gives for one clip."""
     if output.is_map:
         result: Array = _channels_first(clip.maps[output.value])
     else:
@@ -291,7 +291,7 @@ def _result(output: Output, clip: _Clip) -> Array:
 
 
 def _channels_first(features: FeatureMap) -> NDArray[np.float32]:
-    """A copy, [C, T, H, W]: even of a single position, for the memory is used again."""
+    """A copy, [C, T, H, W]; also of a single position, because the memory is used again."""
     return np.moveaxis(features.values[..., : features.channels], -1, 0).copy()
 
 
@@ -304,7 +304,7 @@ class _Memory:
     def take(self, shape: tuple[int, ...]) -> Floats:
         """An array of a shape, its values undefined."""
         size = math.prod(shape) * 4 + ALIGNMENT
-        # What is much larger is left for a map that needs it.
+        # A much larger array is left for a map that needs it.
         fitting = [memory for memory in self.free if size <= memory.size <= 2 * size]
         memory = min(fitting, key=len, default=None)
         if memory is None:

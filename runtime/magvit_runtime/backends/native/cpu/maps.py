@@ -21,13 +21,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Background:
-    """What a map holds once instead of at every place where only background was seen.
+    """The background values of a map, held once instead of at every place.
 
     Attributes:
         first_frames: int16 [ceil(H / 4), ceil(W / 4)]: frame from which a tile has its own values.
         values: float32 [T, height, width, pitch]: an all-background clip with a middle.
         counts: float32 [T, height, width]: pixels of the map that each of these stands for; None
-            where no moments are wanted.
+            if no moments are wanted.
     """
 
     first_frames: NDArray[np.int16]
@@ -41,8 +41,8 @@ class FeatureMap:
 
     Attributes:
         values: float32 [T, H, W, pitch], of `aligned_floats`; padding channels are zero.
-        channels: Channels that mean something.
-        background: None where every value is in `values`.
+        channels: Channels without the padding.
+        background: None if every value is in `values`.
     """
 
     values: Floats

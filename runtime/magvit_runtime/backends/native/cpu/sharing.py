@@ -1,10 +1,10 @@
-"""Which parts of a rendered clip's feature maps need be computed only once.
+"""Finds the parts of a rendered clip's feature maps that need to be computed only once.
 
-Where a conv has seen nothing but a constant background, its result depends on the frame and on the
-distance to the borders only. So each map is computed at the 4x4 tiles that the drawing can reach,
-and for a small clip of background alone. Once the drawing reaches a pixel, the pixel counts as
-reached from then on: strokes of rendered trajectories stay, and elsewhere this costs time but no
-accuracy.
+Where a conv reads only a constant background, its result depends only on the frame and on the
+distance to the borders. So each map is computed at the 4x4 tiles that the drawing can reach, and
+for a small clip of background alone. Once the drawing reaches a pixel, the pixel counts as reached
+from then on. Strokes of rendered trajectories stay, so this is exact for them. For other clips it
+costs time but no accuracy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from magvit_runtime.backends.native.cpu.maps import TILE
 from magvit_runtime.backends.native.program import Conv, Program, Sizes
 
-# Work that sharing must save at least: its blocks of tiles are less regular than a whole map's.
+# The share of work that sharing must save: its blocks of tiles are less regular than a whole map's.
 WORTH_SHARING = 0.85
 
 
@@ -28,7 +28,7 @@ class Sharing:
     """Where one map shares its background.
 
     Attributes:
-        reached: int16 [H, W]: the frame from which on the drawing reaches a pixel; T where never.
+        reached: int16 [H, W]: the frame at which the drawing reaches a pixel; T means never.
         margins: Pixels from the top and bottom, and from left and right, within which background
             depends on the distance to the border.
         sizes: Frames, height and width of the map.
@@ -106,7 +106,7 @@ def plan_sharing(
     drawn = red | green | blue
     reached = np.where(drawn.any(axis=0), drawn.argmax(axis=0), sizes[0]).astype(np.int16)
     plan = {pixels: Sharing(reached, (0, 0), sizes)}
-    # Only convs read maps that are shared; what another step or the caller reads must be whole.
+    # Only convs can read shared maps. A map that another step or the caller reads must be whole.
     others = (step for step in program.steps if not isinstance(step, Conv))
     whole = {name for step in others for name in step.reads}
     whole |= {output.value for output in program.outputs}
@@ -122,7 +122,7 @@ def plan_sharing(
 
 
 def _reach(conv: Conv, source: Sharing, residual: Sharing | None = None) -> Sharing:
-    """How far what a conv reads reaches in what it writes."""
+    """How far the drawing reaches in a conv's output, from how far it reaches in the input."""
     frames, height, width = conv.output_sizes(source.sizes)
     reached = source.reached
     margins = []
@@ -130,11 +130,11 @@ def _reach(conv: Conv, source: Sharing, residual: Sharing | None = None) -> Shar
         kernel, stride = conv.kernel[axis + 1], conv.stride[axis + 1]
         before = conv.pads_before[axis + 1]
         reached = _least(reached, axis, size, kernel, stride, before, source.sizes[0])
-        # Beyond these, a window lies in the middle of what it reads.
+        # Beyond these margins, a window lies in the middle of its input.
         behind = (size - 1) * stride + kernel - before - source.sizes[axis + 1]
         margin = source.margins[axis]
         margins.append(max(-(-(margin + pad) // stride) for pad in (before, behind)))
-    # A frame sees a stroke as soon as the last frame in its window does.
+    # A stroke reaches an output frame once it is in the last input frame of its window.
     ahead = conv.kernel[0] - 1 - conv.pads_before[0]
     seen = np.clip(-((ahead - reached.astype(np.int32)) // conv.stride[0]), 0, frames)
     first = np.where(reached >= source.sizes[0], frames, seen).astype(np.int16)
@@ -169,8 +169,8 @@ def _least(
 def _pixels(size: int, background_size: int) -> NDArray[np.float32]:
     """Pixels of each tile that each background pixel stands for, along one axis.
 
-    As `BackgroundCoordinate` of kernels/conv/feature_map.h has it: the middle one stands for all
-    that are far from both borders.
+    The rule is that of `BackgroundCoordinate` in kernels/conv/feature_map.h: the middle pixel
+    stands for all pixels that are far from both borders.
 
     Returns:
         float32 [background_size, ceil(size / 4)].

@@ -1,7 +1,7 @@
-"""Which of cuDNN's plans runs a conv, and the file that keeps what was found.
+"""Which of cuDNN's plans runs a conv, and the file that keeps these choices.
 
-Which plan is the fastest depends on the GPU, on cuDNN's version and on the conv's geometry, and
-cuDNN's own first choice isn't always it, so plans are timed once and kept beside the bundle.
+The fastest plan depends on the GPU, on cuDNN's version and on the conv's geometry. It isn't always
+cuDNN's own first choice. So plans are timed once, and the choices are kept beside the bundle.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class ConvGeometry:
 
     @property
     def paddings(self) -> tuple[Padding, ...]:
-        """The ways in which its zeros can be had."""
+        """Where the conv's zeros can come from: implied, or a border in memory."""
         return ("implied", "border") if self.padded_sizes != self.sizes else ("implied",)
 
     @property
@@ -86,8 +86,8 @@ class ConvPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         padding: Where the conv's zeros come from.
         engine: cuDNN's number of the engine.
         knobs: Its settings by cuDNN's names.
-        workspace: Bytes that it needs besides.
-        microseconds: What it took when plans were compared.
+        workspace: Bytes of extra memory that it needs.
+        microseconds: The time that it took when plans were compared.
     """
 
     padding: Padding
@@ -106,8 +106,8 @@ class _PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PlanCache:
     """The plans known for one GPU and version of cuDNN.
 
-    Not thread-safe. A file that is damaged, or of another GPU or version, is logged and replaced;
-    a folder that can't be written to is logged.
+    Not thread-safe. A file that is damaged, or of another GPU or version, is logged and replaced.
+    If the folder can't be written to, this is logged.
 
     Args:
         folder: Folder of the file, in a bundle; None keeps nothing.

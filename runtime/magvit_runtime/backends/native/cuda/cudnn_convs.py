@@ -60,8 +60,8 @@ class CudnnConvs:
             if known is not None and self._build(geometry, known):
                 return known
             plan = self._tuner.fastest(geometry)
-            # The losing plans lie in reference cycles. They are destroyed here, not in the midst of
-            # a stream capture.
+            # The losing plans are in reference cycles. They are destroyed here, and not later
+            # during a stream capture.
             gc.collect()
             if not self._build(geometry, plan):
                 raise BackendError(
@@ -91,7 +91,7 @@ class CudnnConvs:
             image: Address of the input on the GPU; channels come last.
             weight: Address of the weights, [C_out, kt, kh, kw, C_in].
             output: Address of the output; channels come last.
-            workspace: Address of the bytes that the plan needs besides.
+            workspace: Address of the plan's extra memory.
 
         Raises:
             BackendError: cuDNN failed.
@@ -111,7 +111,7 @@ class CudnnConvs:
         self._tuner.close()
 
     def _build(self, geometry: ConvGeometry, plan: ConvPlan) -> bool:
-        """Builds a plan, unless it is built; whether cuDNN has it, with no larger a workspace."""
+        """Builds a plan if needed; says whether cuDNN has it, with no larger a workspace."""
         if geometry in self._built:
             return True
         try:

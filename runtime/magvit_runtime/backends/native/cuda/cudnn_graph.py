@@ -68,7 +68,7 @@ class BuiltConv:
         graph: The `cudnn.pygraph`.
         index: Of the plan in it.
         tensors: Its tensors by role.
-        workspace: Bytes that it needs besides.
+        workspace: Bytes of extra memory that it needs.
     """
 
     graph: Any
@@ -92,8 +92,8 @@ def conv_graph(
 ) -> tuple[Any, dict[Role, Any]]:
     """A conv as a graph of cuDNN, and its tensors.
 
-    Plans are left out that add up in half precision, that round float32 operands to half, or whose
-    results differ from run to run; in fp32 also those on tensor cores, which are TF32.
+    Some plans are left out: those that sum in half precision, that round float32 operands to half,
+    or whose results differ from run to run. In fp32, plans on tensor cores (TF32) are left out too.
 
     Args:
         cudnn: The module `cudnn`.
@@ -179,10 +179,10 @@ def restore(
     handle: Any = None,
     device_property: Any = None,
 ) -> BuiltConv:
-    """Builds a plan that was found before, and none beside it; arguments as `plan_candidates`.
+    """Builds only one plan, which was found before; arguments as `plan_candidates`.
 
-    The plan is looked for among those that cuDNN lists. To ask for it by its engine and knobs fails
-    where an engine has a knob that the frontend has no name for ("NOT_SET").
+    The plan is looked up among those that cuDNN lists. Asking for it by its engine and knobs fails
+    if an engine has a knob that the frontend has no name for ("NOT_SET").
 
     Raises:
         LookupError: cuDNN doesn't list it.
@@ -197,12 +197,12 @@ def restore(
 
 
 def rejections(cudnn: Any) -> tuple[type[Exception], ...]:
-    """What a plan or engine raises that cuDNN rejects: there, that is an answer."""
+    """The exceptions that mean "cuDNN rejects this plan or engine", which is an expected answer."""
     return (cudnn.cudnnGraphNotSupportedError, NotImplementedError, RuntimeError, ValueError)
 
 
 def import_cudnn() -> Any:
-    """The module `cudnn`, with cuDNN itself behind it.
+    """The module `cudnn`, with cuDNN itself loaded.
 
     Raises:
         BackendError: One of the two isn't installed, can't be loaded, or is too old.

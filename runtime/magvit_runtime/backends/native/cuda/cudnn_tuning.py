@@ -31,15 +31,15 @@ _LOG = logging.getLogger(__name__)
 
 # A plan that wants more is not worth the memory.
 _WORKSPACE_LIMIT = 2**30
-# A plan is timed as one CUDA graph of so many launches: alone, one that takes 50 µs would end
-# before the next is launched, and the launch would be timed.
+# A plan is timed as one CUDA graph of this many launches. Launched one by one, a plan of 50 µs
+# would end before the next launch, and the launches would be timed instead.
 _LAUNCHES = 10
-# The shortest of so many replays counts.
+# The shortest of this many replays counts.
 _ROUNDS = 3
-# Plans whose one plain launch takes this many times the best one's, and more than a launch itself
-# can have added, aren't timed any better.
+# A plan isn't timed again if its single launch takes this many times the best one's, and more than
+# the launch itself can have added.
 _HOPELESS, _LAUNCH_SECONDS = 2.0, 100e-6
-# Results are compared in so many stretches of so many elements, from the first to the last.
+# Results are compared in this many stretches of this many elements, from the first to the last.
 _STRETCHES, _STRETCH = 64, 2**15
 # Engines that a plan's results are compared with, until one agrees.
 _WITNESSES = 3
@@ -149,7 +149,7 @@ class PlanTuner:
         try:
             return DeviceBuffer(self._device, built.workspace)
         except BackendError as error:
-            # Left unread, the error would meet the next call.
+            # If the error stays unread, the next call reports it.
             self._device.runtime.cudaGetLastError()
             raise _RejectedPlanError(f"no memory for a plan's workspace: {error}") from error
 
@@ -198,8 +198,8 @@ class PlanTuner:
     ) -> ConvPlan | None:
         """The first plan that agrees with one of another engine; those before it are named.
 
-        With another padding the scratch data is another input, so only plans of the same one are
-        compared. An engine that is alone with its padding has nobody to differ from.
+        Only plans of the same padding are compared, because the scratch data is another input with
+        another padding. An engine that is alone with its padding is accepted.
         """
         tolerance = _TOLERANCES[geometry.precision]
         for candidate in timed:
@@ -221,7 +221,7 @@ class PlanTuner:
         return None
 
     def _results(self, timed: _TimedPlan, scratch: _Scratch) -> NDArray[np.float32]:
-        """What a plan makes of the scratch data."""
+        """A plan's results on the scratch data."""
         workspace = self._workspace(timed.built)
         try:
             timed.built.execute(self.handle, scratch.addresses, workspace.pointer)
@@ -243,12 +243,12 @@ def _other_engines(candidate: _TimedPlan, timed: list[_TimedPlan]) -> list[_Time
 
 def _agree(a: NDArray[np.float32], b: NDArray[np.float32], tolerance: float) -> bool:
     scale = float(np.sqrt(np.mean(np.square(b, dtype=np.float64))))
-    # Written so that NaN is a difference, and a result of zeros agrees with nothing.
+    # Written so that NaN counts as a difference, and a result of zeros agrees with nothing.
     return 0.0 < scale < math.inf and bool(np.max(np.abs(a - b)) <= tolerance * scale)
 
 
 class _Scratch:
-    """Tensors of a conv, of random values: with zeros GPUs draw less power and run faster.
+    """Tensors of a conv with random values. With zeros, GPUs would draw less power and run faster.
 
     Attributes:
         addresses: Where they lie on the GPU.

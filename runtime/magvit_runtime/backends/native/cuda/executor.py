@@ -103,12 +103,12 @@ class CudaExecutor:
 
     @property
     def launches(self) -> str:
-        """How runs reach the GPU by now, for people to read."""
+        """How runs now reach the GPU, as text for people."""
         return self._open.launches.description
 
     @property
     def stage_times(self) -> StageTimes:
-        """What runs of host arrays take on the GPU, once its `seconds` is a list."""
+        """The GPU times of runs of host arrays, recorded once `seconds` is a list."""
         return self._open.stage_times
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
@@ -131,7 +131,7 @@ class CudaExecutor:
             return worker.run(frames.reshape(clips), outputs)
 
     def run_device(self, inputs: Mapping[str, object], outputs: Sequence[str]) -> list[DeviceArray]:
-        """As `run`, of arrays on this GPU, where the results stay.
+        """As `run`, with arrays on this GPU; the results stay there.
 
         Raises:
             InputError: As `run`; or it isn't a contiguous array on this GPU.
@@ -144,10 +144,10 @@ class CudaExecutor:
             return worker.run_device(replace(view, shape=clips), outputs)
 
     def warm_up(self, shape: Sequence[int]) -> None:
-        """Runs a shape of the input on every worker until it needs nothing new.
+        """Runs a shape of the input on every worker until later runs need nothing new.
 
-        From then on just this batch size is run as it is, and smaller ones that aren't known
-        are filled up to it.
+        From then on this batch size runs without padding. Smaller sizes that aren't known are
+        padded to it.
 
         Raises:
             InputError: The program doesn't take this shape.
@@ -165,7 +165,7 @@ class CudaExecutor:
             try:
                 self._opened.close()
             except BackendError as error:
-                # After a failure of the GPU nothing can be freed, and nothing need be.
+                # After a GPU failure nothing can be freed, and nothing needs to be.
                 _LOG.warning("closing a session on a GPU: %s", error)
 
     @property
@@ -194,7 +194,7 @@ def open_cuda_executor(
         program: What it computes.
         precision: Precision of its graph: fp16, tf32 or fp32.
         plans: Folder, in a bundle, that keeps which plans of cuDNN are the fastest here; None
-            finds them anew. A shape's first run takes as long as that.
+            finds them again each time. A shape's first run includes that time.
         workers: Batches at once; each costs the memory of a run.
 
     Raises:

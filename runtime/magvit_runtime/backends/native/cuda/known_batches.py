@@ -10,8 +10,8 @@ from magvit_runtime.types import Shape
 class KnownBatches:
     """Batch sizes whose convs are planned, by the shape of a clip. Thread-safe.
 
-    To time cuDNN's plans for a new batch size takes far longer than to compute a few clips more, so
-    a batch runs in the smallest known one that it fits into.
+    Timing cuDNN's plans for a new batch size takes far longer than computing a few more clips. So a
+    batch is padded to the smallest known size that holds it.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class KnownBatches:
             self._sizes[tuple(clip)] = self._sizes.get(tuple(clip), frozenset()) | {size}
 
     def fitting(self, clips: Shape) -> Shape:
-        """The shape to run clips in: of the smallest known batch that holds them, or their own."""
+        """The shape to run clips in: the smallest known batch that holds them, or their own."""
         count, *clip = clips
         with self._lock:
             known = self._sizes.get(tuple(clip), frozenset())

@@ -1,4 +1,4 @@
-"""The steps of a schedule as calls that need nothing more: addresses and parameters are in them."""
+"""The steps of a schedule as complete calls, with their addresses and parameters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Launch = Callable[[], None]
 
 
 class ConvLibrary(Protocol):
-    """What runs the convs; `CudnnConvs` says what each method does."""
+    """Runs the convs; `CudnnConvs` says what each method does."""
 
     def open_queue(self, stream: Any) -> Any:
         """A queue on a stream."""
@@ -72,7 +72,7 @@ class LoadedProgram:
         convs: The convs.
         parameters: Weights on the GPU.
         launches: How runs reach the GPU.
-        stage_times: What runs of host arrays take there.
+        stage_times: GPU times of runs of host arrays.
         results: Where device results come from.
         batches: Batch sizes that are planned.
     """
@@ -91,7 +91,7 @@ class LoadedProgram:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the memory of a run lies on the GPU, and which stream it runs on.
+    """The GPU memory of a run, and the stream that it runs on.
 
     Attributes:
         buffers: Addresses of the schedule's buffers.

@@ -11,7 +11,7 @@ from magvit_runtime.backends.native.program import Sizes, channel_pitch
 from magvit_runtime.native_libraries.cuda_operators import DTYPES, MapStructure, Triple
 from magvit_runtime.types import FloatType
 
-# Channels of one access; also what tensor cores want.
+# Channels of one access; tensor cores also need this multiple.
 CHANNEL_MULTIPLE = 8
 
 
@@ -24,7 +24,7 @@ class CudaMap:
         dtype: Element type.
         batch: Clips.
         sizes: Frames, height and width, without the border.
-        channels: Channels that mean something; those up to `pitch` are zero.
+        channels: Channels without the padding; those from here up to `pitch` are zero.
         before, after: Widths of the border in each of the three.
     """
 

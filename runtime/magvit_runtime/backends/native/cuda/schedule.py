@@ -1,9 +1,9 @@
 """A program as the steps of one run on a GPU: what is launched, on which buffers.
 
-A conv writes its bare result. What is added to it (bias, residual) is added by whoever reads the
-result first: the statistics pass of a normalisation, which writes the sum in the same go, or the
-pass that writes the next conv's input. That pass normalises, activates, converts, and leaves a
-border of zeros around where the conv's plan wants one.
+A conv writes its bare result. The first step that reads the result adds the bias and the residual.
+That step is either the statistics pass of a normalisation, which also writes the sum, or the pass
+that writes the next conv's input. The second pass normalises, activates, converts, and leaves a
+border of zeros if the conv's plan wants one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Pixels:
 class Statistics:
     """Moments of features plus what is added, for the normalisation that step `reader` reads with.
 
-    `total` is where the sum goes; it is `features` where nothing is added.
+    The sum goes to `total`, which is `features` if nothing is added.
     """
 
     features: CudaMap
@@ -95,7 +95,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Latents to ids, and to channels first where that is asked for."""
+    """Latents to ids, and to channels first if that is asked for."""
 
     quantization: LookupFreeQuantization
     latents: CudaMap
@@ -110,8 +110,8 @@ class Schedule:
 
     Attributes:
         steps: In their order.
-        buffers: Every buffer's bytes and the steps that use it. Borders are written by nobody, and
-            `ARRIVALS` is zero between two steps, so they keep their memory for the whole run.
+        buffers: Every buffer's bytes and the steps that use it. No step writes borders, and
+            `ARRIVALS` is zero between two steps, so both keep their memory for the whole run.
     """
 
     steps: tuple[Step, ...]
@@ -122,7 +122,7 @@ def check_outputs(program: Program) -> None:
     """Refuses a program whose outputs no step of a schedule writes.
 
     Raises:
-        BackendError: It has others than ids and the latents that they are made of, each once.
+        BackendError: Its outputs aren't ids and the latents that they are made of, each once.
     """
     quantizations = [step for step in program.steps if isinstance(step, LookupFreeQuantization)]
     written = {value for step in quantizations for value in (step.input, step.output)}
@@ -150,7 +150,7 @@ def plan_schedule(
     Args:
         program: What it computes.
         batch: Clips.
-        shapes: Of all values of one clip.
+        shapes: Shapes of all values of one clip.
         precision: Of the session.
         plan_of: The plan of a conv.
         moments_size: Bytes that the statistics of a map take, for a number of groups.
@@ -181,9 +181,9 @@ class _Scheduler:
         self._moments_size = moments_size
         self._outputs = {output.value for output in program.outputs}
         self._stored: dict[str, CudaMap] = {}
-        # Values that their reader makes of frames, in the type and with the border that it wants.
+        # Values that their reader makes from frames, in its own type and with its own border.
         self._pixels: dict[str, PixelNormalization] = {}
-        # Values that exist only as what they are the sum of, which their one reader adds.
+        # Values that are never written: their only reader adds their parts itself.
         self._sums: dict[str, tuple[CudaMap, Added, FloatType]] = {}
         self._extra_sizes: dict[str, int] = {}
 
@@ -227,12 +227,12 @@ class _Scheduler:
         return found
 
     def _input(self, index: int, conv: Conv, sizes: Sizes, plan: ConvPlan) -> CudaMap:
-        """What a conv reads, in the type and with the border that it wants."""
+        """A conv's input, in the type and with the border that the conv wants."""
         channels = conv.weight.shape[1]
         target = CudaMap(f"input {index}", _type_of(conv), self._batch, sizes, channels)
         if plan.padding == "border":
             target = replace(target, before=conv.pads_before, after=conv.pads_after)
-            # One for all convs of the same input: nobody else may write into its border.
+            # One buffer for all convs of the same input: no other step may write into its border.
             name = f"{target.dtype} {sizes} {channels} in {target.before}, {target.after}"
             target = replace(target, buffer=name)
         if conv.input in self._pixels:
@@ -252,7 +252,7 @@ class _Scheduler:
         return target
 
     def _finish(self, index: int, conv: Conv, result: CudaMap) -> None:
-        """Adds to a conv's result what belongs to it, as early or late as is cheapest."""
+        """Adds a conv's bias and residual to its result, in whichever step is cheapest."""
         added = Added(
             None if conv.bias is None else index,
             None if conv.residual is None else self._as_type(conv.residual, conv.output_type),

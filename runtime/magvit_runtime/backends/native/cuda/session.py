@@ -23,9 +23,9 @@ class CudaSession(NativeSession[CudaExecutor]):
     Thread-safe: any number of threads may call its methods at once; as many batches are computed at
     once as there are workers. `close` must not overlap with a run.
 
-    The first run of a shape finds the fastest plans of cuDNN, which takes a while; they are kept in
-    the folder `engines` beside the graph. A batch that fits into one that ran before is filled up
-    to it instead. Not run on a GPU yet.
+    The first run of a shape finds the fastest plans of cuDNN, which takes a while. They are kept in
+    the folder `engines` beside the graph. A batch that fits into one that ran before is padded to
+    that size instead. Not run on a GPU yet.
 
     Args:
         graph: The ONNX file, whose digest and whose weights' digest were checked.
@@ -65,14 +65,14 @@ class CudaSession(NativeSession[CudaExecutor]):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it runs on, and how runs reach the GPU by now."""
+        """What it runs on, and how runs now reach the GPU."""
         if self._executor is None:
             return self._capabilities
         return replace(self._capabilities, launches=self._executor.launches)
 
     @property
     def stage_times(self) -> StageTimes | None:
-        """What runs of host arrays take, once its `seconds` is a list; None when closed."""
+        """The times of runs of host arrays, recorded once `seconds` is a list; None when closed."""
         return None if self._executor is None else self._executor.stage_times
 
     def run_device(self, inputs: Mapping[str, object], outputs: Sequence[str]) -> list[DeviceArray]:
@@ -91,7 +91,7 @@ class CudaSession(NativeSession[CudaExecutor]):
     def warm_up(self, shape: Sequence[int]) -> None:
         """Makes the GPU ready for batches of a shape; see `DeviceSession.warm_up`.
 
-        From then on batches of just this size run as they are. Smaller ones that neither ran nor
-        were warmed up are filled up to the next size that was.
+        From then on batches of this size run without padding. Smaller ones are padded to the next
+        size that ran or was warmed up.
         """
         self._opened.warm_up(shape)

@@ -27,7 +27,7 @@ from magvit_runtime.cuda.shaped_run import ShapedRun
 from magvit_runtime.cuda.stage_times import StageClock
 from magvit_runtime.types import Shape
 
-# Two are usual: the full batch, and single clips. Each has memory of its own.
+# Two are usual: the full batch, and single clips. Each has its own memory.
 SHAPES_KEPT = 4
 
 _BYTES = np.dtype(np.uint8)
@@ -36,10 +36,10 @@ _BYTES = np.dtype(np.uint8)
 class CudaWorker:
     """Runs one batch at a time; at most one thread may use it at once.
 
-    A new shape is planned and allocated when it comes first; its second run is captured into a
-    CUDA graph, and from then on a run takes nothing from CUDA. A batch that fits into a known one
-    runs in the memory of that, whose other frames are zeros or those of an earlier run: they change
-    none of its results, since no operator mixes clips.
+    A new shape is planned and allocated on its first run. Its second run is captured into a CUDA
+    graph, and from then on a run allocates nothing in CUDA. A batch that fits into a known size
+    runs in the memory of that size. The other frames there are zeros or those of an earlier run.
+    They don't change the results, because no operator mixes clips.
     """
 
     def __init__(self, loaded: LoadedProgram) -> None:
@@ -77,10 +77,10 @@ class CudaWorker:
         return [buffer.array(sizes, dtype) for buffer, sizes, dtype in results]
 
     def run_device(self, clips: DeviceView, outputs: Sequence[str]) -> list[DeviceArray]:
-        """As `run`, of clips on the GPU; returns when the results are there.
+        """As `run`, for clips on the GPU; returns when the results are complete.
 
-        Clips and results are copied on the GPU, which takes microseconds: CUDA graphs hold the
-        addresses that they were captured with.
+        Clips and results are copied on the GPU, because CUDA graphs hold the addresses that they
+        were captured with. The copies take microseconds.
         """
         device, stream = self._loaded.device, self._stream
         shape = self._shape(self._loaded.batches.fitting(clips.shape))
@@ -100,7 +100,7 @@ class CudaWorker:
         return results
 
     def rehearse(self, clips: Shape) -> None:
-        """Runs just this shape, whatever frames are there, without maps and with all outputs."""
+        """Runs exactly this shape on whatever frames are in memory, with and without maps."""
         outputs = self._loaded.program.outputs
         shape = self._shape(clips)
         try:
@@ -110,7 +110,7 @@ class CudaWorker:
             self._loaded.device.synchronize(self._stream)
 
     def close(self) -> None:
-        """Frees everything, what uses a thing before the thing itself."""
+        """Frees everything, users before what they use."""
         while self._shapes:
             self._shapes.popitem()[1].close()
         self._clock.close()
@@ -158,7 +158,7 @@ class _Shape:
             memory.callback(block.close)
             self.frames = staged(clips, _BYTES)
             self._staged = {name: staged(*output) for name, output in self._outputs.items()}
-            # The zeros of borders: no step writes there. And frames, for runs of fewer clips.
+            # Zeros for borders, which no step writes, and for frames, in runs of fewer clips.
             device.call("cudaMemsetAsync", block.pointer, 0, arena.size, stream)
             pointer, size = self.frames.on_device.pointer, tensor_bytes(clips, _BYTES)
             device.call("cudaMemsetAsync", pointer, 0, size, stream)
@@ -183,7 +183,7 @@ class _Shape:
         (self._with_maps if has_maps else self._without_maps).launch()
 
     def result(self, name: str, count: int) -> tuple[StagedBuffer, Shape, np.dtype[Any]]:
-        """Where an output lies, and the shape and type that it has for the first `count` clips."""
+        """The address of an output, and its shape and type for the first `count` clips."""
         (_, *sizes), dtype = self._outputs[name]
         return self._staged[name], (count, *sizes), dtype
 
