@@ -1,1 +1,1 @@
-"""Measuring how fast a bundle runs here, in a way that others can believe."""
+"""Measures how fast a bundle runs here, with intervals and agreement beside every figure."""

@@ -48,11 +48,11 @@ def run_benchmark(
 
     Args:
         bundle: The bundle.
-        options: Our own ways to run it, at least one.
+        options: Our own ways to run it, one or more.
         settings: How to measure.
         batches: Batch sizes.
-        peers: Other ways, opened as they are taken.
-        advance: Told of steps done; there are `steps` of them.
+        peers: Other ways; each is opened when its turn comes.
+        advance: Called with the number of steps done, `steps` in all.
 
     Raises:
         BackendError: None of our own ways can be opened, or takes these batches.
@@ -105,7 +105,7 @@ def run_benchmark(
 
 
 def steps(encoders: int, batches: int, settings: Settings) -> int:
-    """Steps that `advance` is told of, with this many encoders and batch sizes, at most."""
+    """The most steps that `advance` gets, for this many encoders and batch sizes."""
     full = settings.repetitions if settings.workers else 0
     rounds = settings.repetitions * settings.rounds
     return batches * (encoders * settings.inputs + rounds + full)

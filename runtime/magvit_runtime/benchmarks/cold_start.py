@@ -32,7 +32,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class _Launch(msgspec.Struct, frozen=True):
-    """A start, and the time when the process was asked for, in seconds of the epoch."""
+    """A start, and the time when the process was started, in seconds of the epoch."""
 
     start: Start
     at: float

@@ -1,4 +1,4 @@
-"""Two benchmarks of one machine: what became faster or slower, beyond the noise."""
+"""Compares two benchmarks of one machine: what became faster or slower, beyond the noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from magvit_runtime.benchmarks.statistics import ratio_estimate
 from magvit_runtime.errors import InputError
 from magvit_runtime.types import Estimate
 
-# Timed in both runs it tells a slower machine from a slower encoder: nothing of ours is in it.
+# The yardstick contains none of our code. If it also got slower, the machine got slower.
 YARDSTICK = "ONNX Runtime, plain"
 
 Change = Literal["faster", "slower", "no change"]
@@ -24,9 +24,9 @@ class Compared:
     Attributes:
         encoder: Its name.
         batch: Clips of a call.
-        measure: "seconds", or "times the yardstick" where both runs have that.
+        measure: "seconds", or "times the yardstick" if both runs have it.
         old, new: The measure in each.
-        change: "no change" where the intervals overlap.
+        change: "no change" if the intervals overlap.
     """
 
     encoder: str
@@ -40,8 +40,8 @@ class Compared:
 def compare_benchmarks(old: Benchmark, new: Benchmark) -> list[Compared]:
     """Compares all of our encoders that are in both.
 
-    Where both runs timed plain ONNX Runtime beside ours, the ratio to it is compared, which a
-    machine that got slower as a whole leaves alone; else the seconds are.
+    If both runs also timed plain ONNX Runtime, the ratios to it are compared, because a slower
+    machine doesn't change them. Otherwise seconds are compared.
 
     Raises:
         InputError: They are of other machines, models or settings, or have no row in common.

@@ -1,4 +1,4 @@
-"""What a million clips cost: measured where this machine has a price, else projected."""
+"""The cost of a million clips: measured if this machine has a price, otherwise projected."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Instance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         type: Its name.
         usd_per_hour: Its price.
-        precision: What `tflops` is the peak of.
-        tflops, gb_per_s: Peaks of its data sheet, for projections.
+        precision: The precision of `tflops`.
+        tflops, gb_per_s: Peaks from its data sheet, for projections.
     """
 
     type: str
@@ -38,8 +38,8 @@ class PriceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         date: The day.
-        region: Where they hold.
-        source: Where they are from.
+        region: The region of the prices.
+        source: Where the prices are from.
         checked: Whether somebody compared them with the seller's own list.
         instances: The types.
     """
@@ -58,10 +58,10 @@ class Cost:
     Attributes:
         type: The machine's type.
         usd_per_hour: Its price.
-        encoder: What ran, or what the projection assumes.
-        clips_per_second: Measured, or what the data sheet allows.
-        is_projection: Whether it is that. No direct conv is as fast, though one that skips work,
-            as the native backend's on a CPU, can be faster.
+        encoder: The encoder that ran, or the projection's assumption.
+        clips_per_second: Measured, or the most that the data sheet allows.
+        is_projection: Whether it is a projection. No direct conv reaches it, but a conv that skips
+            work, as the native backend's on a CPU, can be faster.
     """
 
     type: str
@@ -99,14 +99,14 @@ def costs(benchmark: Benchmark, prices: PriceTable, instance_type: str) -> list[
     """Costs of all types of machines in a table.
 
     Args:
-        benchmark: What was measured.
+        benchmark: The benchmark.
         prices: The table.
-        instance_type: Which type this machine is; "" for none in the table.
+        instance_type: The type of this machine; "" for none in the table.
 
     Returns:
-        For this machine's type the fastest that was measured of our encoders; for every other what
-        its data sheet allows the graph's convs, done directly, which is left out where the graph's
-        work isn't known.
+        For this machine's type, the fastest measured time of our encoders. For every other type, a
+        projection: the graph's convs, done directly, at the peaks of its data sheet. Projections
+        are left out if the graph's work isn't known.
     """
     return [
         cost

@@ -37,9 +37,9 @@ class TimedEncoder:
         encode: uint8 clips [N, T, H, W, 3] (or [N, H, W, 3]) to ids [N, t, h, w], or of a decoder
             the other way; returns when they are there.
         close: Frees what it holds.
-        run_seconds: Grows by the seconds of the backend's own run with each call; None where
-            nothing of ours stands around that.
-        stage_seconds: Grows likewise by the seconds of each of `STAGES` on a GPU; None elsewhere.
+        run_seconds: Each call appends the seconds of the backend's own run; None for a peer, whose
+            call is nothing but that run.
+        stage_seconds: Each call appends the seconds of each of `STAGES` on a GPU; None elsewhere.
     """
 
     record: EncoderRecord
@@ -59,7 +59,7 @@ class NotRun:
 
 @dataclass
 class TimedSession:
-    """A session that notes how long each run took; as thread-safe as what it wraps."""
+    """A session that notes how long each run took; as thread-safe as the session that it wraps."""
 
     session: Session
     seconds: list[float] = field(default_factory=list)

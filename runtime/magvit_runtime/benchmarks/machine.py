@@ -1,4 +1,4 @@
-"""What this machine is and how it is just now, as far as it says."""
+"""This machine's hardware and its present state, as far as the system reports them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class MachineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cpu: Model name of its CPU.
         cpus: CPUs that this process may use.
         memory_gib: Memory.
-        clocks_mhz: Clock of each CPU; empty where it isn't told.
-        temperature_c: The hottest of its sensors; None where there is none to read.
+        clocks_mhz: Clock of each CPU; empty if the system doesn't report it.
+        temperature_c: The hottest of its sensors; None if there is none to read.
         load: Processes that wanted to run, averaged over the last minute.
         gpus: Name and driver of each GPU.
         instance_type: EC2 instance type, as "c7i.xlarge"; "" elsewhere.
         system: Operating system.
-        versions: Of Python and of the packages that took part.
+        versions: Versions of Python and of the packages that took part.
     """
 
     cpu: str
@@ -75,5 +75,5 @@ def _instance_type() -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # Not every system tells.
+    except OSError:  # Not every system has this file.
         return ""

@@ -18,8 +18,8 @@ from magvit_runtime.cuda.stage_times import STAGES
 from magvit_runtime.errors import MagvitError, first_line
 from magvit_runtime.types import Estimate
 
-# Calls of each worker in a repetition of the mode "kept full": the first and the last of a
-# repetition run alone for a while, and should weigh little.
+# Calls of each worker in a repetition of the mode "kept full". The first and the last call run
+# alone for a while, so there must be enough calls for these two to weigh little.
 _FULL_CALLS = 3
 
 Advance = Callable[[int], None]
@@ -37,7 +37,7 @@ def encode_once(
     failures: dict[str, str] = {}
     for encoder in encoders:
         name = encoder.record.name
-        # Peers raise whatever their libraries do, and the rest is still worth timing.
+        # Peers raise any error of their libraries. The other encoders are still worth timing.
         expected = MagvitError if encoder.record.kind == "ours" else Exception
         try:
             ids[name] = [encoder.encode(one.clips) for one in inputs]
@@ -61,13 +61,13 @@ def measure_rows(
     """A row for each encoder, all timed in turn at the batch size of the inputs.
 
     Args:
-        encoders: What to time, warmed up; ratios are to the first.
+        encoders: The encoders, warmed up; ratios are to the first.
         inputs: Input sets.
         settings: Repetitions and rounds.
-        classifier: Timed beside them, where there is one.
-        ids: What each encoder gave for each input.
-        reference: What it should have given; None leaves the agreement out.
-        advance: Told of every round and every repetition done.
+        classifier: Timed beside them, if there is one.
+        ids: The ids that each encoder gave for each input.
+        reference: The right ids; None leaves the agreement out.
+        advance: Called for every round and every repetition done.
         clock: Seconds, for calls one at a time.
     """
     first = ids[encoders[0].record.name]
@@ -88,7 +88,7 @@ def measure_rows(
         clock=clock,
     )
     around = {name: taken for name, taken in seconds.items() if name not in ids}
-    # Before the mode "kept full" adds its own.
+    # Taken before the mode "kept full" adds its own times.
     runs = {encoder.record.name: _last_runs(encoder, settings) for encoder in encoders}
     stages = {encoder.record.name: _last_stages(encoder, settings) for encoder in encoders}
     full = _keep_full(encoders, inputs, settings, advance) if settings.workers else {}
@@ -139,7 +139,7 @@ def _parts(
     stages: Mapping[str, Seconds],
     around: Mapping[str, Seconds],
 ) -> dict[str, float]:
-    """Medians in the order of a request; where a GPU has stages, they and the rest make the run."""
+    """Medians in the order of a request; on a GPU the run is split into its stages and the rest."""
     if run is None:
         return {}
     inside = {"run": run}
@@ -156,7 +156,7 @@ def _keep_full(
     settings: Settings,
     advance: Advance,
 ) -> dict[str, Estimate]:
-    """Clips a second of our own encoders when all workers call at once."""
+    """Clips per second of our own encoders when all workers call at once."""
     ours = [encoder for encoder in encoders if encoder.record.kind == "ours"]
     tasks = settings.workers * _FULL_CALLS
     work: list[Frames] = [inputs[i % len(inputs)].clips for i in range(tasks)]

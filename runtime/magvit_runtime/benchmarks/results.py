@@ -1,4 +1,4 @@
-"""What a benchmark found, as its JSON file holds it."""
+"""The results of a benchmark, as its JSON file holds them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class EncoderRecord(_Record, frozen=True):
         version: Of the library behind it.
         device: Where it ran.
         precision: Precision of its graph or weights.
-        settings: What was set for it, for people to read.
+        settings: Its settings, as text for people.
     """
 
     name: str
@@ -112,7 +112,7 @@ class ColdStart(_Record, frozen=True):
         first_call: The first call, of one clip.
         second_call: The second.
         host_mib: Most memory that the process held.
-        device_mib: Memory of the GPU that was taken meanwhile; None without one.
+        device_mib: GPU memory that was taken during the process; None without a GPU.
     """
 
     imports: float
@@ -124,11 +124,11 @@ class ColdStart(_Record, frozen=True):
 
 
 class Work(_Record, frozen=True):
-    """What the graph asks for, a clip.
+    """The work of the graph for one clip.
 
     Attributes:
-        flop: Of its convs, done directly: 2 a multiplication, those with padding included.
-        weight_bytes: Weights, read once a call.
+        flop: Operations of its convs, done directly: 2 per multiplication, padding included.
+        weight_bytes: Weights, read once per call.
         map_bytes: Every conv's input, residual and output, moved once, with all else fused.
     """
 
@@ -142,7 +142,7 @@ class Work(_Record, frozen=True):
 
 
 class Ceilings(_Record, frozen=True):
-    """What this machine's CPU reaches.
+    """The ceilings of this machine's CPU.
 
     Attributes:
         flop_per_second: float32 matrix product, NumPy's BLAS, all CPUs.
@@ -159,16 +159,16 @@ class Benchmark(_Record, frozen=True):
     Attributes:
         schema_version: Version of this schema.
         created: When, ISO 8601 in UTC.
-        model, weights: What was run.
-        reference: What ids are compared with.
-        machine: Where.
-        settings: How.
-        encoders: What ran, ours first; ratios are to the first.
-        rows: What was measured.
-        not_run: What didn't run, and why.
-        cold_starts: Of each of our encoders, by its name.
-        work: None where the graph can't be read as convs.
-        ceilings: None where there is no such work.
+        model, weights: The model and weights that ran.
+        reference: The reference for ids.
+        machine: The machine.
+        settings: How it was measured.
+        encoders: The encoders that ran, ours first; ratios are to the first.
+        rows: The measured figures.
+        not_run: The encoders that didn't run, and why.
+        cold_starts: The cold start of each of our encoders, by its name.
+        work: The work of a clip; None if the graph can't be read as convs.
+        ceilings: The ceilings of the CPU; None if there is no such work.
     """
 
     schema_version: int
@@ -187,7 +187,7 @@ class Benchmark(_Record, frozen=True):
 
 
 def read_benchmark(path: Path) -> Benchmark:
-    """Reads what `magvit bench --output` wrote.
+    """Reads a file of `magvit bench --output`.
 
     Raises:
         InputError: The file can't be read, or isn't such a file.

@@ -1,9 +1,9 @@
-"""What samples of a run say, and how sure that is.
+"""Figures from the samples of a run, with their confidence intervals.
 
-Samples are float64 [repetitions, rounds]. Those of one repetition lie close together in time and
-share its disturbances, so intervals come from the scatter between repetitions: a percentile
-bootstrap (Efron 1979) that draws whole repetitions. Of fewer than six repetitions no such interval
-can hold the true median in 95 of 100 runs; it is then nearly the whole range that was seen.
+Samples are float64 [repetitions, rounds]. Samples of one repetition are close together in time and
+share its disturbances. So intervals come from the scatter between repetitions: a percentile
+bootstrap (Efron 1979) that draws whole repetitions. With fewer than six repetitions, no such
+interval can hold the true median in 95 of 100 runs; it is then nearly the whole range of samples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SEED = 0
 class Percentiles:
     """Percentiles of all samples, interpolated linearly between neighbours (NumPy's default).
 
-    A percentile has meaning where there are samples beyond it: p99 of fewer than 100 is near `max`.
+    A percentile has meaning if there are samples beyond it: p99 of fewer than 100 is near `max`.
     """
 
     p50: float
@@ -51,15 +51,15 @@ def median_estimate(samples: NDArray[np.float64]) -> Estimate:
 
 
 def ratio_estimate(samples: NDArray[np.float64], base: NDArray[np.float64]) -> Estimate:
-    """How many times as long as `base` something takes: below 1 is faster.
+    """The ratio of times to those of `base`: below 1 is faster.
 
-    Both were timed in turn, so a repetition's disturbances meet both and cancel: the figure is the
-    median over repetitions of (median of the repetition's samples / median of its base), and the
-    interval that of the same of 2,000 draws.
+    Both were timed in turn, so a repetition's disturbances meet both and cancel. The figure is the
+    median over repetitions of (median of the repetition's samples / median of its base). The
+    interval is that of the same figure over 2,000 draws.
 
     Args:
-        samples: Seconds of what is judged, [repetitions, rounds].
-        base: Seconds of what it is judged by, of the same run and shape.
+        samples: Seconds of the encoder in question, [repetitions, rounds].
+        base: Seconds of the encoder that it is compared with, of the same run and shape.
     """
     ratios = np.median(samples, axis=1) / np.median(base, axis=1)
     return _estimate(np.median(ratios), np.median(ratios[_draws(len(ratios))], axis=1))

@@ -54,7 +54,7 @@ def settings_text(benchmark: Benchmark) -> str:
 
 
 def price_note(prices: PriceTable) -> str:
-    """Where prices are from, and how far to trust them."""
+    """The source of the prices, and whether they were checked."""
     trust = "" if prices.checked else "; NOT CHECKED against the seller's list"
     return f"Prices: {prices.region}, {prices.date}, {prices.source}{trust}"
 
@@ -73,7 +73,7 @@ def ratio_text(ratio: Estimate) -> str:
 
 
 def agreement_text(row: Row) -> str:
-    """The share of equal ids, never rounded up to all of them."""
+    """The share of equal ids, never rounded up to 100 %."""
     if row.agreement is None:
         return "unknown"
     if row.agreement == 1:
@@ -82,7 +82,7 @@ def agreement_text(row: Row) -> str:
 
 
 def full_texts(row: Row, benchmark: Benchmark) -> list[str]:
-    """Clips a second with all workers calling; none where that mode was left out."""
+    """Clips per second with all workers calling; none if that mode was left out."""
     if not benchmark.settings.workers:
         return []
     return ["" if row.kept_full is None else f"{row.kept_full.value:.3g}"]
@@ -124,7 +124,7 @@ def _parts(benchmark: Benchmark) -> Table:
 
 
 def part_text(row: Row, name: str) -> str:
-    """Milliseconds of one part of a request; "–" where the encoder has no such part."""
+    """Milliseconds of one part of a request; "–" if the encoder has no such part."""
     return milliseconds(row.parts[name]) if name in row.parts else "–"
 
 

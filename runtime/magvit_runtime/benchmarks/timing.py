@@ -23,20 +23,20 @@ def time_interleaved(
     clock: Callable[[], float] = time.perf_counter,
     advance: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Seconds]:
-    """Seconds of each call, where all calls take turns.
+    """Seconds of each call; all calls take turns.
 
     In each round every call runs once, on the same input. The order of the calls and the input
-    rotate from round to round, so that a machine that slows down, a neighbour's work, or a cache
-    that the call before left warm, meets all of them alike.
+    rotate from round to round. So a machine that slows down, a neighbour's work, and a warm cache
+    from the call before affect all calls alike.
 
     Args:
-        calls: What to time, by name; each returns when its work is done.
+        calls: The calls to time, by name; each returns when its work is done.
         inputs: Inputs to rotate, at least one.
         repetitions: Parts of the run whose scatter makes the confidence intervals.
         rounds: Rounds of each repetition.
         warm_up: Rounds before those, which aren't timed.
-        clock: Seconds since any moment.
-        advance: Told of every round done, the warm-up's included.
+        clock: Gives seconds since any fixed moment.
+        advance: Called for every round done, including the warm-up.
 
     Returns:
         Seconds of each call by its name: float64 [repetitions, rounds].

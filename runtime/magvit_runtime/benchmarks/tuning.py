@@ -31,7 +31,7 @@ class Timing:
 
     Attributes:
         subject: "native fp32", or the plan's file name.
-        seconds: Seconds of one clip; None where it didn't run, or isn't right.
+        seconds: Seconds of one clip; None if it didn't run, or disagreed.
         why_not: Why it wasn't timed; "" otherwise.
     """
 
@@ -49,10 +49,10 @@ def tune(
     repetitions: int = 5,
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[Timing, ...]:
-    """Times every option clip by clip, in turn, and writes what it found beside the bundle.
+    """Times every option clip by clip, in turn, and writes the times into the bundle.
 
-    What disagrees with the graph in ONNX Runtime, by the rule of its precision, is not timed: the
-    fastest is to be right.
+    An option that disagrees with the graph in ONNX Runtime, by the rule of its precision, is not
+    timed: the fastest option must also be right.
 
     Args:
         bundle: The bundle.

@@ -1,4 +1,4 @@
-"""How much an encoder's graph computes and moves, and how much this CPU can."""
+"""How much an encoder's graph computes and moves, and how fast this CPU can do both."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from magvit_runtime.bundle.manifest import GraphWork
 from magvit_runtime.hardware.cpu import usable_cpus
 
 _MATRIX = 2048
-_COPY_BYTES = 256 * 2**20  # Far beyond the caches.
+_COPY_BYTES = 256 * 2**20  # Much larger than the caches.
 _TRIES = 5
 
 
 def encoder_work(program: Program, clip_shape: tuple[int, ...]) -> Work:
-    """What an encoder's convs compute and move for one clip.
+    """The work of an encoder's convs for one clip.
 
     Args:
         program: The encoder.
@@ -43,7 +43,7 @@ def encoder_work(program: Program, clip_shape: tuple[int, ...]) -> Work:
 
 
 def recorded_work(work: GraphWork, clip_shape: tuple[int, ...]) -> Work | None:
-    """What the exporter counted, of clips of that very shape; None for another."""
+    """The exporter's count for clips of exactly this shape; None for another shape."""
     if [shape[1:] for shape in work.shapes.values()] != [clip_shape]:
         return None
     return Work(work.flop, work.weight_bytes, work.map_bytes)

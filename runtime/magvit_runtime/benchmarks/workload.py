@@ -1,4 +1,4 @@
-"""What is encoded: trajectories as users have them, or noise."""
+"""The clips of a benchmark: trajectories like those of users, or noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InputSet:
 
     Attributes:
         index: Its place among the input sets.
-        trajectories: What the clips are drawn from; none where they are noise.
+        trajectories: The trajectories that the clips are drawn from; none for noise.
         style: How they are drawn.
         clips: uint8 [N, T, H, W, 3] or [N, H, W, 3]; int32 ids where these are decoded.
     """
@@ -33,7 +33,7 @@ class InputSet:
     clips: Array
 
     def render(self) -> NDArray[np.uint8]:
-        """Draws the clips anew."""
+        """Draws the clips again."""
         return render(self.trajectories, self.style)
 
 
@@ -43,7 +43,7 @@ def input_sets(
     """Seeded input sets; clip i is the same at every batch size.
 
     Args:
-        kind: "drawn" clips of smooth random movements, or "noise", which no background is in.
+        kind: "drawn" clips of smooth random movements, or "noise", which has no background.
         clip_shape: [T, H, W, 3] or [H, W, 3].
         count: Sets.
         batch: Clips of each.

@@ -1,7 +1,7 @@
-"""What an engine depends on, and the sidecar that says it beside every plan.
+"""What an engine depends on, and the sidecar beside every plan that records it.
 
-The plan file is raw, as TensorRT gives and takes it. All that is known of it stands in a JSON file
-of the same name, so an engine that doesn't fit is named and refused before TensorRT sees it.
+The plan file is raw, as TensorRT writes and reads it. A JSON file of the same name has all that is
+known about the plan, so an engine that doesn't fit is named and refused before TensorRT sees it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ShapeRange(_Record, frozen=True):
             raise ValueError("a profile is minimum ≤ optimum ≤ maximum")
 
 
-# What an engine takes together: the shapes of each input by its name.
+# A profile of an engine: the shapes of each input by its name.
 Profile = Annotated[dict[str, ShapeRange], msgspec.Meta(min_length=1)]
 
 
@@ -55,11 +55,11 @@ class EngineKey(_Record, frozen=True):
         version: Version of that flavour.
         cuda: Major version of CUDA that the flavour was built for.
         sms: Compute capabilities it runs on.
-        gpu: Name of the only GPU it was tuned for; None where it was built for several.
+        gpu: Name of the only GPU it was tuned for; None if it was built for several.
         precision: Precision of the graph.
         profiles: Shapes it takes; TensorRT chooses kernels for each.
         onnx_sha256: Digest of the graph, its weights included.
-        plugin_interface: `PLUGIN_INTERFACE` of the plugins that it calls; None where it calls none.
+        plugin_interface: `PLUGIN_INTERFACE` of the plugins that it calls; None if it calls none.
         options: Builder options that change the engine, by name.
     """
 
@@ -90,7 +90,7 @@ class LayerRecord(_Record, frozen=True):
         name: As in the ONNX file.
         type: TensorRT's name of its kind.
         precision: Type of its first output.
-        format: Memory format of its first output, where the built engine could be asked.
+        format: Memory format of its first output, if the built engine could tell.
     """
 
     name: str
@@ -109,7 +109,7 @@ class EngineRecord(_Record, frozen=True):
         layers: Layers of the network that was built.
         plugin_layers: How many layers each of our plugins took over.
         plugin_sha256: Digest of the plugin library that it was built with, for people to read; None
-            where it calls none.
+            if it calls none.
         build_seconds: Time of the build.
         machine: Where it was built, for people to read.
         created: When, ISO 8601 in UTC.

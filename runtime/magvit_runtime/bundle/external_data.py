@@ -1,7 +1,7 @@
 """Which files an ONNX graph takes its weights from, read before a backend loads them.
 
-A digest vouches for the files that the manifest names. The ONNX file names its weight files itself,
-so a graph could take weights from one that lies in the bundle with no digest, or from elsewhere.
+The manifest has digests of the files that it names. But an ONNX file also names its weight files
+itself. So a graph could take weights from a file without a digest, in the bundle or elsewhere.
 
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
@@ -15,15 +15,15 @@ from magvit_runtime.bundle.manifest import GraphRecord
 from magvit_runtime.bundle.protobuf_wire import WireError, fields
 from magvit_runtime.errors import BundleError
 
-# Protobuf itself reads no message of 2 GiB and, in C++, none that is nested deeper.
+# Protobuf itself reads no message of 2 GiB, and in C++ no message that is nested deeper than this.
 _LARGEST_FILE = 2**31 - 1
 _DEEPEST = 100
-# Bounds on time: an encoder of the released size has 6,000 fields, and no path is so long.
+# Limits on time: an encoder of the released size has 6,000 fields, and no path is that long.
 _MOST_FIELDS = 300_000
 _LONGEST_ENTRY = 10_000
 
 _EXTERNAL_DATA = "TensorProto.external_data"
-# Of each message, the fields through which a tensor can be reached, and what each holds.
+# For each message, the fields that can lead to a tensor, and the type of each.
 _WAYS_TO_TENSORS: dict[str, dict[int, str]] = {
     "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -48,10 +48,10 @@ def check_external_data(path: Path, graph: GraphRecord) -> None:
 
     Args:
         path: The ONNX file.
-        graph: What the manifest says of it.
+        graph: The manifest's record of it.
 
     Raises:
-        BundleError: It does, or the file is no ONNX model.
+        BundleError: The graph takes weights from another file, or the file is no ONNX model.
     """
     folder = PurePosixPath(graph.file).parent
     for location in external_data(path):
@@ -79,9 +79,9 @@ def external_data(path: Path) -> Iterator[str]:
 
 
 def _locations(model: memoryview) -> Iterator[str]:
-    """The `location` of every tensor with external data, wherever in the model it is."""
+    """The `location` of every tensor with external data, anywhere in the model."""
     count = 0
-    # Depth first, so that what waits is a few iterators and not a list of a whole level.
+    # Depth first, so that only a few iterators wait, and not a list of a whole level.
     open_messages = [("ModelProto", fields(model))]
     while open_messages:
         kind, remaining = open_messages[-1]
@@ -108,7 +108,7 @@ def _locations(model: memoryview) -> Iterator[str]:
 def _location(entry: memoryview) -> Iterator[str]:
     if len(entry) > _LONGEST_ENTRY:
         raise WireError(f"an entry of {_EXTERNAL_DATA} has {len(entry)} bytes")
-    # StringStringEntryProto: where a field is written twice, the last one counts.
+    # StringStringEntryProto: if a field is written twice, the last one counts.
     pair = {number: value for number, _, value in fields(entry)}
     key, value = (
         bytes(part).decode(errors="surrogateescape") if isinstance(part, memoryview) else ""

@@ -1,4 +1,4 @@
-"""What stands before any read of a bundle's file: it is a file, and lies in the bundle."""
+"""Checks before any read of a bundle's file: it is a regular file inside the bundle."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 
 def check_file(path: Path, bundle: Path, *, mend: str | None = None) -> None:
-    """Refuses what isn't a regular file of a bundle, without opening it.
+    """Refuses anything but a regular file of a bundle, without opening it.
 
     A link leads to a file in the bundle, or in the store that bundle.json itself leads into.
 
     Args:
         path: The file.
         bundle: The bundle's directory.
-        mend: What brings a missing file back.
+        mend: How to get a missing file back.
 
     Raises:
         BundleError: There is no regular file, or it is a link to outside the bundle.
     """
-    # A pipe would be waited on for ever; `Path.is_file` raises where a name is too long.
+    # Opening a pipe would wait for ever; `Path.is_file` raises if a name is too long.
     if not os.path.isfile(path):  # noqa: PTH113
         raise BundleError(f"{path} is missing", mend=mend)
     place = path.resolve()
@@ -48,7 +48,7 @@ def read_json(path: Path) -> bytes:
     """The text of a checked JSON file.
 
     Raises:
-        BundleError: It can't be read, or is larger than any that this package writes.
+        BundleError: It can't be read, or is larger than any JSON file that this package writes.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""bundle.json, typed: everything the runtime knows about a model, it reads here."""
+"""bundle.json, typed: the runtime reads everything that it knows about a model from here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Role = Literal[
     "context",
     "subtokens",
 ]
-# What the values of a tensor are. Checks, verification and reports follow from it.
+# What the values of a tensor are. Checks, verification and reports depend on it.
 Kind = Literal[
     "pixels",
     "ids",
@@ -51,10 +51,10 @@ class TensorSpec(_Record, frozen=True):
         name: Its name in the graph.
         dtype: NumPy name of its element type.
         shape: Sizes, the batch first; a string names a size that the caller chooses, or that
-            follows from one.
+            follows from such a size.
         kind: What the values are, for the code that handles them.
         meaning: What the values are, with units, for people to read.
-        minimum, maximum: Range of the values, inclusive; None where there is no bound.
+        minimum, maximum: Range of the values, inclusive; None if there is no bound.
     """
 
     name: str
@@ -95,14 +95,14 @@ class Postprocessing(_Record, frozen=True):
 
 
 class GraphWork(_Record, frozen=True):
-    """What a graph computes and moves for one item, of the size that its model is made for.
+    """The work of a graph for one item, at the model's own size.
 
     Attributes:
         shapes: The item: the shape of each input by its name.
-        flop: Of convs and matrix products, done directly: 2 a multiplication, those with padding
-            included.
-        weight_bytes: Weights, read once a call however many items it has.
-        map_bytes: The inputs and outputs of convs and matrix products, and what is added to the
+        flop: Operations of convs and matrix products, done directly: 2 per multiplication, those
+            with padding included.
+        weight_bytes: Weights, read once per call for any number of items.
+        map_bytes: The inputs and outputs of convs and matrix products, and the terms added to the
             residual stream, moved once, with all else fused.
     """
 
@@ -157,8 +157,8 @@ class TokenSpec(_Record, frozen=True):
 
     Attributes:
         quantizer: What an id means.
-        temporal_stride: Frames a token covers, but for the first; 1 for images.
-        spatial_stride: Pixels of height and of width a token covers.
+        temporal_stride: Frames that a token covers, except the first token; 1 for images.
+        spatial_stride: Pixels of height and of width that a token covers.
     """
 
     quantizer: QuantizerSpec
@@ -228,7 +228,7 @@ class SignMetrics(_Record, frozen=True, tag_field="kind", tag="signs"):
         rms, max: Latent error in σ_z.
         bits, flipped_bits, outside_margin: Bits compared, flipped, and flipped beyond the margin.
         tokens, changed_tokens: Tokens compared, and those with a flipped bit.
-        wrong_ids: Ids that don't spell the bits of their latents.
+        wrong_ids: Ids that don't match the bits of their latents.
     """
 
     rms: float
@@ -275,16 +275,16 @@ Metrics = SignMetrics | MarginMetrics | PixelMetrics
 
 
 class ParityStamp(_Record, frozen=True):
-    """Proof that a graph or engine passed `magvit verify`. It holds for these very bytes alone.
+    """Proof that a graph or engine passed `magvit verify`. It holds for exactly these bytes.
 
     Attributes:
         sha256: Digest of the graph with its weights, or of the plan.
         reference: What it was compared with.
-        metrics: What was measured.
+        metrics: The measured figures.
         clips_sha256: Digest of the clips, shapes and pixels.
         batch_sizes: Batch sizes that were run.
         versions: Versions of the software that took part.
-        machine: What it ran on, for people to read.
+        machine: The machine that it ran on, as text for people.
         created: When, ISO 8601 in UTC.
     """
 
@@ -304,15 +304,15 @@ class Manifest(_Record, frozen=True):
     Attributes:
         schema_version: Version of this schema.
         model: Name of the model, as in the catalog or given at export.
-        components: The models that its graphs are of, by name; the first is what the bundle is
-            named after.
+        components: The models that its graphs are of, by name; the bundle is named after the
+            first.
         graphs: Graphs by role and precision.
-        files: Every file that the bundle consists of, but for bundle.json.
+        files: Every file of the bundle, except bundle.json.
         made_by: Versions of the software that wrote it.
         created: When, ISO 8601 in UTC.
-        tokens: What its ids mean; None where it has none.
+        tokens: What its ids mean; None if it has none.
         heads: What was trained on top, by name.
-        stamps: Of what passed `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
+        stamps: Stamps of `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
             graph in ONNX Runtime, "encode NAME.plan" for an engine.
     """
 

@@ -1,8 +1,7 @@
-"""Protobuf's wire format: the fields of one message, as they lie in its bytes.
+"""Protobuf's wire format: the fields of one message, as its bytes hold them.
 
-Which fields hold messages of their own isn't written in the bytes; the caller knows, and asks for
-the fields of those in turn. Strict where the format leaves a choice: groups, which ONNX doesn't
-use, and numbers of more than 64 bits are refused.
+The bytes don't say which fields hold messages themselves. The caller knows these, and asks for
+their fields in turn. Groups, which ONNX doesn't use, and numbers of more than 64 bits are refused.
 
 Source: https://protobuf.dev/programming-guides/encoding/.
 """
@@ -19,7 +18,7 @@ Field = tuple[int, int, int | memoryview]
 
 
 class WireError(ValueError):
-    """Bytes are no message: what is wrong, and at which of them."""
+    """The bytes are no message; the text says what is wrong, and at which byte."""
 
 
 def fields(message: memoryview) -> Iterator[Field]:
@@ -86,5 +85,5 @@ def packed_varints(values: memoryview) -> Iterator[int]:
 
 
 def as_int64(value: int) -> int:
-    """A number of `read_varint` as the signed one that an int64 or int32 field means by it."""
+    """The signed value that a number of `read_varint` has in an int64 or int32 field."""
     return value - 2**64 if value >= 2**63 else value

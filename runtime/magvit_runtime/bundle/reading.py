@@ -29,11 +29,11 @@ from magvit_runtime.files.digests import file_sha256
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. Its manifest has been validated; its files, as each is asked for.
+    """An opened bundle. Its manifest has been validated; each file is checked when it is asked for.
 
     Attributes:
         path: The directory.
-        manifest: What bundle.json says.
+        manifest: The content of bundle.json.
     """
 
     path: Path
@@ -59,13 +59,13 @@ class Bundle:
         return self.manifest.tokens
 
     def graphs(self, role: Role) -> dict[Precision, GraphRecord]:
-        """The graphs of a role by precision; none where the bundle hasn't the role."""
+        """The graphs of a role by precision; none if the bundle doesn't have the role."""
         return self.manifest.graphs.get(role, {})
 
     def graph(
         self, role: Role, precision: Precision | None = None
     ) -> tuple[Precision, GraphRecord]:
-        """The graph of a role and precision; None takes the most precise one there is.
+        """The graph of a role and precision; None takes the most precise one.
 
         Raises:
             BundleError: The bundle has no such graph.
@@ -127,7 +127,7 @@ class Bundle:
 
 
 def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
-    """Digest of a graph with its weights, of the digests in the manifest."""
+    """Digest of a graph with its weights, made from the digests in the manifest."""
     files = bundle.manifest.files
     parts = [files[name].sha256 for name in (graph.file, *graph.data)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
@@ -158,7 +158,7 @@ def open_bundle(path: str | Path) -> Bundle:
 
 
 def open_schema_one(directory: Path) -> SchemaOne | None:
-    """What is known of a bundle of the first schema; None where its schema is another.
+    """The record of a bundle of the first schema; None if its schema is another.
 
     Raises:
         BundleError: There is no bundle, or its manifest is malformed.

@@ -1,6 +1,6 @@
-"""Bundles of the first schema, with one encoder and no roles: what an export into them needs.
+"""Bundles of the first schema, with one encoder and no roles: the facts that an export needs.
 
-Nothing else of them is read; `magvit_runtime.bundle.reading` refuses to open them.
+Nothing else in them is read; `magvit_runtime.bundle.reading` refuses to open them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class SchemaOneGraph(msgspec.Struct, frozen=True):
     """An encoder's graph.
 
     Attributes:
-        residual: "fp32" where a half-precision graph keeps its residual stream in float32.
+        residual: "fp32" if a half-precision graph keeps its residual stream in float32.
     """
 
     residual: Literal["fp32"] | None = None
@@ -47,10 +47,11 @@ class SchemaOne(msgspec.Struct, frozen=True):
         return (*names, *(f"{name}.data" for name in names))
 
     def export_command(self, directory: Path) -> str:
-        """The command that exports the same encoder into its folder, in the schema of today.
+        """The command that exports the same encoder into its folder, in the present schema.
 
-        Of several precisions it takes float32; the others take one more export each. A checkpoint
-        is called by its file name; where it lies, the first schema doesn't say.
+        If there are several precisions, the command exports float32; each other precision needs
+        another export. A checkpoint is named by its file name, because the first schema doesn't
+        have its folder.
         """
         weights = "hub" if self.weights.source == "hub" else self.weights.name
         command = ["magvit", "export", self.model, "--weights", weights, "-o", str(directory)]

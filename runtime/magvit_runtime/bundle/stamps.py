@@ -13,12 +13,12 @@ from magvit_runtime.errors import BundleError
 
 
 def graph_subject(backend: str, precision: Precision) -> str:
-    """What a graph in a backend is called; an engine is called by its plan's file name."""
+    """The name of a graph in a backend; an engine's name is its plan's file name."""
     return f"{backend} {precision}"
 
 
 def check_stamp(bundle: Bundle, role: Role, subject: str, sha256: str) -> None:
-    """Refuses what has not passed `magvit verify` as it is now.
+    """Refuses a graph or engine whose present bytes have not passed `magvit verify`.
 
     Args:
         bundle: The bundle.
@@ -45,13 +45,13 @@ def check_stamp(bundle: Bundle, role: Role, subject: str, sha256: str) -> None:
 def write_stamps(
     bundle: Bundle, role: Role, stamps: Mapping[str, ParityStamp], revoked: Collection[str]
 ) -> None:
-    """Adds stamps to bundle.json and takes others out, at once or not at all.
+    """Adds stamps to bundle.json and removes others, in one write.
 
     Args:
-        bundle: The bundle; its manifest is read anew, so that what was added meanwhile stays.
+        bundle: The bundle; its manifest is read again, so that additions by others stay.
         role: What the subjects do.
         stamps: New stamps by subject.
-        revoked: Subjects that failed, and lose the stamp they have.
+        revoked: Subjects that failed, and lose their stamp.
 
     Raises:
         BundleError: The bundle is no longer sound.

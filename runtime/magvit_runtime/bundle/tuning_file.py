@@ -18,7 +18,7 @@ TUNING_FILE = "tuning.json"
 
 
 class TunedOption(msgspec.Struct, frozen=True, kw_only=True):
-    """What one graph or engine took.
+    """The time of one graph or engine.
 
     Attributes:
         subject: "native fp32", or the plan's file name.
@@ -32,7 +32,7 @@ class TunedOption(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MachineTuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured on one machine.
+    """The times on one machine.
 
     Attributes:
         options: All that ran and agreed with the others in tokens, the fastest first.
@@ -65,14 +65,14 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def machine_name() -> str:
     """Name of this machine in the file."""
-    # Imported here: only a bundle that was tuned needs it.
+    # Imported here, because only a tuned bundle needs it.
     from magvit_runtime.hardware.machine import Machine
 
     return Machine().name
 
 
 def read_tuning(bundle: Bundle) -> Tuning:
-    """What was measured so far; nothing where there is no file.
+    """The times so far; empty if there is no file.
 
     Raises:
         BundleError: The file is malformed, or lies outside the bundle.
@@ -102,7 +102,7 @@ def write_tuning(bundle: Bundle, tuning: MachineTuning, role: Role = "encode") -
         The file.
 
     Raises:
-        BundleError: The file that is there is malformed.
+        BundleError: The existing file is malformed.
         InputError: The bundle's directory can't be written to.
     """
     path = bundle.path / TUNING_FILE

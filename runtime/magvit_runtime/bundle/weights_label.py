@@ -6,7 +6,7 @@ from magvit_runtime.bundle.reading import Bundle
 
 
 def weights_label(bundle: Bundle) -> str:
-    """Where a bundle's weights came from; generated ones are called so."""
+    """The source of a bundle's weights, with a note if they were generated."""
     weights = bundle.manifest.component.weights
     if bundle.is_seeded:
         return f"{weights.name} weights (generated, never trained)"

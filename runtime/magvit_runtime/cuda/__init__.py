@@ -1,1 +1,1 @@
-"""What GPU backends share: device, memory, arrays, graphs, times."""
+"""The parts that GPU backends share: device, memory, arrays, graphs, times."""

@@ -1,7 +1,7 @@
-"""Arrays on the GPU, ours and other libraries', that pass from one to another without a copy.
+"""Arrays on the GPU that pass between our code and other libraries without a copy.
 
-The two protocols are DLPack (https://dmlc.github.io/dlpack/latest/) and, where a library has only
-that, `__cuda_array_interface__` version 3 (Numba's documentation).
+The protocol is DLPack (https://dmlc.github.io/dlpack/latest/). If a library has only
+`__cuda_array_interface__`, it is version 3 of that (Numba's documentation).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _USE_RUN = "pass NumPy arrays to `run`, or to the tokenizer itself"
 
 
 class _TensorHead(ctypes.Structure):
-    """How a `DLManagedTensor` begins: the address, and the `DLDevice` that it is of."""
+    """The beginning of a `DLManagedTensor`: the address, and its `DLDevice`."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -34,13 +34,13 @@ class _TensorHead(ctypes.Structure):
 
 @dataclass(frozen=True)
 class DeviceView:
-    """Where somebody else's array lies on the GPU.
+    """The address and layout of another library's array on the GPU.
 
     Attributes:
         pointer: Its address.
         shape: Its shape; the array is contiguous in C order.
         dtype: Its element type.
-        owner: What keeps the memory alive.
+        owner: The object that keeps the memory alive.
     """
 
     pointer: int
@@ -52,9 +52,9 @@ class DeviceView:
 class DeviceArray:
     """A result on the GPU, in C order, which every library that reads DLPack can take.
 
-    All work that made it is done, so it may be used on any stream at once. Its memory is freed
-    when neither this object nor an array made of it is left; see `DeviceBlock` for work of other
-    streams that is still under way then.
+    It is complete, so any stream may use it at once. Its memory is freed when neither this object
+    nor an array made from it is left; see `DeviceBlock` for other streams that still work on it
+    then.
 
     Attributes:
         shape: Its shape.
@@ -86,7 +86,7 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        # "stream" None: the reader need not wait for anything.
+        # "stream" None: the reader doesn't have to wait for anything.
         return {**self._interface(), "stream": None}
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -102,8 +102,8 @@ class DeviceArray:
     ) -> object:
         if copy or dl_device not in (None, self.__dlpack_device__()):
             raise BufferError("this array is handed over where it lies, without a copy")
-        # NumPy makes the capsule, of memory that it never looks into: its destructor and deleter
-        # are C code that is safe in any thread and at the interpreter's exit.
+        # NumPy makes the capsule, and never reads the memory. NumPy's destructor and deleter are C
+        # code that is safe in any thread and at the interpreter's exit.
         capsule = np.asarray(_Facade(self._block, self._interface())).__dlpack__()
         head = _head_of(capsule)
         head.device_type, head.device_id = self.__dlpack_device__()
@@ -120,22 +120,22 @@ class DeviceArray:
 
 
 def view_device_array(name: str, array: object, device: CudaDevice, stream: Any) -> DeviceView:
-    """Where another library's array lies, after which `stream` may read it.
+    """The address and layout of another library's array; `stream` may read it after this call.
 
     Args:
         name: Name of the input, for messages.
-        array: What exports DLPack or `__cuda_array_interface__`.
+        array: An object that exports DLPack or `__cuda_array_interface__`.
         device: The GPU that it must lie on.
         stream: The stream that will read it; it is made to wait for the work that fills it.
 
     Raises:
-        InputError: It isn't an array on this GPU, NumPy hasn't its element type, or it isn't
+        InputError: It isn't an array on this GPU, NumPy doesn't have its element type, or it isn't
             contiguous in C order.
         MissingPackageError: NVIDIA's package that reads the two protocols isn't installed.
     """
     strided_view = _import_strided_view()
     if hasattr(array, "__dlpack_device__"):
-        # Asked first: arrays on the host take no stream, and say so in words of their own.
+        # Asked first: arrays on the host take no stream, and raise errors of their own for one.
         kind, ordinal = array.__dlpack_device__()
         _check_place(name, kind, ordinal, device)
     elif not hasattr(array, "__cuda_array_interface__"):
@@ -148,7 +148,7 @@ def view_device_array(name: str, array: object, device: CudaDevice, stream: Any)
     try:
         view = strided_view.from_any_interface(array, stream_ptr=int(stream))
         dtype = np.dtype(view.dtype)
-    # Libraries refuse to export in errors of any kind: torch also by an AssertionError.
+    # Libraries refuse an export with errors of any kind; torch also raises AssertionError.
     except Exception as error:
         raise InputError(f"input {name!r} can't be read", found=str(error)) from error
     if not hasattr(array, "__dlpack_device__"):
@@ -158,7 +158,7 @@ def view_device_array(name: str, array: object, device: CudaDevice, stream: Any)
 
 
 def _import_strided_view() -> Any:
-    # Imported here: it brings CUDA's bindings, which only arrays on the GPU need.
+    # Imported here, because it imports CUDA's bindings, which only arrays on the GPU need.
     try:
         return import_module("cuda.core.utils").StridedMemoryView
     except ImportError as error:
@@ -192,7 +192,7 @@ def _check_contiguous(name: str, shape: tuple[int, ...], strides: tuple[int, ...
 
 
 def _head_of(capsule: object) -> _TensorHead:
-    """What a capsule points to; valid as long as the capsule lives and nobody takes it over."""
+    """The tensor that a capsule points to; valid while the capsule lives and is not consumed."""
     get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi)
     )

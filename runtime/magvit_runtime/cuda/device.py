@@ -34,7 +34,7 @@ class CudaDevice:
     sm: str
 
     def call(self, function: str, *arguments: object) -> Any:
-        """Calls a function of the CUDA runtime, and returns what it gives besides its status.
+        """Calls a function of the CUDA runtime, and returns its results without the status.
 
         Raises:
             BackendError: The call failed.
@@ -50,9 +50,9 @@ class CudaDevice:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Makes this the calling thread's device, and gives the thread its own back at the end."""
+        """Makes this the calling thread's device, and restores the thread's own at the end."""
         before = self.call("cudaGetDevice")
-        # Also where it is current already: a new thread has no context until this call.
+        # Also if it is current already: a new thread has no context until this call.
         self.call("cudaSetDevice", self.ordinal)
         try:
             yield
@@ -91,7 +91,7 @@ def open_device(ordinal: int = 0) -> CudaDevice:
     try:
         status, count = runtime.cudaGetDeviceCount()
         _, driver = runtime.cudaDriverGetVersion()
-    except RuntimeError as error:  # Some versions raise where the driver's library is missing.
+    except RuntimeError as error:  # Some versions raise if the driver's library is missing.
         raise _no_gpu("no NVIDIA driver") from error
     if driver == 0:
         raise _no_gpu("no NVIDIA driver")

@@ -13,7 +13,7 @@ from typing import Any
 
 from magvit_runtime.cuda.device import CudaDevice
 
-# The garbage collector is one for the whole process, so captures take turns at holding it off.
+# The process has one garbage collector, so captures pause it one after another.
 _CAPTURING = threading.Lock()
 
 
@@ -22,14 +22,14 @@ def capture(device: CudaDevice, stream: Any, enqueue: Callable[[], None]) -> Any
 
     Args:
         device: The GPU.
-        stream: The stream that `enqueue` puts the work on; nothing may run there meanwhile.
+        stream: The stream that `enqueue` puts the work on; nothing else may run on it.
         enqueue: Puts the work on the stream.
 
     Raises:
-        BackendError: The work can't be captured. The stream can be used as before, as it can after
-            whatever `enqueue` itself raises.
+        BackendError: The work can't be captured. The stream can still be used, also after any error
+            of `enqueue` itself.
     """
-    # "Thread local": what other threads do meanwhile, as allocating, doesn't break the capture.
+    # "Thread local": other threads may allocate, for example, without breaking the capture.
     mode = device.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
     try:
         with _garbage_collector_held_off():
@@ -40,7 +40,7 @@ def capture(device: CudaDevice, stream: Any, enqueue: Callable[[], None]) -> Any
         finally:
             device.call("cudaGraphDestroy", graph)
     except BaseException:
-        # Left unread, CUDA's error would meet the next call.
+        # If CUDA's error stays unread, the next call reports it.
         device.runtime.cudaGetLastError()
         raise
 
@@ -49,7 +49,7 @@ def _end_capture(device: CudaDevice, stream: Any, enqueue: Callable[[], None]) -
     try:
         enqueue()
     except BaseException:
-        # The stream must leave capture, whose own failure adds nothing.
+        # The stream must leave capture mode. A failure of this adds nothing to the first error.
         device.runtime.cudaStreamEndCapture(stream)
         raise
     return device.call("cudaStreamEndCapture", stream)
@@ -57,9 +57,9 @@ def _end_capture(device: CudaDevice, stream: Any, enqueue: Callable[[], None]) -
 
 @contextmanager
 def _garbage_collector_held_off() -> Iterator[None]:
-    """Keeps Python from destroying what lies in reference cycles meanwhile.
+    """Pauses the garbage collector, so that Python destroys no reference cycles.
 
-    Objects of CUDA libraries lie in such cycles, and to free their GPU memory breaks a capture.
+    Objects of CUDA libraries are in such cycles, and freeing their GPU memory breaks a capture.
     """
     with _CAPTURING:
         was_enabled = gc.isenabled()

@@ -16,7 +16,7 @@ from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.errors import BackendError
 from magvit_runtime.types import Array
 
-# `cudaStreamLegacy`, the stream that CUDA code uses where it names none.
+# `cudaStreamLegacy`, the stream that CUDA code uses by default.
 LEGACY_STREAM = 1
 
 
@@ -37,7 +37,7 @@ class DeviceBuffer:
     def __init__(self, device: CudaDevice, size: int) -> None:
         self._device = device
         self.size = size
-        # CUDA gives null for nothing, and TensorRT takes no null address.
+        # CUDA returns null for 0 bytes, and TensorRT takes no null address.
         self.pointer: int = int(device.call("cudaMalloc", max(size, 1)))
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class DeviceBuffer:
 class StagedBuffer:
     """A block of GPU memory with page-locked host memory of the same size beside it.
 
-    Only from page-locked memory does a copy run beside the other work of the GPU.
+    A copy runs in parallel with other work of the GPU only if the host memory is page-locked.
     """
 
     def __init__(self, device: CudaDevice, size: int) -> None:
@@ -73,7 +73,7 @@ class StagedBuffer:
         self._device.call("cudaMemcpyAsync", self._host, self.on_device.pointer, size, kind, stream)
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A copy of what the last `download` brought."""
+        """A copy of the last `download`."""
         return self._view(shape, dtype).copy()
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class StagedBuffer:
 
 
 class ResultMemory:
-    """The pool that device results come from, so that a new result needs nothing of the driver.
+    """The pool that device results come from, so that a new result needs no driver call.
 
     Blocks may outlive the pool: CUDA destroys a pool once its last block is free.
     """
@@ -101,7 +101,7 @@ class ResultMemory:
         self._lock = threading.Lock()
 
     def allocate(self, size: int, stream: Any) -> DeviceBlock:
-        """A block that work on `stream` may use at once, and all others once `stream` is done."""
+        """A block that `stream` may use at once, and other streams once `stream` is done."""
         with self._lock:
             if self._pool is None:
                 self._pool = self._new_pool()
@@ -130,19 +130,19 @@ class ResultMemory:
 class DeviceBlock:
     """A block of GPU memory that is freed when nothing refers to it any more.
 
-    It is freed in the order of the legacy default stream. Work on another stream that still uses
-    it must be over, or a reference kept until it is: the rule that torch has for tensors that are
-    used on a second stream.
+    It is freed in the order of the legacy default stream. If another stream still uses it, keep a
+    reference until that work is over. torch has the same rule for tensors that are used on a second
+    stream.
     """
 
     def __init__(self, device: CudaDevice, pointer: int) -> None:
         self.pointer = pointer
         self.device_ordinal = device.ordinal
-        # At the interpreter's exit the process gives all memory back.
+        # At the interpreter's exit the process releases all memory anyway.
         weakref.finalize(self, _free, device, pointer).atexit = False
 
 
 def _free(device: CudaDevice, pointer: int) -> None:
-    # A finalizer runs in any thread, and has nobody to tell of a failure.
+    # A finalizer can run in any thread, and no caller could handle its failure.
     with suppress(BackendError), device.current():
         device.call("cudaFreeAsync", pointer, LEGACY_STREAM)

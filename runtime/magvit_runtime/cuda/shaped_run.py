@@ -1,4 +1,4 @@
-"""Runs of one set of input shapes: a plain launch, and then a CUDA graph.
+"""Runs of one set of input shapes: first a plain launch, then a CUDA graph.
 
 Not run on a GPU yet.
 """
@@ -18,7 +18,7 @@ from magvit_runtime.types import Shape
 
 _LOG = logging.getLogger(__name__)
 
-# A shape whose captures fail pauses before the next ever longer, and at most so long.
+# After each failed capture, a shape waits longer before the next one, up to this many runs.
 _MOST_PLAIN_RUNS = 1000
 
 
@@ -27,8 +27,8 @@ class LaunchMode:
     """How the runs of a session reach the GPU; shared by its workers.
 
     Attributes:
-        captures: Whether shapes that come again are captured into CUDA graphs by us.
-        graphs: What `description` says while captures work.
+        captures: Whether we capture repeated shapes into CUDA graphs.
+        graphs: The text of `description` while captures work.
     """
 
     captures: bool
@@ -38,7 +38,7 @@ class LaunchMode:
 
     @property
     def description(self) -> str:
-        """How runs reach the GPU by now, for people to read."""
+        """How runs now reach the GPU, as text for people."""
         return self._failure or self.graphs
 
     def note_failure(self, reason: str) -> None:
@@ -58,15 +58,15 @@ class LaunchMode:
 class ShapedRun:
     """Work bound to one set of input shapes and to the buffers of its worker.
 
-    The first launch is plain, which lets libraries finish what the new shapes ask for; the second
-    is captured into a CUDA graph; from then on the graph is replayed. Where the capture fails, the
-    launch is plain, and the next one tries again.
+    The first launch is plain, so that libraries can prepare for the new shapes. The second is
+    captured into a CUDA graph. From then on the graph is replayed. If the capture fails, the launch
+    is plain, and the next one tries again.
 
     Args:
         enqueue: Puts the work on the stream.
         output_shapes: Shapes of the outputs.
         device: The GPU.
-        stream: The worker's.
+        stream: The worker's stream.
         launches: How runs reach the GPU.
     """
 
@@ -105,7 +105,7 @@ class ShapedRun:
             self._device.call("cudaGraphExecDestroy", graph)
 
     def _try_capture(self) -> None:
-        """Captures the run, unless it failed too often of late; the mode says how it went."""
+        """Captures the run, unless this failed too often lately; the mode records the result."""
         if self._plain_runs_left > 0:
             self._plain_runs_left -= 1
             return

@@ -1,4 +1,4 @@
-"""How long the stages of a run take on the GPU, by CUDA events, where somebody asks.
+"""How long the stages of a run take on the GPU, by CUDA events, if a caller asks for it.
 
 Not run on a GPU yet.
 """
@@ -16,11 +16,11 @@ STAGES = ("host to device", "compute", "device to host")
 
 @dataclass
 class StageTimes:
-    """What the runs of a session took, stage by stage; shared by its workers.
+    """The times of a session's runs, stage by stage; shared by its workers.
 
     Attributes:
-        seconds: Seconds of each of `STAGES`, a row a run. None, as it begins, measures nothing; an
-            empty list begins to.
+        seconds: Seconds of each of `STAGES`, one row per run. It is None at first, and nothing is
+            measured. Set it to an empty list to start measuring.
     """
 
     seconds: list[tuple[float, ...]] | None = None
@@ -31,8 +31,8 @@ class StageClock:
 
     Args:
         device: The GPU.
-        stream: The worker's.
-        times: Where runs are noted.
+        stream: The worker's stream.
+        times: The record that runs are added to.
     """
 
     def __init__(self, device: CudaDevice, stream: Any, times: StageTimes) -> None:
@@ -43,7 +43,7 @@ class StageClock:
         self._marked = 0
 
     def begin(self) -> None:
-        """Marks the begin of a run."""
+        """Marks the start of a run."""
         self._marked = 0
         self.mark()
 
@@ -57,7 +57,7 @@ class StageClock:
         self._marked += 1
 
     def finish(self) -> None:
-        """Notes a run whose stages were all marked, once the stream is done with them."""
+        """Records a run whose stages were all marked, once the stream is done with them."""
         seconds = self._times.seconds
         if seconds is None or self._marked != len(STAGES) + 1:
             return

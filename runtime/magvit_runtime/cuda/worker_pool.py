@@ -1,4 +1,4 @@
-"""The workers of a session on a GPU, which its callers share: each runs one batch at a time."""
+"""The workers of a session on a GPU. Its callers share them; each runs one batch at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from magvit_runtime.errors import BackendError, InputError
 
 _LOG = logging.getLogger(__name__)
 
-# Runs after which a shape needs nothing new: plain, capture (and replay), replay.
+# After this many runs a shape needs nothing new: plain, capture (and replay), replay.
 _WARM_UP_RUNS = 3
 
 
 class Closeable(Protocol):
-    """What frees its memory by `close`."""
+    """An object that `close` frees."""
 
     def close(self) -> None:
         """Frees everything."""
@@ -31,8 +31,8 @@ Worker = TypeVar("Worker", bound=Closeable)
 class WorkerPool(Generic[Worker]):
     """Workers on one GPU, which is current in the calling thread while one is borrowed.
 
-    Thread-safe but for `fill` and `close`: any number of threads may borrow, and wait for a free
-    worker. A pool that isn't filled, or is closed, has none to lend.
+    Thread-safe, except `fill` and `close`: any number of threads may borrow a worker, and wait for
+    a free one. A pool that isn't filled, or is closed, has no workers.
 
     Args:
         device: The GPU.
@@ -41,7 +41,7 @@ class WorkerPool(Generic[Worker]):
     def __init__(self, device: CudaDevice) -> None:
         self._device = device
         self._workers: list[Worker] = []
-        # The last used first: what it needs is still in the caches.
+        # The worker used last comes first: its data is still in the caches.
         self._free: LifoQueue[Worker] = LifoQueue()
         self._warming_up = threading.Lock()
 
@@ -61,7 +61,7 @@ class WorkerPool(Generic[Worker]):
 
     @contextmanager
     def borrow(self) -> Iterator[Worker]:
-        """A worker that no other thread has meanwhile.
+        """A worker that no other thread has at the same time.
 
         Raises:
             BackendError: The pool is closed.
@@ -75,13 +75,13 @@ class WorkerPool(Generic[Worker]):
             self._free.put(worker)
 
     def warm_up(self, run: Callable[[Worker], object]) -> None:
-        """Runs something on every worker until its shape needs nothing new: no kernel, no graph.
+        """Calls `run` on every worker until its shape needs no new kernel and no new graph.
 
         Raises:
             BackendError: As `run`, or the pool is closed.
         """
         self._check_open()
-        # Each worker is kept until all had their turn; two threads doing so would wait forever.
+        # Each worker is kept until all had their turn. Two threads doing this would wait forever.
         with self._warming_up, ExitStack() as borrowed:
             for _ in self._workers:
                 worker = borrowed.enter_context(self.borrow())
@@ -89,12 +89,12 @@ class WorkerPool(Generic[Worker]):
                     run(worker)
 
     def close(self) -> None:
-        """Frees the workers, none of which may be lent; the GPU must be current."""
+        """Frees the workers. None may be borrowed, and the GPU must be current."""
         while self._workers:
             try:
                 self._workers.pop().close()
             except BackendError as error:
-                # After a failure of the GPU nothing can be freed, and nothing need be.
+                # After a GPU failure nothing can be freed, and nothing needs to be.
                 _LOG.warning("closing a session: %s", error)
         self._free = LifoQueue()
 

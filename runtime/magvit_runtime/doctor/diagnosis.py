@@ -1,4 +1,4 @@
-"""Examines this machine and a bundle's engines; nothing is loaded that could fail hard."""
+"""Examines this machine and a bundle's engines, and loads nothing that could crash."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PluginLibrary:
         path: Where it is.
         sha256: Its digest.
         targets: Architectures that it has machine code for. It also has PTX of the newest, which
-            the driver compiles for what comes later.
+            the driver compiles for later architectures.
     """
 
     path: str
@@ -46,17 +46,17 @@ class PluginLibrary:
 
 @dataclass(frozen=True)
 class Health:
-    """What this machine has.
+    """The hardware and software of this machine.
 
     Attributes:
         gpus: NVIDIA GPUs.
         flavours: Version of each TensorRT flavour, or why it can't be used.
-        rtx_refusals: Why TensorRT-RTX does nothing for a compute capability that is here.
+        rtx_refusals: Why TensorRT-RTX doesn't work for a compute capability of this machine.
         onnxruntime_providers: Execution providers of the installed ONNX Runtime.
-        plugin_library: Our TensorRT plugins; None where they weren't built.
-        operators_library: Our CPU operators; None where they weren't built.
+        plugin_library: Our TensorRT plugins; None if they weren't built.
+        operators_library: Our CPU operators; None if they weren't built.
         native_backend: What the native backend's convs use on this CPU, or why it can't run.
-        native_cuda: What they use on a GPU, or what is missing or too old for that.
+        native_cuda: What its convs use on a GPU, or what is missing or too old for them.
     """
 
     gpus: tuple[Gpu, ...]
@@ -77,9 +77,9 @@ class WayHealth:
         role: What it does.
         subject: The plan file of an engine; backend and precision of a graph.
         is_engine: Whether it is an engine.
-        runs: Whether nothing speaks against it.
-        problem: The first that does; "" where there is nothing.
-        mend: What mends that; "" where there is nothing to mend.
+        runs: Whether it can run.
+        problem: The first reason why it can't; "" if there is none.
+        mend: How to fix that; "" if there is nothing to fix.
     """
 
     role: Role
@@ -109,7 +109,7 @@ def examine(machine: Machine) -> Health:
 def examine_bundle(bundle: Bundle, machine: Machine) -> list[WayHealth]:
     """Examines every way to run a bundle's encoder and decoder: first graphs, then engines by name.
 
-    The bytes of what fits the machine are compared with their digests.
+    Files of graphs and engines that fit the machine are compared with their digests.
     """
     ways = []
     for role in EXAMINED_ROLES:

@@ -1,4 +1,4 @@
-"""The CPU of this machine, as the kernel tells of it."""
+"""The CPU of this machine, as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def usable_cpus() -> int:
 
 
 def cpu_facts(name: str) -> Iterator[str]:
-    """What the kernel says of each CPU under a name, as "cpu MHz", if it says so."""
+    """The kernel's value for each CPU under a name such as "cpu MHz"; empty if it has none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # Not every system tells.
+    except OSError:  # Not every system has this file.
         return
     for line in lines:
         key, _, value = line.partition(":")

@@ -1,7 +1,7 @@
 """The two flavours of TensorRT: which are installed, and what their engines run on.
 
-`tensorrt` builds on the GPU that the engine is for. `tensorrt-rtx` builds anywhere, also without a
-GPU, for several GPU generations at once, and compiles for the one it meets at run time.
+`tensorrt` builds on the GPU that the engine is for. `tensorrt-rtx` builds on any machine, also
+without a GPU, for several GPU generations at once. At run time it compiles for the GPU it runs on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class InstalledFlavour:
     """A flavour that is installed here.
 
     Attributes:
-        flavour: Which.
+        flavour: Its name.
         version: Its version.
         cuda: Major version of CUDA that it was built for; "" where its package doesn't say.
     """
@@ -87,8 +87,8 @@ def import_flavour(flavour: Flavour) -> Any:
 
 
 def rtx_refusal(sm: str) -> str | None:
-    """Why TensorRT-RTX has nothing for a compute capability; None where it has."""
-    # A portable engine also runs on what comes after 12.1.
+    """Why TensorRT-RTX doesn't support a compute capability; None if it does."""
+    # A portable engine also runs on compute capabilities after 12.1.
     if sm in RTX_PORTABLE or int(sm.split(".")[0]) > 12:
         return None
     if sm == "7.5":

@@ -1,8 +1,8 @@
 """The NVIDIA GPUs that CUDA shows this process, in CUDA's own order.
 
 The driver's tool lists all GPUs by their place on the bus. CUDA puts the fastest first, unless
-CUDA_DEVICE_ORDER is PCI_BUS_ID, and shows what CUDA_VISIBLE_DEVICES names: so the first GPU of the
-one need not be the first of the other. A GPU's UUID is the same for both.
+CUDA_DEVICE_ORDER is PCI_BUS_ID, and shows only those that CUDA_VISIBLE_DEVICES names. So the first
+GPU of the tool can be another than CUDA's first. A GPU's UUID is the same for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 _FIELDS = ("name", "compute_cap", "driver_version", "memory.total", "memory.free", "uuid")
 
-# In a process of its own: one that has begun to use CUDA can't be forked any more.
+# Runs in a separate process, because a process that has used CUDA can't be forked any more.
 _CUDA_ORDER = """
 from cuda.bindings import runtime
 
@@ -34,8 +34,8 @@ class Gpu:
         name: Product name.
         sm: Compute capability, as "8.9".
         driver: Version of the driver.
-        memory_mib: Memory in MiB; 0 where the driver doesn't say.
-        free_mib: Memory that nobody uses, in MiB; likewise.
+        memory_mib: Memory in MiB; 0 if the driver doesn't say.
+        free_mib: Free memory in MiB; 0 if the driver doesn't say.
         uuid: Its UUID, as "GPU-5a3c…".
     """
 
@@ -48,17 +48,17 @@ class Gpu:
 
 
 def list_gpus() -> tuple[Gpu, ...]:
-    """GPUs that CUDA shows this process, its first one first; empty where there is none.
+    """GPUs that CUDA shows this process, in CUDA's order; empty if there is none.
 
-    Where their models differ and nothing else says in which order CUDA has them, a process asks
-    CUDA itself (half a second); without the package cuda-bindings the driver's order is taken.
+    If their models differ and nothing else tells CUDA's order, a new process asks CUDA itself (half
+    a second). Without the package cuda-bindings, the driver's order is taken.
     """
     gpus = _listed_by_driver()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
         if any(name.startswith("MIG-") for name in names):
-            return gpus  # A part of one of these; the driver's tool doesn't say of which.
+            return gpus  # A part of one of these GPUs; the driver's tool doesn't say which.
         if all(name.startswith("GPU-") for name in names):
             return _chosen(gpus, names)
         return _chosen(_in_cuda_order(gpus), names)
@@ -88,7 +88,7 @@ def _parse(line: str) -> Gpu:
 
 
 def _mebibytes(text: str) -> int:
-    """0 where the driver doesn't know: GPUs that share the CPU's memory show "[N/A]"."""
+    """0 if the driver doesn't know: GPUs that share the CPU's memory show "[N/A]"."""
     return int(text) if text.isdecimal() else 0
 
 
@@ -119,6 +119,6 @@ def _chosen(gpus: Sequence[Gpu], names: Sequence[str]) -> tuple[Gpu, ...]:
         else:
             found = [gpu for gpu in gpus if name and gpu.uuid.startswith(name)]
         if len(found) != 1 or found[0] in chosen:
-            break  # What is wrong hides all that comes after it.
+            break  # A wrong entry hides all entries after it.
         chosen += found
     return tuple(chosen)

@@ -1,4 +1,4 @@
-"""This machine, as far as it decides what can run here."""
+"""The facts about this machine that decide what can run here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from magvit_runtime.types import Flavour
 class Machine:
     """This machine. A fact is looked up when it is first asked for, and then kept.
 
-    Looking costs: the driver's tool is a process.
+    Looking up is slow: the driver's tool, for example, starts a process.
     """
 
     @cached_property
@@ -24,7 +24,7 @@ class Machine:
 
     @property
     def gpu(self) -> Gpu | None:
-        """The GPU that sessions use: CUDA's first; None where there is none."""
+        """The GPU that sessions use: CUDA's first; None if there is none."""
         return self.gpus[0] if self.gpus else None
 
     @cached_property
@@ -34,7 +34,7 @@ class Machine:
 
     @cached_property
     def plugin_interface(self) -> int | None:
-        """Interface of our TensorRT plugins, which engines call; None where there are none."""
+        """Interface version of our TensorRT plugins, which engines call; None if there are none."""
         return None if plugin_library() is None else PLUGIN_INTERFACE
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Packages that extras bring: which are installed, and what to install for those that aren't."""
+"""Packages of the extras: which are installed, and what to install for the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from importlib.util import find_spec
 
 from magvit_runtime.errors import MissingPackageError
 
-# By the name under which a package is imported: its name for people, and the extras that bring it,
-# the usual one first.
+# By a package's import name: its name for people, and the extras that install it, the usual one
+# first.
 EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "PIL": ("Pillow", ("data",)),
     "av": ("PyAV", ("video",)),
@@ -44,7 +44,7 @@ def missing_package(module: str, purpose: str) -> MissingPackageError:
 
     Args:
         module: The module, or one inside it: "pyarrow.parquet".
-        purpose: What needs it: "reading a video".
+        purpose: The action that needs it: "reading a video".
     """
     top = module.partition(".")[0]
     package, extras = EXTRAS_OF.get(module) or EXTRAS_OF.get(top, (top, ()))
@@ -53,7 +53,7 @@ def missing_package(module: str, purpose: str) -> MissingPackageError:
 
 def installed_versions(distributions: Iterable[str]) -> dict[str, str | None]:
     """Versions of distributions; None for those that aren't installed."""
-    # Imported here: it takes longer than all the rest of `import magvit_runtime`.
+    # Imported here, because it takes longer than all the rest of `import magvit_runtime`.
     from importlib.metadata import PackageNotFoundError, version
 
     found: dict[str, str | None] = {}

@@ -1,1 +1,1 @@
-"""Our compiled libraries: where they lie, and their C interfaces."""
+"""Our compiled libraries: their locations, and their C interfaces."""

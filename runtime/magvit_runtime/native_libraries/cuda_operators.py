@@ -74,10 +74,10 @@ class CudaOperators:
         arrivals: int,
         stream: int,
     ) -> None:
-        """GroupNorm's first pass: moments of a sum, which is written where there are addends.
+        """GroupNorm's first pass: moments of a sum, which is written if there are addends.
 
-        `arrivals` is `arrivals_bytes` of zeros, which the pass leaves at zero; passes on other
-        streams have others.
+        `arrivals` is `arrivals_bytes` of zeros, which are zero again after the pass; each stream
+        needs its own.
         """
         self._call(
             "magvit_cuda_statistics",

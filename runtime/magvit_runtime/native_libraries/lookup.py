@@ -1,4 +1,4 @@
-"""Where our compiled libraries lie, and how they are loaded."""
+"""Finds and loads our compiled libraries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plugin_library() -> Path | None:
 
 
 def missing_library(name: str, compiler: str) -> BackendError:
-    """What to say where a native library was not built."""
+    """The error for a native library that was not built."""
     return BackendError(
         f"{name} are missing",
         expected=f"the file in {' or '.join(str(folder) for folder in _folders())}",
@@ -72,7 +72,7 @@ def _find(name: str) -> Path | None:
 
 
 def _folders() -> Iterator[Path]:
-    """Where the libraries may lie: where the variable says, else beside the package's modules."""
+    """Folders of the libraries: the variable's, or else the one beside the package's modules."""
     chosen = os.environ.get(LIBRARY_DIR_VARIABLE)
     if chosen:
         yield Path(chosen)

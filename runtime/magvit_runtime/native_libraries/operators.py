@@ -143,8 +143,8 @@ def group_norm(
 
     Args:
         x: float32 or float16 [N, C, ...] of rank 3 to 5. Channels-last memory (an array whose
-            `np.moveaxis(x, 1, -1)` is contiguous) is used as it lies; other strides are copied.
-        weight: [C], or [N, C] for an affine map of each sample's own; None for none.
+            `np.moveaxis(x, 1, -1)` is contiguous) is used in place; other strides are copied.
+        weight: [C], or [N, C] for a separate affine map of each sample; None for none.
         bias: As `weight`; both or neither.
         num_groups: Divides C.
         epsilon: Added to the variance.

@@ -17,7 +17,7 @@ def ids_to_bits(ids: NDArray[np.integer], bits: int) -> NDArray[np.uint8]:
 
     Args:
         ids: Integer [...] in 0 .. 2^bits - 1.
-        bits: Bits a token, 1..31.
+        bits: Bits per token, 1..31.
 
     Returns:
         uint8 [..., bits] of 0 and 1, least significant first.
@@ -59,8 +59,8 @@ def factorize_ids(
 
     Args:
         ids: Integer [...] in 0 .. 2^bits - 1.
-        bits: Bits a token.
-        low_bits: Bits of `pre`; 6 of 18 is what the autoregressive models use.
+        bits: Bits per token.
+        low_bits: Bits of `pre`; the autoregressive models use 6 of 18.
 
     Returns:
         (pre, post): int32 [...] each.

@@ -1,4 +1,4 @@
-"""What a bundle says of its quantizer."""
+"""The description of a quantizer in a bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class LfqSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """Lookup-free quantization: a token is the signs of its latents.
 
     Attributes:
-        bits: Bits a token; ids are in 0 .. 2^bits - 1.
+        bits: Bits per token; ids are in 0 .. 2^bits - 1.
         bit_order: "lsb-first": latent channel 0 is the least significant bit.
     """
 

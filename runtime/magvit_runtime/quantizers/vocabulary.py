@@ -10,24 +10,24 @@ from magvit_runtime.quantizers.specs import LfqSpec, QuantizerSpec
 
 
 def vocabulary_size(quantizer: QuantizerSpec) -> int:
-    """Number of ids: they are in 0 .. this - 1."""
+    """The number of ids; ids are in 0 .. this number - 1."""
     if isinstance(quantizer, LfqSpec):
         return int(2**quantizer.bits)
     return quantizer.size
 
 
 def sign_bits(quantizer: QuantizerSpec) -> int | None:
-    """Bits of an id where they are the signs of latents; None where an id is something else."""
+    """Bits of an id, if ids are the signs of latents; None for other ids."""
     return quantizer.bits if isinstance(quantizer, LfqSpec) else None
 
 
 def check_ids(what: str, ids: NDArray[np.integer], quantizer: QuantizerSpec) -> None:
-    """Refuses ids that a quantizer hasn't.
+    """Refuses ids that a quantizer doesn't have.
 
     Args:
         what: Name of the ids in the message.
         ids: [...].
-        quantizer: What makes them.
+        quantizer: The quantizer of the ids.
 
     Raises:
         InputError: The array isn't of integers, or an id isn't in its vocabulary.

@@ -1,4 +1,4 @@
-"""Self-contained HTML reports: one file that opens from disk with no network.
+"""Self-contained HTML reports: one file that opens from disk without a network.
 
 Needs the extra [report]; nothing else in the package imports it before a report is asked for.
 """
@@ -11,7 +11,7 @@ PACKAGES = ("jinja2", "plotly")
 
 
 def check_report_packages() -> None:
-    """Refuses to start work whose report couldn't be written.
+    """Refuses, before any work, if the report couldn't be written.
 
     Raises:
         MissingPackageError: A package that reports need isn't installed.

@@ -24,9 +24,9 @@ def benchmark_report(benchmark: Benchmark, costs: Sequence[Cost], prices: PriceT
     """HTML of a benchmark's report, in one piece.
 
     Args:
-        benchmark: What was measured.
-        costs: What a million clips cost.
-        prices: Where their prices are from.
+        benchmark: The benchmark.
+        costs: The costs of a million clips.
+        prices: The prices behind them.
     """
     page = Page(
         title=f"Speed of {benchmark.model}",
@@ -156,8 +156,8 @@ def _breakdown(benchmark: Benchmark) -> Section:
         "breakdown", [_label(row) for row in rows], parts, x_title="% of a request"
     )
     text = (
-        "Medians of the parts of a request. “run” is the backend's own run, which on a GPU falls "
-        "into copies, computing, and what is neither. Normalising the pixels is part of the graph."
+        "Medians of the parts of a request. “run” is the backend's own run; on a GPU it is split "
+        "into copies, computing, and the rest. Normalising the pixels is part of the graph."
     )
     return Section("Where the time goes", text, table, figure)
 
@@ -180,8 +180,8 @@ def _roofline(rows: Sequence[Row], work: Work, ceilings: Ceilings) -> Section:
         f"One clip asks for {work.flop / 1e9:,.1f} GFLOP of convs done directly and, at batch 1, "
         f"moves at least {work.bytes(1) / 1e9:.3g} GB. This CPU reaches "
         f"{ceilings.flop_per_second / 1e9:,.0f} GFLOP/s in a float32 matrix product and "
-        f"{ceilings.bytes_per_second / 1e9:.1f} GB/s in a copy, on all its cores. Whoever skips "
-        "work, as Winograd and shared backgrounds do, can stand above the roof."
+        f"{ceilings.bytes_per_second / 1e9:.1f} GB/s in a copy, on all its cores. An encoder that "
+        "skips work, by Winograd and shared backgrounds, can be above the roof."
     )
     return Section("Roofline", text, figure=figure)
 
@@ -198,8 +198,8 @@ def _cold_starts(benchmark: Benchmark) -> Section:
         numbers = [*(f"{value:.2f}" for value in seconds), f"{cold.host_mib:,.0f}", device]
         rows.append([Cell(name), *(Cell(number, number=True) for number in numbers)])
     text = (
-        "A fresh process for each that opens the bundle, digests included, and encodes one black "
-        "clip twice; the files are in the system's cache. Memory is the most that it held."
+        "For each encoder, a fresh process opens the bundle, digests included, and encodes one "
+        "black clip twice. The files are in the system's cache. Memory is the process's peak."
     )
     return Section("Cold start", text, Table(columns, rows))
 

@@ -47,7 +47,7 @@ def lines(
     y_title: str,
     style: Literal["lines+markers", "markers"] = "lines+markers",
 ) -> str:
-    """Points over names, joined where their order has a meaning; the heights are logarithmic.
+    """Points over names, joined if their order has a meaning; the heights are logarithmic.
 
     Args:
         name: Id of the figure in its page.
@@ -153,7 +153,7 @@ def boxes(name: str, samples: Mapping[str, Sequence[float]], *, x_title: str) ->
 def stacked_shares(
     name: str, labels: Sequence[str], parts: Mapping[str, Sequence[float]], *, x_title: str
 ) -> str:
-    """A bar for each label, divided as its whole is; each bar's parts add up to 100.
+    """A bar for each label, divided into its parts; each bar's parts add up to 100.
 
     Args:
         name: Id of the figure in its page.
@@ -181,7 +181,7 @@ def roofline(
     flop_per_second: float,
     bytes_per_second: float,
 ) -> str:
-    """What was achieved, under what the machine can do (Williams, Waterman and Patterson, 2009).
+    """Measured speeds under the machine's ceilings (Williams, Waterman and Patterson, 2009).
 
     Args:
         name: Id of the figure in its page.
@@ -213,7 +213,7 @@ _LOG: dict[str, Any] = {"type": "log", "exponentformat": "power", "dtick": 1}
 
 
 def _plain(labels: Sequence[str]) -> list[str]:
-    # plotly takes tags in labels for formatting and links, and these may be a user's words.
+    # plotly reads tags in labels as formatting and links, and labels may be a user's words.
     return [escape(label) for label in labels]
 
 

@@ -18,9 +18,9 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: What it says.
-        tone: How it looks: "good" and "bad" are for verdicts, "quiet" for what matters less.
-        number: Whether it is a number, which stands at the right.
+        text: Its text.
+        tone: Its look: "good" and "bad" are for verdicts, "quiet" is for less important text.
+        number: Whether it is a number, which is aligned to the right.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Section:
 
     Attributes:
         title: The heading.
-        text: One paragraph that says how to read what follows.
+        text: One paragraph that says how to read the table and figure.
         table: A table, or None.
         figure: HTML of `magvit_runtime.reports.figures`, or None.
     """
@@ -58,9 +58,9 @@ class Page:
     """A whole report.
 
     Attributes:
-        title: What it is about.
-        verdict: What came of it, in a few words.
-        facts: What a reader must know to repeat it, by name.
+        title: The subject.
+        verdict: The result, in a few words.
+        facts: The facts that a reader needs to repeat it, by name.
         sections: The parts, in order.
     """
 
@@ -71,10 +71,10 @@ class Page:
 
 
 def render_page(page: Page) -> str:
-    """HTML of a page, with all that it needs: style, scripts and data.
+    """HTML of a page with its style, scripts and data.
 
-    All text is escaped. The page forbids its browser every request, so that what is embedded is all
-    there can be.
+    All text is escaped. The page forbids the browser every request, so it can only show embedded
+    content.
     """
     environment = Environment(
         loader=PackageLoader("magvit_runtime.reports", "."),

@@ -1,4 +1,4 @@
-"""The report of `magvit verify`: what was compared, how far it is off, and what that flips."""
+"""The report of `magvit verify`: what was compared, its errors, and the flips that follow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limi
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
 from magvit_runtime.verification.verifying import Verdict, Verification
 
-# More bars than this can't be told apart.
+# Readers can't tell more bars than this apart.
 _MOST_CLIPS = 40
 
 
@@ -39,7 +39,7 @@ class StageErrors:
 
 @dataclass(frozen=True)
 class _Compared:
-    """A verdict whose ids are signs of latents, which have more to show."""
+    """A verdict whose ids are signs of latents; it has further figures to show."""
 
     verdict: Verdict
     precision: Precision
@@ -52,10 +52,10 @@ def verification_report(
     """HTML of a verification's report, in one piece.
 
     Args:
-        bundle: What was verified.
-        result: What came of it.
-        stages: Errors at the ends of the encoder's modules, in the order in which they run; without
-            any the report has no part about them.
+        bundle: The bundle that was verified.
+        result: The result.
+        stages: Errors at the ends of the encoder's modules, in the order in which they run; if
+            there are none, the report has no section about them.
     """
     compared = [
         _Compared(verdict, verdict.precision, verdict.agreement)
@@ -109,7 +109,7 @@ def _summary(verdicts: Iterable[Verdict]) -> Section:
         "Agreement by precision",
         "e is the latents' error z − z_ref in units of their spread σ. A graph or engine agrees if "
         f"rms(e)/σ is within its precision's limit, every bit with |z_ref| > {MARGIN:.0f}·rms(e) "
-        "is the reference's, and every id spells the bits of its own latents.",
+        "is the reference's, and every id matches the bits of its own latents.",
         Table(columns, [_row(verdict, len(columns)) for verdict in verdicts]),
     )
 
@@ -197,7 +197,7 @@ def _limits(compared: Sequence[_Compared]) -> Section:
         value_name="rms(e)/σ, with its 95 % interval over clips",
         limit_name="limit of the precision",
     )
-    text = "How far the latents are off, against what their precision allows."
+    text = "The latents' error, against the limit of their precision."
     if left_out:
         text += f" Not drawn, as it is zero or not finite: {', '.join(left_out)}."
     return Section("Error against its limit", text, figure=figure if drawn else None)
@@ -217,7 +217,7 @@ def _margins(compared: Sequence[_Compared]) -> Section:
     )
     text = (
         "How many typical errors, |z_ref|/rms(e), each flipped bit's latent was from zero. "
-        f"Roundings flip bits near zero alone; what is above {last} fails."
+        f"Rounding flips only bits near zero; a flip above {last} fails."
     )
     return Section(title, text, figure=figure)
 
@@ -225,11 +225,11 @@ def _margins(compared: Sequence[_Compared]) -> Section:
 def _clips(compared: Sequence[_Compared]) -> Section:
     by_subject = {one.verdict.subject: one.agreement.clip_rms for one in compared}
     names = list(dict.fromkeys(name for clips in by_subject.values() for name in clips))
-    text = "Flat clips show inexact GroupNorm statistics, grey ones a wrong epsilon, first."
+    text = "Flat clips show inexact GroupNorm statistics first, grey ones a wrong epsilon."
     if len(names) > _MOST_CLIPS:
         worst = {name: max(clips.get(name, 0) for clips in by_subject.values()) for name in names}
         names = sorted(names, key=lambda name: -worst[name])[:_MOST_CLIPS]
-        text += f" Of {len(worst)} clips, the {_MOST_CLIPS} that are farthest off."
+        text += f" Of {len(worst)} clips, these {_MOST_CLIPS} have the largest errors."
     series = {key: [clips.get(name) for name in names] for key, clips in by_subject.items()}
     figure = lines("clips", names, series, x_title="", y_title="rms(e)/σ", style="markers")
     return Section("Error by clip", text, figure=figure)
@@ -264,7 +264,7 @@ def _stages(stages: Sequence[StageErrors]) -> Section:
     )
     return Section(
         "Error by stage",
-        "From the input to the latents: the error after each module, in units of the spread of "
-        "what the module should give. A step up is where precision is lost.",
+        "The error after each module, from the input to the latents, in units of the spread of the "
+        "module's right output. Precision is lost where the curve steps up.",
         figure=figure,
     )

@@ -1,1 +1,1 @@
-"""Compares what a bundle's graphs and engines give with a reference."""
+"""Compares the outputs of a bundle's graphs and engines with a reference."""

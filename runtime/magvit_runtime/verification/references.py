@@ -29,7 +29,7 @@ class Reference:
         versions: Versions of the software behind it.
         subject: Name of the bundle's own graph that it is; None where it is none of them.
         clips: The only clips that it knows, in parts of one shape each, with the clips' names;
-            None where it takes any.
+            None if it takes any.
     """
 
     name: str

@@ -91,7 +91,7 @@ def stored_reference(bundle: Bundle, path: Path) -> Reference:
 
 def _load(path: Path) -> Arrays:
     try:
-        # np.load would read other formats too, and give members that hold no array as bytes.
+        # np.load would also read other formats, and return members that hold no array as bytes.
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {name: np.asarray(file[name]) for name in file.files}
     except (

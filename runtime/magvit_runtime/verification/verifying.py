@@ -27,17 +27,17 @@ ClipSource = Callable[[tuple[int, ...]], Iterator[Clips]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one graph or engine.
+    """The result of one graph or engine.
 
     Attributes:
         subject: "onnxruntime fp16", or the plan's file name.
-        backend: What ran it.
+        backend: The backend that ran it.
         precision: Its precision; None for an engine whose sidecar can't be read.
         runs: Whether it can be compared here.
         passed: Whether it ran and agrees.
         why: Why it can't be compared here, or what failed; "" otherwise.
-        agreement: How it agrees, where it ran.
-        record: What was measured, and how: the stamp, if all that runs passes.
+        agreement: How it agrees, if it ran.
+        record: The measured figures and how they were measured; this is the stamp, if all pass.
     """
 
     subject: str
@@ -52,12 +52,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of a bundle.
+    """The result of a bundle.
 
     Attributes:
         reference: Name of the reference.
-        verdicts: Of each graph and engine but the reference.
-        passed: Whether something ran here, and all that did agrees.
+        verdicts: The results of each graph and engine, except the reference.
+        passed: Whether something ran here, and all that ran agrees.
         stamped: Subjects that have a new stamp.
         unstamped_because: Why there are none although all passed; "" otherwise.
     """
@@ -71,7 +71,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class _ClipSet:
-    """Clips of one shape; the extra ones are run at one shape of a candidate alone."""
+    """Clips of one shape; extra clips are run at only one shape of a candidate."""
 
     shape: tuple[int, ...]
     with_extra: bool
@@ -100,7 +100,7 @@ def verify_bundle(
 ) -> Verification:
     """Compares a bundle's graphs and engines with a reference; stamps them if all that run agree.
 
-    All files are checked against their digests first. What fails loses the stamp that it has.
+    All files are checked against their digests first. A graph or engine that fails loses its stamp.
 
     Args:
         bundle: The bundle.
@@ -112,7 +112,7 @@ def verify_bundle(
         batch_sizes: Clips at once; each runs all clips. A graph or engine that takes none of these
             runs its smallest batch. None is the smallest, best and largest of an engine's
             profile, and 1 and 2 for a graph.
-        advance: Told the number of clips just run.
+        advance: Called with the number of clips just run.
 
     Raises:
         BundleError: A file is missing or was changed.
@@ -138,7 +138,7 @@ def verify_bundle(
         write_stamps(
             bundle, role, stamps, [verdict.subject for verdict in ran if not verdict.passed]
         )
-    except InputError as error:  # A read-only bundle can be verified all the same.
+    except InputError as error:  # A read-only bundle can still be verified.
         stamps, problem = {}, str(error)
     return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
 
@@ -170,7 +170,7 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     ours = session.capabilities
     try:
         for clips in clip_sets:
-            # Outside of the inner block: a reference that fails is no fault of the candidate.
+            # Outside of the inner block: a failing reference is not the candidate's fault.
             _, clips_sha256 = _known(comparison, clips)
             digest.update(clips_sha256.encode())
             try:
@@ -240,7 +240,7 @@ def _advance(comparison: _Comparison, clips: int) -> None:
 
 
 def _known(comparison: _Comparison, clips: _ClipSet) -> tuple[list[Outputs], str]:
-    """What the reference gives for clips, and the clips' digest."""
+    """The reference's outputs for clips, and the clips' digest."""
     if clips not in comparison.known:
         digest = hashlib.sha256()
         outputs: list[Outputs] = []

@@ -162,7 +162,7 @@ def test_of_many_clips_the_worst_are_shown(bundle: Bundle) -> None:
         accumulator.add(latents, reference, names=[f"clip {i}"])
     result = verification(verdict("onnxruntime fp32", "fp32", accumulator.result()))
     document = read_html(verification_report(bundle, result))
-    assert "Of 60 clips, the 40 that are farthest off." in document.text
+    assert "Of 60 clips, these 40 have the largest errors." in document.text
     (clips,) = traces(document, "clips")
     assert len(clips["x"]) == 40
     assert clips["x"][0] in {"clip 59", "clip 58", "clip 57"}

@@ -215,7 +215,7 @@ def _load_plugins(trt: Any, engine: Engine) -> None:
             return
         raise BackendError(
             f"{engine.plan} needs the plugin library (libmagvit_plugins.so), which isn't here",
-            mend="build it by `cmake -B build && cmake --build build`, or build the engine anew",
+            mend="build it by `cmake -B build && cmake --build build`, or build the engine again",
         )
     if registry.load_library(str(library)) is None:
         raise BackendError(f"TensorRT can't load {library}", found=take_error())

@@ -148,9 +148,9 @@ class PlanCache:
             check_file(path, path.parents[1])
             found = decode_json(path, read_json(path), _PlanFile, mend="remove it")
         except BundleError as error:
-            _LOG.warning("plans of convs are timed anew: %s", error)
+            _LOG.warning("plans of convs are timed again: %s", error)
             return {}
         if (found.gpu, found.cudnn) != (self._gpu, self._cudnn):
-            _LOG.warning("plans of convs are timed anew: %s is of %s", path, found.gpu)
+            _LOG.warning("plans of convs are timed again: %s is of %s", path, found.gpu)
             return {}
         return dict(found.plans)

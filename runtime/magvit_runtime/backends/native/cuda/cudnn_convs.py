@@ -117,7 +117,7 @@ class CudnnConvs:
         try:
             built = restore(self._cudnn, geometry, plan, handle=self._tuner.handle)
         except self._unbuildable as error:
-            _LOG.warning("the plan kept for conv %s is timed anew: %s", geometry.key, error)
+            _LOG.warning("the plan kept for conv %s is timed again: %s", geometry.key, error)
             return False
         if built.workspace <= plan.workspace:
             self._built[geometry] = built

@@ -307,7 +307,7 @@ def test_without_padding_there_is_one_way(cuda: Cuda, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "knob"), [(8, "TILE_M"), (3, "KNOB_OF_ANOTHER_VERSION")])
-def test_a_kept_plan_that_cudnn_has_not_is_timed_anew(
+def test_a_kept_plan_that_cudnn_lacks_is_timed_again(
     cuda: Cuda, tmp_path: Path, engine: int, knob: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = PlanCache(tmp_path / "engines", "Stand-in GPU", "91900")
@@ -319,7 +319,7 @@ def test_a_kept_plan_that_cudnn_has_not_is_timed_anew(
     convs = open_convs(StandInCudnn(cuda), tmp_path)
     cuda.milliseconds = list(TIMES)
     assert convs.plan(CAUSAL) == plan
-    assert "is timed anew" in caplog.text
+    assert "is timed again" in caplog.text
 
 
 def test_float32_leaves_out_tensor_cores_and_tf32_does_not(cuda: Cuda, tmp_path: Path) -> None:
