@@ -1,7 +1,7 @@
 """Prints docs/parity.md's table: our latents and ids against the golden values, case by case.
 
 python docs/measure/golden_table.py            # the small video model
-python docs/measure/golden_table.py --full     # the released size too: 4 GB of disk, minutes
+python docs/measure/golden_table.py --full     # also the released size: 4 GB of disk, minutes
 python docs/measure/golden_table.py --smoke    # one case, one way
 """
 

@@ -1,8 +1,8 @@
-"""What the compiler makes of GroupNorm's two passes, and how they fill GPUs: no GPU is needed.
+"""Shows how GroupNorm's two passes are compiled, and how they fill GPUs; no GPU is needed.
 
     python docs/measure/kernel_figures.py
-    python docs/measure/kernel_figures.py --nvdisasm PATH                # and what their loops cost
-    python docs/measure/kernel_figures.py --kernels /other/checkout/kernels   # of other sources
+    python docs/measure/kernel_figures.py --nvdisasm PATH                # also counts their loops
+    python docs/measure/kernel_figures.py --kernels /other/checkout/kernels   # other sources
 
 Needs nvcc and c++filt. nvdisasm comes with the CUDA toolkit, and in triton's wheel
 (`pip download --no-deps triton`) as triton/backends/nvidia/bin/nvdisasm. Prints Markdown.
@@ -22,20 +22,20 @@ from pathlib import Path
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
 SOURCE = "group_norm_silu/feature_passes.cu"
 PASSES = re.compile(r"^(ChannelsLastStatistics|ApplyChannelsLast)<")
-# What the released encoder launches in half precision.
+# The kernels that the released encoder launches in half precision.
 RELEASED = re.compile(r"^(?!.*(float|Normalized<0|Normalized<1, false>|StoredFeatures.*Unchanged))")
 THREADS = 256
 
 
 @dataclass(frozen=True)
 class Multiprocessor:
-    """What one holds at once (CUDA C++ Programming Guide, "Compute Capabilities").
+    """The limits of one multiprocessor (CUDA C++ Programming Guide, "Compute Capabilities").
 
     Attributes:
         threads: Resident threads.
         blocks: Resident blocks.
         shared_bytes: Shared memory.
-        block_bytes: Shared memory that each block takes besides its own.
+        block_bytes: Shared memory that each block takes in addition to its own.
     """
 
     threads: int
@@ -84,8 +84,8 @@ class Loop:
     """A kernel's inner loop over its map.
 
     Attributes:
-        instructions: In it.
-        divergence_regions: Where threads of a warp may part.
+        instructions: Its number of instructions.
+        divergence_regions: Places where threads of a warp may take different paths.
     """
 
     instructions: int
@@ -97,12 +97,12 @@ class Kernel:
     """One kernel, compiled for one architecture.
 
     Attributes:
-        name: Without namespaces and parameters.
+        name: Its name without namespaces and parameters.
         architecture: 90 for sm_90.
-        registers: Of a thread.
-        spilled_bytes: That a thread puts into memory for want of registers.
-        shared_bytes: Of a block.
-        loop: Its inner loop, where it was disassembled.
+        registers: Registers per thread.
+        spilled_bytes: Bytes that a thread puts into memory because it has too few registers.
+        shared_bytes: Shared memory per block.
+        loop: Its inner loop, if it was disassembled.
     """
 
     name: str
@@ -127,7 +127,7 @@ class Kernel:
 def compile_kernels(
     architecture: int, nvdisasm: Path | None = None, kernels: Path = KERNELS
 ) -> list[Kernel]:
-    """The kernels of both passes as nvcc makes them.
+    """The kernels of both passes, compiled by nvcc.
 
     Args:
         architecture: 90 for sm_90.
@@ -165,7 +165,7 @@ def compile_kernels(
 
 
 def plan_blocks(cases: Iterable[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
-    """Blocks of the statistics and the apply pass, by the very code that launches them.
+    """Blocks of the statistics and the apply pass, from the code that launches them.
 
     Args:
         cases: Batch, positions, channels, and blocks that the GPU holds at once.
@@ -223,7 +223,7 @@ def print_kernels(compiled: dict[int, list[Kernel]]) -> None:
 def print_plans(
     compiled: dict[int, list[Kernel]], gpus: Sequence[tuple[str, int, int]] = GPUS
 ) -> None:
-    """Blocks of each pass of half-precision maps, of those that the GPU holds at once."""
+    """Blocks of each pass over half-precision maps, and the number that the GPU holds at once."""
     print("\n| GPU | batch | " + " | ".join("x".join(map(str, m)) for m in MAPS) + " |")
     print("|---|---|" + "---|" * len(MAPS))
     for name, architecture, multiprocessors in gpus:
@@ -236,7 +236,7 @@ def print_plans(
 
 
 def _loops(disassembly: str) -> dict[str, Loop]:
-    """By mangled name, the innermost loop that loads the most bytes from memory at a time."""
+    """The innermost loop that loads the most bytes from memory at a time, by mangled name."""
     found = {}
     for part in re.split(r"\n\.text\.", disassembly)[1:]:
         name = part.split(":", 1)[0]

@@ -3,8 +3,9 @@
 python docs/measure/ladder_accuracy.py
 python docs/measure/ladder_accuracy.py --smoke
 
-A classifier is trained on float32 tokens of trajectory-small (seeded weights) of three quarters of
-the Libras clips; the last quarter is tokenized at every rung and classified. Twenty minutes.
+A classifier is trained on the float32 tokens of three quarters of the Libras clips
+(trajectory-small, seeded weights). The last quarter is tokenized at every rung and classified. This
+takes 20 minutes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def ids_of(rung: str, clips: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def trained(ids: torch.Tensor, classes: torch.Tensor) -> TrajectoryClassifier:
-    """As `magvit train classifier` does."""
+    """Trains as `magvit train classifier` does."""
     grid = tuple(ids.shape[1:])
     model = TrajectoryClassifier(2**BITS, num_classes=len(CLASS_NAMES), grid=grid)
     with torch.no_grad():
@@ -54,7 +55,7 @@ def main() -> None:
     rows = np.arange(len(classes))
     train, test = split_by_class(classes, rows, options.holdout, options.seed)
     rungs = list(RUNGS)
-    if "--smoke" in sys.argv:  # Shows that the script works, and no figure.
+    if "--smoke" in sys.argv:  # Only shows that the script works.
         train, test, rungs = train[:30], test[:2], rungs[:1]
     clips = draw(data)
     truth = torch.from_numpy(classes)

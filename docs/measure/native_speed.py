@@ -30,7 +30,7 @@ BACKENDS = ("native", "onnxruntime")
 
 
 def libras_clips(count: int) -> NDArray[np.uint8]:
-    """uint8 [N, 17, 128, 128, 3], of as many classes as there are clips."""
+    """uint8 [N, 17, 128, 128, 3], each clip of another class."""
     data = load_libras().spread(count)
     time = np.arange(data.xy.shape[1], dtype=np.float64)
     paths = [Trajectory(str(i), xy, time) for i, xy in enumerate(data.xy[:count].astype(float))]

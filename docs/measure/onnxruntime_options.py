@@ -1,10 +1,10 @@
-"""What ONNX Runtime's own settings are worth on a CPU: each against its defaults, in turn.
+"""Times ONNX Runtime's own settings on a CPU: each against its defaults, in turn.
 
     python docs/measure/onnxruntime_options.py BUNDLE [--repetitions 6] [--clips 2]
     python docs/measure/onnxruntime_options.py --smoke
 
 Prints docs/performance.md's table. "inlined" is the graph with its functions replaced by their
-definitions beforehand, "opset 23" the same converted to that opset.
+definitions beforehand. "opset 23" is the same graph converted to that opset.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Clips a second of the renderer.
+"""Measures the renderer's clips per second.
 
 taskset -c 0 python docs/measure/render_rate.py   # on one core
-python docs/measure/render_rate.py --smoke        # once: shows that the script works, and no figure
+python docs/measure/render_rate.py --smoke        # once: only shows that the script works
 """
 
 import statistics

@@ -1,9 +1,9 @@
-"""What `magvit tokenize` costs beyond ONNX Runtime itself, measured inside one process.
+"""Measures the time of `magvit tokenize` beyond ONNX Runtime itself, inside one process.
 
     python docs/measure/runtime_cost.py BUNDLE CLIPS.npy
     python docs/measure/runtime_cost.py --smoke     # a tiny model: no figure
 
-Prints the command's whole time, what of it ONNX Runtime took (import, load, run), and the ratio.
+Prints the command's whole time, ONNX Runtime's part of it (import, load, run), and the ratio.
 """
 
 import sys

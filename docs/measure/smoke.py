@@ -1,4 +1,4 @@
-"""What `--smoke` measures on: a tiny seeded model, whose figures mean nothing."""
+"""The model for `--smoke`: tiny and seeded, so its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
 from magvit_export.families.magvit.config import TokenizerConfig
 
-SMOKE_HELP = "a tiny model and as few runs as can be: shows that the script works, and no figure"
+SMOKE_HELP = "a tiny model and as few runs as possible: only shows that the script works"
 
 
 def tiny_bundle(folder: Path) -> Path:

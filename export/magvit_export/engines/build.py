@@ -1,4 +1,4 @@
-"""Plan and sidecar into the bundle: the whole of `magvit build`."""
+"""Writes a plan and its sidecar into the bundle: the whole of `magvit build`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECONDS_TO_STOP = 60
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build left in the bundle.
+    """The result of a build in the bundle.
 
     Attributes:
         engine: Plan and sidecar.
@@ -50,9 +50,10 @@ class BuildResult:
 def build_engine(
     bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> BuildResult:
-    """Builds an engine, or finds that it is there.
+    """Builds an engine, unless it is already there.
 
-    One build at a time in a bundle; the plan appears whole, and its sidecar last.
+    One build at a time runs in a bundle. The plan appears only when it is complete, and its sidecar
+    last.
 
     Args:
         bundle: The bundle.
@@ -138,7 +139,7 @@ def _existing(plan: BuildPlan) -> Engine | None:
 def run_worker(
     request: BuildRequest, folder: Path, on_progress: Callable[[Progress], None]
 ) -> Built:
-    """Builds in a process of its own; `folder` takes its files.
+    """Builds in a separate process; its files go to `folder`.
 
     Raises:
         BuildError: TensorRT refused, failed or died.
@@ -150,7 +151,7 @@ def run_worker(
     errors_file = folder / "stderr.txt"
     with (
         errors_file.open("wb") as errors,
-        # A session of its own: the terminal's Ctrl-C comes to us, and we pass it on.
+        # In its own session, so that the terminal's Ctrl-C reaches only us, and we pass it on.
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -183,8 +184,8 @@ def run_worker(
 def _worker_environment(folder: Path, flavour: Flavour) -> dict[str, str]:
     """The environment of the worker: Polygraphy's flavour, and where TensorRT-RTX's library is.
 
-    Its parser opens `libtensorrt_rtx.so`, while its package brings only the file with a
-    version in its name; without a link of that name on the library path the process aborts.
+    TensorRT-RTX's parser opens `libtensorrt_rtx.so`, but its package has only a file with a version
+    in its name. Without a link of that name on the library path, the process aborts.
     """
     environment = dict(os.environ)
     environment["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(flavour == "tensorrt-rtx"))

@@ -1,4 +1,4 @@
-"""What a user can choose about an engine."""
+"""The options of an engine that a user can choose."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class BuildOptions:
         frames, height, width: Size of a clip; of a decoder, that which it was before it became
             tokens.
         sm: Compute capability to build for, as "8.9" (tensorrt-rtx; tensorrt builds for the GPU
-            that is here). None builds a portable engine.
+            of this machine). None builds a portable engine.
         hardware_compat: Which other GPUs a tensorrt engine runs on, at some cost in speed.
         version_compatible: Whether later TensorRT versions, and the lean runtime, may run it.
-        strip_weights: Leaves the weights out of the plan, for tools of your own that refit it:
-            our session runs whole plans only.
+        strip_weights: Leaves the weights out of the plan, for your own tools that refit it. Our
+            session runs only plans with weights.
         refit: Lets weights be replaced without a new build.
         workspace: Scratch memory that kernels may use, in MiB; None leaves it to TensorRT.
         opt_level: 0 (quick build) to 5; None is TensorRT's default.
-        timing_cache: Keeps kernel timings between builds; None means on for tensorrt. Never for
-            tensorrt-rtx, which would need a GPU for it.
+        timing_cache: Keeps kernel timings between builds; None means on for tensorrt. It is never
+            on for tensorrt-rtx, which would need a GPU for it.
     """
 
     flavour: Flavour | Literal["auto"] = "auto"

@@ -1,4 +1,4 @@
-"""Decides what will be built, before anything is: flavour, targets, key, file names."""
+"""Decides what will be built, before the build: flavour, targets, key, file names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BuildPlan:
         plan: The plan file that it will write; its sidecar has the suffix .json.
         graph: The graph that it will read.
         reason: Why this flavour.
-        timing_cache: File of kernel timings; None where none is kept.
+        timing_cache: File of kernel timings; None if none is kept.
     """
 
     key: EngineKey
@@ -165,10 +165,10 @@ def _suitable_flavour(machine: Machine, sm: str | None, refusal: str | None) -> 
 def _targets(
     flavour: Flavour, options: BuildOptions, gpu: Gpu | None
 ) -> tuple[tuple[str, ...], str | None]:
-    """Compute capabilities, and the name of the GPU where the engine is tuned for one model."""
+    """Compute capabilities, and the GPU's name if the engine is tuned for one model."""
     if flavour == "tensorrt-rtx":
         return (RTX_PORTABLE if options.sm is None else (options.sm,)), None
-    assert gpu is not None  # `choose_flavour` has seen to it.
+    assert gpu is not None  # `choose_flavour` made sure of it.
     by_compatibility: dict[HardwareCompatibility, tuple[tuple[str, ...], str | None]] = {
         "none": ((gpu.sm,), gpu.name),
         "same-sm": ((gpu.sm,), None),

@@ -1,4 +1,4 @@
-"""What passes between `magvit build` and the process that holds TensorRT."""
+"""The messages between `magvit build` and the process that runs TensorRT."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class BuildRequest(msgspec.Struct, frozen=True):
     """What to build. Paths are absolute.
 
     Attributes:
-        key: What the engine shall depend on.
+        key: All that the engine depends on.
         onnx: The graph.
-        plugins: The plugin library; None where the graph has no operator of ours.
+        plugins: The plugin library; None if the graph has no operator of ours.
         operators: How many nodes the graph has of each of our operators.
         plan: Where to write the plan.
         timing_cache: File of kernel timings, read and written; None for none.
@@ -44,7 +44,7 @@ class Built(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """TensorRT refused, failed, or was interrupted; `message` is its own last word."""
+    """TensorRT refused, failed, or was interrupted; `message` is its last error."""
 
     during: str
     message: str

@@ -1,11 +1,11 @@
-"""The process that holds TensorRT: reads a `BuildRequest`, prints one event a line.
+"""The process that runs TensorRT: reads a `BuildRequest`, prints one event per line.
 
-Polygraphy parses, configures and builds. What it doesn't do is done here: registering our plugins,
-checking that they were taken, keeping TensorRT's own words for errors, and stopping on Ctrl-C.
+Polygraphy parses, configures and builds. This module does the rest: it registers our plugins,
+checks that they were used, keeps TensorRT's own messages for errors, and stops on Ctrl-C.
 
-It is a process of its own because TensorRT may abort, because TensorRT-RTX's parser opens a library
-by a name that must be on the search path when the process starts, because Polygraphy settles on one
-flavour when it is imported, and so that Ctrl-C is ours.
+It runs as a separate process for four reasons. TensorRT may abort. TensorRT-RTX's parser opens a
+library that must be on the search path when the process starts. Polygraphy chooses one flavour when
+it is imported. And only then can we handle Ctrl-C ourselves.
 
     POLYGRAPHY_USE_TENSORRT_RTX=1 python -m magvit_export.engines.worker REQUEST.json
 """
@@ -90,8 +90,8 @@ def build(request: BuildRequest, interruption: Interruption) -> Built:
     last_error = listen_to_polygraphy()
     if request.plugins is not None:
         with step("loading the plugin library", last_error):
-            # Polygraphy's `LoadPlugins` only opens a library, which registers nothing of ours.
-            # Opening it says why it can't be; the registry says that to nobody.
+            # Polygraphy's `LoadPlugins` only opens a library, which doesn't register our plugins.
+            # We open it first, because then a failure has a reason; the registry gives none.
             ctypes.CDLL(request.plugins)
             trt.get_plugin_registry().load_library(request.plugins)
     with step("parsing", last_error):
@@ -115,13 +115,13 @@ class LastError(logging.Handler):
     message = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes a message; what is above an error repeats Polygraphy's own exception."""
+        """Takes a message; levels above ERROR only repeat Polygraphy's own exception."""
         if record.levelno == logging.ERROR:
             self.message = record.getMessage()
 
 
 def listen_to_polygraphy() -> LastError:
-    """Takes Polygraphy's log off stdout, where our events go."""
+    """Removes Polygraphy's log from stdout, because our events go there."""
     last_error = LastError()
     G_LOGGER.use_python_logging_system = True
     G_LOGGER.python_logger.addHandler(last_error)
@@ -132,7 +132,7 @@ def listen_to_polygraphy() -> LastError:
 
 @contextmanager
 def step(during: str, last_error: LastError) -> Iterator[None]:
-    """Names the step that fails, in TensorRT's words: Polygraphy's exception hasn't the cause."""
+    """Names the step that fails, with TensorRT's message; Polygraphy's exception has no cause."""
     try:
         yield
     except (OSError, PolygraphyException) as error:

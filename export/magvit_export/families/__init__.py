@@ -1,1 +1,1 @@
-"""Model families: what each is made of, and what `magvit export` can export of it."""
+"""Model families: their architecture, and what `magvit export` can export of each."""

@@ -1,4 +1,4 @@
-"""What a family of models is to the exporter, and where the installed families are found."""
+"""The exporter's interface to a family of models, and the search for installed families."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ClipSizes:
 
     Attributes:
         batch: Clips at once.
-        frames: Frames a clip; images have none.
+        frames: Frames per clip; images have none.
         height, width: Pixels.
     """
 
@@ -61,18 +61,18 @@ class ClipSizes:
 
 @dataclass(frozen=True)
 class RoleExport(Generic[Config]):
-    """How a family exports one role: what becomes a graph, and what that graph takes and gives.
+    """How a family exports one role: the module that becomes the graph, its inputs and outputs.
 
     Attributes:
         prefixes: The checkpoint's keys that the role needs begin with one of these.
-        wrap: The graph as a module, of the family's model. Paths of its modules name the graph's
-            nodes.
+        wrap: Makes the module that becomes the graph from the family's model. The paths of its
+            modules name the graph's nodes.
         inputs, outputs: Tensors of the graph, for a config and sizes; a size that is left to the
             caller is a name.
-        example: Inputs to trace with; of what a caller may choose, no two sizes are equal.
+        example: Inputs to trace with; no two of the sizes that a caller may choose are equal.
         nominal: Sizes of the one item that the model is made for.
-        set_precision: Converts the wrapped module in place: the type that it computes in, and that
-            of the residual stream. None exports float32 only.
+        set_precision: Converts the wrapped module in place to a type for computing and a type for
+            the residual stream. None exports float32 only.
         cuts: The modules after which the graph can be cut, with their paths; for bisection.
         preprocessing: What the graph does to its pixels.
         postprocessing: How the graph makes pixels.
@@ -95,7 +95,7 @@ class Family(Generic[Config]):
     """One architecture in all its sizes.
 
     Attributes:
-        name: As bundle.json and the catalog say it.
+        name: Its name in bundle.json and the catalog.
         config: Type of its configurations.
         build: An empty model, whose parameters have shapes but no memory yet (device "meta"), to be
             loaded with `assign=True`.
@@ -179,11 +179,11 @@ def stored_config(path: Path, stored: Mapping[str, Any], kind: type[Config]) -> 
 
     Args:
         path: The bundle.
-        stored: What stands there.
+        stored: The config in its manifest.
         kind: `Family.config`.
 
     Raises:
-        BundleError: It is none of this family.
+        BundleError: It isn't a config of this family.
     """
     try:
         return msgspec.convert(stored, kind)

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 
 class CausalConv3d(nn.Module):
-    """A 3-D conv that sees no later frame: all of its time padding is in front, and is zero.
+    """A 3-D conv that sees no later frame: all of its time padding is zeros before the first frame.
 
-    It computes in the type of its weights; `out_dtype` is the type of its result where that is
-    another.
+    It computes in the type of its weights; `out_dtype` is the type of its result if that differs.
     """
 
     out_dtype: torch.dtype | None = None

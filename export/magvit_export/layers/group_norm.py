@@ -1,4 +1,4 @@
-"""GroupNorm that is accurate in float32 whatever the memory layout, alone and with SiLU."""
+"""GroupNorm that is accurate in float32 in every memory layout, alone and with SiLU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookup-free quantization: one sign a channel, and the integer that the signs spell.
+"""Lookup-free quantization: one sign per channel, and the integer whose bits are the signs.
 
 Source: Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation"
 (MAGVIT-v2), 2023; bit order and tie rule as released in Open-MAGVIT2.
@@ -36,7 +36,7 @@ def dequantize(ids: Tensor, channels: int, dtype: torch.dtype = torch.float32) -
 
     Args:
         ids: Integer [N, ...] in 0 .. 2^channels - 1.
-        channels: Bits a token.
+        channels: Bits per token.
         dtype: Float type of the result.
 
     Returns:

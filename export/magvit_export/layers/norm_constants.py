@@ -1,4 +1,4 @@
-"""Constants of GroupNorm in MAGVIT2. No torch here: configurations are read without it."""
+"""Constants of GroupNorm in MAGVIT2, without torch, because configurations are read without it."""
 
 NORM_GROUPS = 32
 NORM_EPSILON = 1e-6

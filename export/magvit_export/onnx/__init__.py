@@ -1,1 +1,1 @@
-"""Modules to ONNX files: export, the definitions of our operators, and graphs cut in stages."""
+"""ONNX files from modules: export, the definitions of our operators, and graphs cut in stages."""

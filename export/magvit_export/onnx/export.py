@@ -1,4 +1,4 @@
-"""A PyTorch module becomes one ONNX file that every runtime can run."""
+"""Exports a PyTorch module to one ONNX file that every runtime can run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def export_onnx(
 ) -> tuple[Path, ...]:
     """Exports a module to an ONNX file with its weights beside it.
 
-    Equal weights give equal bytes: no time, path or host name enters the file.
+    Equal weights give equal bytes: the file has no time, path or host name.
 
     Args:
         module: The module, in eval mode.
@@ -65,7 +65,7 @@ def export_onnx(
             ),
             verbose=False,
         )
-    assert program is not None  # Without a file name the exporter always returns its program.
+    assert program is not None  # Without a file name, the exporter always returns its program.
     model = program.model
     _define_custom_operators(model)
     _name_by_module_path(model)
@@ -125,7 +125,7 @@ def _module_scopes(node: ir.Node) -> list[str]:
 
 
 def _forget_the_exporter(model: ir.Model) -> None:
-    """Drops what the exporter notes of itself: stack traces and file paths among it."""
+    """Removes the exporter's notes, such as stack traces and file paths."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     for node in model.graph:
@@ -142,7 +142,7 @@ def _forget_the_exporter(model: ir.Model) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silences the exporter's remarks about itself; its errors still come through."""
+    """Silences the exporter's messages; its errors are still raised."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What our custom operators compute, as model-local ONNX functions.
+"""The definitions of our custom operators as model-local ONNX functions.
 
 A file that holds these runs in every ONNX runtime with no operator library; a TensorRT plugin of
 the same name, where there is one, is only the fast way to do the same.

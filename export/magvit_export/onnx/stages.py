@@ -23,13 +23,13 @@ NORMALIZATION, QUANTIZER = "pixel normalization", "quantizer"
 
 @dataclass(frozen=True)
 class Stage:
-    """The part of the graph that one module became.
+    """The part of the graph that comes from one module.
 
     Attributes:
         module: Path of the torch module, as "encoder.down.0.block.0.conv1"; or `NORMALIZATION` or
             `QUANTIZER`, which are functions.
         inputs: Names of the values that it takes from other stages, or from the caller.
-        output: Name of the value that it gives.
+        output: Name of its output value.
     """
 
     module: str
@@ -63,10 +63,10 @@ class StagedGraph:
         self.stages = self._cut(modules)
 
     def run(self, stage: Stage, *inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Runs one stage in ONNX Runtime, from a file that holds no other's weights.
+        """Runs one stage in ONNX Runtime, from a file with only this stage's weights.
 
         Args:
-            stage: One of this graph's.
+            stage: A stage of this graph.
             inputs: Sets of its inputs by name; each is rounded to the graph's type.
 
         Returns:
@@ -102,7 +102,7 @@ class StagedGraph:
     def _cut(self, modules: Collection[str]) -> tuple[Stage, ...]:
         nodes: dict[str, list[ir.Node]] = {}
         for node in self._model.graph:
-            # What lies outside of all modules normalises pixels before them, and quantizes after.
+            # Nodes outside of all modules normalise pixels before them, or quantize after them.
             outside = QUANTIZER if nodes.keys() - {NORMALIZATION} else NORMALIZATION
             nodes.setdefault(_module_of(node, modules) or outside, []).append(node)
         if nodes.keys() != {*modules, NORMALIZATION, QUANTIZER}:
@@ -116,11 +116,11 @@ class StagedGraph:
 
 
 class StageValues(Generic[Value]):
-    """Values on their way from stage to stage; each is dropped after the last that takes it.
+    """Values on their way from stage to stage; each is dropped after the last stage that takes it.
 
     Args:
         graph: The graph.
-        frames: What its first stage takes.
+        frames: The input of its first stage.
     """
 
     def __init__(self, graph: StagedGraph, frames: Value) -> None:
@@ -158,12 +158,12 @@ def _stage(module: str, nodes: Sequence[ir.Node]) -> Stage:
         for value in taken
         if value.producer() not in nodes and not value.is_initializer()
     )
-    # What a module returns is what its last node gives.
+    # A module's result is the output of its last node.
     return Stage(module, tuple(dict.fromkeys(from_outside)), str(nodes[-1].outputs[0].name))
 
 
 def _module_of(node: ir.Node, modules: Collection[str]) -> str:
-    """Path of the module that a node belongs to; "" where it is in none."""
+    """Path of the module that a node belongs to; "" if it is in none."""
     name = str(node.name)
     path = name.rpartition("/")[0]
     # A conv's own node is in a module inside of ours.

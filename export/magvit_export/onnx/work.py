@@ -20,9 +20,9 @@ def count_work(
     """The work of one call.
 
     Args:
-        module: What becomes the graph, on the device "meta".
+        module: The module that becomes the graph, on the device "meta".
         example: Its inputs, one item.
-        inputs: What the graph calls them.
+        inputs: Their names in the graph.
     """
     counter = _Counter(module)
     with torch.no_grad(), counter:
@@ -36,15 +36,15 @@ def count_work(
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch types none of it.
-    """Sums over all convs, matrix products and residual sums that run under it."""
+    """Sums over all convs, matrix products and residual sums that run while it is active."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flop = 0
         self.map_bytes = 0
         self._weights = {_storage(parameter) for parameter in module.parameters()}
-        # Tensors made by padding, by storage, with what was padded. Holding them keeps the
-        # storages' numbers from being given to others; on "meta" they take no memory.
+        # Padded tensors, by storage, with the tensor before padding. Holding them keeps the
+        # storages' numbers from being reused; on "meta" they take no memory.
         self._padded: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __torch_dispatch__(
@@ -63,7 +63,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch typ
         elif func is torch.ops.aten.constant_pad_nd.default:
             self._padded[_storage(out)] = (out, args[0])
         elif func is torch.ops.aten.add.Tensor and _is_residual_sum(*args):
-            # The other summand is what a conv or matrix product has just made.
+            # The other summand is the result of the conv or matrix product before it.
             self.map_bytes += args[0].nbytes
         return out
 
@@ -80,5 +80,5 @@ def _is_residual_sum(left: object, right: object) -> bool:
 
 
 def _storage(tensor: Tensor) -> int:
-    """Views of one weight are that weight."""
+    """Views of one weight count as that weight."""
     return int(tensor.untyped_storage()._cdata)

@@ -1,6 +1,6 @@
 """Other ways to run a role of a bundle with the same weights, for `magvit bench --peers`.
 
-docs/benchmarking.md says how each is set up, and why that is fair.
+docs/benchmarking.md says how each is set up.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Opener = Callable[[Bundle, Role, Precision, int], TimedEncoder]
 def open_peers(
     bundle: Bundle, precision: Precision, threads: int, weights: str | None, role: Role = "encode"
 ) -> Iterator[TimedEncoder | NotRun]:
-    """Opens each peer that is installed here, and says of the others why they don't run.
+    """Opens each peer that is installed here, and says why the others don't run.
 
     Args:
         bundle: The bundle.
@@ -96,7 +96,7 @@ def _openvino(bundle: Bundle, role: Role, precision: Precision, threads: int) ->
 
     graph = bundle.graphs(role)[precision]
     core = openvino.Core()
-    # Left alone, it computes in bfloat16 where the CPU has that.
+    # By default, OpenVINO computes in bfloat16 if the CPU has it.
     hint = {"fp16": "f16", "bf16": "bf16"}.get(precision, "f32")
     compiled = core.compile_model(
         core.read_model(plain_model(bundle, graph).SerializeToString()),

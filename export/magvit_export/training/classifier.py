@@ -1,6 +1,6 @@
 """A classifier over token ids: each token's embedding, and one linear layer over all places.
 
-Where a token stands in time and space is most of what a trajectory is, so places aren't pooled.
+A token's place in time and space says most about the trajectory, so places aren't pooled.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ LOW_BITS = 6
 
 
 class BitEmbedding(nn.Module):
-    """Bits as ±1 through a linear map: 18·d weights serve all 2^18 ids, and unseen ids too."""
+    """Bits as ±1 through a linear map: 18·d weights serve all 2^18 ids, also unseen ones."""
 
     def __init__(self, bits: int, width: int) -> None:
         super().__init__()
         self.bits = bits
         self.linear = nn.Linear(bits, width, bias=False)
-        # Distances between bit patterns are kept as they are until training changes them.
+        # Distances between bit patterns stay the same until training changes them.
         nn.init.eye_(self.linear.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -57,11 +57,11 @@ class TrajectoryClassifier(nn.Module):
 
     Args:
         vocab_size: Number of ids; a power of two from 4 to 2^31.
-        embedding: "bits" (default), "factorized", or "table" (one row an id; it needs far more
+        embedding: "bits" (default), "factorized", or "table" (one row per id; it needs far more
             clips than a few hundred).
         num_classes: K.
-        grid: Tokens a clip, [t, h, w] or [h, w].
-        width: Features a token.
+        grid: Tokens per clip, [t, h, w] or [h, w].
+        width: Features per token.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class TrajectoryClassifier(nn.Module):
 
 
 class ExportedClassifier(nn.Module):
-    """What the classifier's ONNX graph computes: ids in, probabilities out."""
+    """The module of the classifier's ONNX graph: ids in, probabilities out."""
 
     def __init__(self, classifier: TrajectoryClassifier) -> None:
         super().__init__()

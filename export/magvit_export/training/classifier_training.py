@@ -1,4 +1,4 @@
-"""Tokens and labels to a classifier in the bundle: the whole of `magvit train classifier`."""
+"""Makes a classifier in the bundle from tokens and labels: all of `magvit train classifier`."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class TrainingOptions:
 
     Attributes:
         embedding: How ids enter.
-        width: Features a token.
+        width: Features per token.
         holdout: Share of each class that is kept out of training, 0 .. 1.
-        epochs: Gradient descent on all weights after the closed-form fit; 0 leaves it at that.
-        learning_rate: Of that gradient descent (AdamW).
+        epochs: Epochs of gradient descent on all weights after the closed-form fit; 0 does only the
+            fit.
+        learning_rate: The learning rate of that gradient descent (AdamW).
         seed: Chooses the split, and the tables of "factorized" and "table".
     """
 
@@ -69,7 +70,7 @@ class TrainingResult:
         train: Rows of the token table that it was trained on.
         held_out: Rows that were kept out.
         train_accuracy: Share of the training rows predicted right, 0..1.
-        held_out_accuracy: Share of the held-out rows predicted right; None where there are none.
+        held_out_accuracy: Share of the held-out rows predicted right; None if there are none.
     """
 
     classes: tuple[str, ...]
@@ -127,7 +128,7 @@ def train_classifier(
 def split_by_class(
     targets: NDArray[np.int64], rows: NDArray[np.intp], holdout: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Splits rows so that each class keeps its share; one row a class at least is trained on.
+    """Splits rows so that each class keeps its share; at least one row per class is trained on.
 
     Args:
         targets: Class of every row of the table.

@@ -18,13 +18,14 @@ TEMPERATURES = tuple(2.0**i for i in range(8))
 
 @dataclass(frozen=True)
 class LinearFit:
-    """A linear layer, and what choosing it showed.
+    """A linear layer, with the strength and accuracy found when it was chosen.
 
     Attributes:
         weight: float64 [K, D].
         bias: float64 [K].
         strength: Regularisation, as a multiple of the features' mean squared length.
-        leave_one_out_accuracy: Share of clips whose class a fit without them predicts, 0..1.
+        leave_one_out_accuracy: Share of clips whose class is predicted by a fit without the clip,
+            0..1.
     """
 
     weight: Tensor
@@ -37,7 +38,7 @@ def fit_linear(features: Tensor, classes: Tensor, num_classes: int) -> LinearFit
     """Fits a layer whose softmax gives class probabilities.
 
     Args:
-        features: [N, D], any float type; N up to some ten thousands, as an N x N matrix is solved.
+        features: [N, D], any float type; an N x N matrix is solved, so N can be some ten thousands.
         classes: int64 [N] in 0 .. K-1.
         num_classes: K.
 
@@ -59,8 +60,8 @@ def fit_linear(features: Tensor, classes: Tensor, num_classes: int) -> LinearFit
         penalty = strength * scale
         inverse = torch.linalg.inv(gram + penalty * torch.eye(len(gram)).double())
         dual = inverse @ residual_targets
-        # The second term leaves a clip out of the features' and the targets' means too. Without
-        # it, centred features tell a clip's class from the others', and all look predictable.
+        # The second term also leaves a clip out of the means of features and targets. Without it,
+        # centred features reveal a clip's class through the others', and all look predictable.
         kept = inverse.diagonal() - 1 / (penalty * len(gram))
         scores = targets - dual / kept[:, None]
         accuracy = (scores.argmax(dim=1) == classes).double().mean().item()

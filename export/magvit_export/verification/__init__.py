@@ -1,1 +1,1 @@
-"""What `magvit verify` compares with: PyTorch, and the modules at which errors arise."""
+"""The torch side of `magvit verify`: PyTorch as reference, and where errors arise."""

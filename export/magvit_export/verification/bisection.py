@@ -1,12 +1,11 @@
 """Finds the modules at which an exported graph's error arises.
 
-PyTorch runs in float64 and, after each of its modules, the graph's part of the same name runs
-twice: with what the graph's own parts gave so far, and with what PyTorch gave. So of all values
-only those are held that are still needed, and each module shows its own error apart from what it
-was given.
+PyTorch runs in float64. After each of its modules, the graph's part of the same name runs twice:
+once on the graph's own values so far, and once on PyTorch's values. So each module's own error is
+separate from the error of its inputs. Only values that later parts need are held.
 
-A graph in parts rounds at every boundary, as a GPU does; ONNX Runtime's CPU provider rounds a whole
-graph at some of them only.
+A graph in parts rounds at every boundary, as a GPU does. ONNX Runtime's CPU provider rounds a whole
+graph at only some of them.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from magvit_runtime.clips.samples import (
 )
 from magvit_runtime.errors import BackendError, InputError
 
-# What users' clips look like, and where an epsilon shows; each costs three runs of the encoder.
+# A clip like those of users, and one that shows a wrong epsilon. Each costs three encoder runs.
 CLIPS = ("drawn", "grey")
 
 Array = NDArray[Any]
@@ -58,8 +57,8 @@ class StageError:
 
     Attributes:
         module: Path of the torch module; "pixel normalization" and "quantizer" are functions.
-        accumulated: With the inputs that the graph itself computed, from the frames on.
-        own: With the reference's inputs.
+        accumulated: The error with inputs that the graph itself computed, from the frames on.
+        own: The error with the reference's inputs.
     """
 
     module: str
@@ -72,7 +71,7 @@ class Bisection:
     """Where one graph's error arises.
 
     Attributes:
-        precision: The graph's.
+        precision: The graph's precision.
         stages: Errors after each module, in the order in which they run.
         islands: For half precision, the modules whose own errors are largest, best island first.
         why_not: Why this graph can't run here; "" otherwise.
@@ -90,9 +89,9 @@ class Bisection:
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """Modules whose own error is more than an equal share of what the whole encoder may have.
+        """Modules whose own error is more than an equal share of the whole encoder's limit.
 
-        Independent errors add up as squares do: if no module has more, their sum is allowed.
+        Independent errors add up as squares do. If no module has more, the sum is in the limit.
         """
         *values, quantizer = self.stages
         share = RMS_LIMITS[self.precision] / sqrt(len(values))
@@ -125,7 +124,7 @@ class Bisection:
 
 @dataclass
 class _Sums:
-    """Of one boundary's values, over all clips."""
+    """The errors of one boundary's values, over all clips."""
 
     count: int = 0
     total: float = 0.0
@@ -148,7 +147,7 @@ class _Sums:
 
 @dataclass
 class _ChangedIds(_Sums):
-    """Of the quantizer's ids, over all clips."""
+    """The errors of the quantizer's ids, over all clips."""
 
     def add(self, reference: Array, accumulated: Array, own: Array) -> None:
         self.count += reference.size

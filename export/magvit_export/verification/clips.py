@@ -1,4 +1,4 @@
-"""Clips for `magvit verify` besides the runtime's own: real movements, and the user's."""
+"""Further clips for `magvit verify`: real movements, and the user's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIPS_AT_ONCE = 8
 
 
 def movement_clips(shape: tuple[int, ...]) -> Iterator[Clips]:
-    """Three hand movements of the Libras data, each of another class; none where none has room.
+    """Three hand movements of the Libras data, each of another class; none if clips are too small.
 
     Args:
         shape: Shape of a clip, [T, H, W, 3] or [H, W, 3].
@@ -42,7 +42,7 @@ def file_clips(
     """The user's clips, trajectories drawn at the size that the graph takes.
 
     Args:
-        path: What `read_clips` reads.
+        path: A file that `read_clips` reads.
         shape: Shape of a clip.
         report: Filled on the first pass over a file, and left alone on later ones.
         video: The same of a video.

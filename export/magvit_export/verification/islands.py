@@ -1,4 +1,4 @@
-"""Measures what it would buy to compute one module of a half-precision graph in float32."""
+"""Measures the gain of computing one module of a half-precision graph in float32."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MEASURED = 3
 
 @dataclass(frozen=True)
 class Island:
-    """One module in float32, all others as they are.
+    """One module in float32; all others keep their precision.
 
     Attributes:
         module: Path of the torch module: a residual block, or a layer outside of them.
-        rms: The latents' rms error then, in σ_z.
+        rms: The latents' rms error with this island, in σ_z.
     """
 
     module: str
@@ -44,7 +44,7 @@ def largest_own_errors(own: Mapping[str, float], encoder: nn.Module) -> list[str
 
     Args:
         own: Each stage's own error, by module.
-        encoder: The encoder that they are of.
+        encoder: Their encoder.
     """
     squares: dict[str, float] = defaultdict(float)
     for module, error in own.items():
@@ -64,11 +64,11 @@ def measure_islands(
 
     Args:
         graph: The graph in stages.
-        encoder: Computes the islands; float64 does, as its difference to float32 is a thousandth
-            of half precision's.
+        encoder: Computes the islands. float64 is good enough, because its difference to float32 is
+            a thousandth of half precision's.
         modules: One island each.
         batches: uint8 clips.
-        reference: The reference's latents of them all.
+        reference: The reference's latents of all clips.
 
     Returns:
         Islands, the best first.
@@ -109,7 +109,7 @@ def _in_torch(encoder: nn.Module, stage: Stage, inputs: Mapping[str, NDArray[Any
     module = encoder.get_submodule(stage.module)
     tensors = [torch.from_numpy(inputs[name]).double() for name in stage.inputs]
     with torch.inference_mode():
-        # A block's layers are stages of their own; what is left of it is the sum.
+        # A block's layers are stages themselves; the rest of the block is the sum.
         result = torch.add(*tensors) if isinstance(module, ResidualBlock) else module(*tensors)
     output: NDArray[np.float64] = result.numpy()
     return output

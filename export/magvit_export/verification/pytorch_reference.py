@@ -1,4 +1,4 @@
-"""PyTorch in float64, with a bundle's own weights: the reference that no export has touched."""
+"""PyTorch in float64 with a bundle's own weights: a reference that doesn't depend on the export."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
     """A role of a bundle in PyTorch.
 
     Args:
-        bundle: The bundle; its manifest says the architecture and which weights it must be.
-        role: What it does.
+        bundle: The bundle; its manifest has the architecture and the digest of the weights.
+        role: What the graph does.
         weights: Path of the checkpoint, "hub", "seeded" or "seeded:N". None generates the weights
             of a seeded bundle.
 
     Raises:
         InputError: Weights are needed, or these aren't the bundle's; its family isn't installed, or
             has no such role.
-        BundleError: The manifest's config is none of its family.
+        BundleError: The manifest's config isn't one of its family.
         CheckpointError: The checkpoint can't be read.
     """
     component = bundle.manifest.component

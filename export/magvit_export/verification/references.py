@@ -1,4 +1,4 @@
-"""Which reference `magvit verify --against` means."""
+"""Finds the reference that `magvit verify --against` names."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def find_reference(
     """The reference of a name.
 
     Args:
-        bundle: What is compared with it.
+        bundle: The bundle that is compared with it.
         against: "pytorch", "fp32", a bundle's directory, or an npz file with latents. None is
-            PyTorch where it is installed and the weights are at hand, else "fp32".
+            PyTorch if it is installed and the weights are available, otherwise "fp32".
         weights: The weights for PyTorch; None generates those of a seeded bundle.
         role: What is compared. Files of latents are references of encoders alone.
 

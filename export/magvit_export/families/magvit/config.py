@@ -20,8 +20,8 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         ch: Channels of the first level.
         ch_mult: Channel multiplier of each level; each level but the last halves height and width.
-        num_res_blocks: Residual blocks a level, and in the middle.
-        z_channels: Bits of a token (the quantizer has one channel a bit, so at most 31 for int32).
+        num_res_blocks: Residual blocks per level, and in the middle.
+        z_channels: Bits of a token (the quantizer has one channel per bit; int32 ids allow 31).
         resolution: Height and width of the clips that the weights were trained on.
         in_channels, out_ch: Colour channels in and out. Runtime input is RGB: always 3.
         double_z: The reference's switch for a variational encoder. No tokenizer uses it.
@@ -46,12 +46,12 @@ class TokenizerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def spatial_stride(self) -> int:
-        """Pixels of height (or width) a token covers."""
+        """Pixels of height (or width) that a token covers."""
         return int(2 ** (len(self.ch_mult) - 1))
 
     @property
     def temporal_stride(self) -> int:
-        """Frames a token covers, but for the first, which covers one frame. 1 for images."""
+        """Frames that a token covers, except the first token, which covers one. 1 for images."""
         if self.dims == 2:
             return 1
         return int(2 ** sum(mult != 1 for mult in self.ch_mult[:-1]))

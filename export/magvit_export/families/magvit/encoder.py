@@ -1,7 +1,7 @@
 """The encoder: normalised frames to latents.
 
 Architecture as released in Open-MAGVIT2 (Luo et al., "Open-MAGVIT2: An Open-Source Project Toward
-Democratizing Auto-regressive Visual Generation", 2024), written anew from its description.
+Democratizing Auto-regressive Visual Generation", 2024), written from its description.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from magvit_export.layers.group_norm import GroupNormSiLU
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, then a strided conv (but at the last level)."""
+    """Residual blocks at one resolution, then a strided conv (except at the last level)."""
 
     def __init__(
         self, config: TokenizerConfig, c_in: int, c_out: int, stride: tuple[int, ...] | None
@@ -36,8 +36,8 @@ class Level(nn.Module):
 class Encoder(nn.Module):
     """Frames [N, 3, T, H, W] (or images [N, 3, H, W]) in -1..1 to latents [N, z, t, h, w].
 
-    GroupNorm sees all frames at once, so although the convs are causal the encoder is not: later
-    frames change earlier tokens.
+    The convs are causal, but the encoder is not: GroupNorm sees all frames at once, so later frames
+    change earlier tokens.
     """
 
     def __init__(self, config: TokenizerConfig) -> None:

@@ -1,4 +1,4 @@
-"""Open-MAGVIT2's tokenizers as the exporter sees them."""
+"""Open-MAGVIT2's tokenizers as a `Family` of the exporter."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from magvit_runtime.bundle.manifest import Postprocessing, Preprocessing, Tensor
 from magvit_runtime.quantizers.specs import LfqSpec
 
 FRAMES = 17  # Of the clips that the released video weights were trained on.
-# Traced sizes only stand in for "any size"; they differ so that none is taken for another.
+# Traced sizes only stand for "any size". They differ so that none is confused with another.
 _TRACED = {"batch": 2, "frames": 5, "height": 32, "width": 48}
 _TRACED_GRID = {"batch": 2, "t": 3, "h": 4, "w": 5}
 
@@ -157,7 +157,7 @@ def _tokens(config: TokenizerConfig) -> TokenSpec:
 
 
 def spellings(key: str) -> tuple[str, ...]:
-    """Names under which a raw key may stand in a file, the reference's own first.
+    """Names that a raw key may have in a file, the reference's own first.
 
     Some published notes write the decoder's last conv without its inner level.
     """

@@ -39,7 +39,7 @@ class MagvitTokenizer(nn.Module):
 
 
 class ExportedEncoder(nn.Module):
-    """What the encoder's ONNX graph computes: uint8 frames in, ids and latents out."""
+    """The module of the encoder's ONNX graph: uint8 frames in, ids and latents out."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
