@@ -1,4 +1,4 @@
-// Arrays of floats that vectors can be loaded from.
+// Arrays of floats, aligned for vector loads.
 #ifndef MAGVIT_CONV_ALIGNED_FLOATS_H_
 #define MAGVIT_CONV_ALIGNED_FLOATS_H_
 

@@ -1,4 +1,4 @@
-// The moments that a conv leaves for the next normalisation: of channels over blocks, then of
+// The moments that a conv computes for the next normalisation: of channels over blocks, then of
 // groups over all blocks.
 #ifndef MAGVIT_CONV_BLOCK_MOMENTS_H_
 #define MAGVIT_CONV_BLOCK_MOMENTS_H_

@@ -73,7 +73,7 @@ magvit_status CheckMap(const magvit_feature_map& map, int64_t channels) {
 }
 
 // Whether every window of the output begins within the padded input and ends at most one kernel
-// behind it.
+// past its end.
 bool Covers(const ConvShape& shape, const magvit_feature_map& input,
             const magvit_feature_map& output) {
   const int64_t in[3] = {input.frames, input.height, input.width};
@@ -102,7 +102,7 @@ magvit_status CheckCall(const ConvShape& shape, const magvit_conv_call& call) {
        call.residual->channel_pitch != output.channel_pitch)) {
     return MAGVIT_BAD_SHAPE;
   }
-  // What has tiles of its own everywhere can be neither read nor written as background.
+  // A map without shared background can be neither read nor written as background.
   if (output.first_frames != nullptr &&
       (call.input->first_frames == nullptr ||
        (call.residual != nullptr && call.residual->first_frames == nullptr))) {
@@ -175,7 +175,8 @@ void Run(const magvit_conv& conv, const magvit_conv_call& call, ThreadPool& thre
     for (const PlannedBlock& block : blocks) moments.counts.push_back(PixelCount(block, call));
   }
 
-  // Where blocks are few, threads share one by its output channels, each transforming its inputs.
+  // If there are few blocks, threads share one by its output channels, and each transforms the
+  // inputs.
   const int64_t wanted = threads.threads() > 1 ? 2 * threads.threads() : 1;
   const int64_t parts = std::clamp<int64_t>(DivideUp(wanted, block_count), 1, conv.panels);
   const auto lock = threads.Own();

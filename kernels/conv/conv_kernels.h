@@ -1,4 +1,4 @@
-// What the convs of every instruction set have in common: a conv's weights, and one task of a run.
+// The common part of the convs of all instruction sets: a conv's weights, and one task of a run.
 #ifndef MAGVIT_CONV_CONV_KERNELS_H_
 #define MAGVIT_CONV_CONV_KERNELS_H_
 
@@ -10,7 +10,7 @@
 
 namespace magvit {
 
-// A conv as it is kept.
+// A conv with its packed weights.
 struct ConvShape {
   int64_t in_channels, out_channels;
   int64_t kernel[3], stride[3], pads_before[3];
@@ -25,13 +25,13 @@ struct ConvTask {
 
   MapView input;
   const magvit_normalization* normalization;  // or null
-  MapView residual;                           // map is null where there is none
+  MapView residual;                           // map is null if there is none
   float* output;                              // values or background
   int64_t height, width, pitch;               // of the output or its background
 
   TileBlock block;
-  // First row of each frame, and after them the number of rows. A row is one tile in one frame;
-  // in frame t they are those of the block's first columns, as many as have begun.
+  // First row of each frame, then the number of rows. A row is one tile in one frame; frame t has
+  // the rows of the block's first columns, as many as have begun by then.
   const int64_t* input_rows;
   const int64_t* output_rows;
   int64_t input_frames, output_frames;
@@ -39,7 +39,7 @@ struct ConvTask {
 
   float* scratch;
   const float* counts;  // pixels that each pixel stands for, or null: one each
-  // Mean and squared deviations of each channel over the block, [pitch]; null where not wanted.
+  // Mean and squared deviations of each channel over the block, [pitch]; null if not wanted.
   float* means;
   float* deviations;
 };
@@ -48,10 +48,10 @@ struct ConvTask {
 struct ConvKernels {
   const char* name;
   int64_t lanes, panel;
-  // Floats that the packed weights of a conv take, and one panel of output channels of them.
+  // Floats of a conv's packed weights, and of one panel of output channels.
   size_t (*packed_size)(const ConvShape& shape);
   void (*pack_panel)(const ConvShape& shape, const float* weights, int64_t panel, float* packed);
-  // Floats of scratch memory that a task takes.
+  // Floats of scratch memory for a task.
   size_t (*scratch_size)(const ConvTask& task);
   void (*run)(const ConvTask& task);
 };

@@ -12,8 +12,8 @@ constexpr int kTile = 4;  // pixels of a tile's height and width
 
 // `static`: see conv/simd.h for why no inline function here may be shared.
 
-// A feature map as a conv reads it: either as it is, or as if the whole clip were background, at
-// sizes of the reader's choice.
+// A feature map as a conv reads it: either unchanged, or as if the whole clip were background, at
+// sizes that the reader chooses.
 struct MapView {
   const magvit_feature_map* map;
   int64_t height, width;

@@ -10,7 +10,7 @@
 namespace magvit {
 namespace MAGVIT_ISA {
 
-// Zero padding is not normalised: it stands for zeros that follow the activation.
+// Zero padding is not normalised: it stands for zeros after the activation.
 struct PlainReader {
   explicit PlainReader(const magvit_normalization*) {}
   void MoveTo(int64_t) {}

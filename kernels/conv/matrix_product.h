@@ -1,7 +1,7 @@
 // The inner loop of all convs: a few rows of inputs times two vectors of output channels.
 //
-// Inputs lie as [chunk][row][kLanes], a chunk being kLanes consecutive input channels, so that the
-// rows of a block are next to each other. Weights lie as [panel][input channel][kPanel], outputs as
+// Inputs are [chunk][row][kLanes]; a chunk is kLanes consecutive input channels, so that the rows
+// of a block are next to each other. Weights are [panel][input channel][kPanel]. Outputs are
 // [panel][row][kPanel].
 #ifndef MAGVIT_CONV_MATRIX_PRODUCT_H_
 #define MAGVIT_CONV_MATRIX_PRODUCT_H_
@@ -63,8 +63,8 @@ using RowsFunctions = RowsTable<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14>;
 using RowsFunctions = RowsTable<1, 2, 3, 4, 5, 6>;
 #endif
 
-// Any number of rows, cut into blocks of nearly the same size: one of 14 and one of 2 would leave
-// the second waiting for its own sums.
+// Any number of rows, cut into blocks of nearly the same size. After a block of 14, a block of 2
+// would only wait for its own sums.
 inline void Multiply(const Term* terms, int term_count, int64_t chunks, int64_t chunk_stride,
                      int64_t rows, float* output) {
   const int64_t blocks = (rows + kRows - 1) / kRows;

@@ -1,5 +1,5 @@
-// A block of any other conv: the pixels that each output sees are gathered into rows, which one
-// matrix product takes.
+// A block of a conv that isn't Winograd's: the pixels that each output sees are gathered into rows
+// for one matrix product.
 #ifndef MAGVIT_CONV_PRODUCT_CONV_H_
 #define MAGVIT_CONV_PRODUCT_CONV_H_
 

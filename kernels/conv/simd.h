@@ -1,8 +1,8 @@
 // Vectors of floats, as wide as the instruction set that the including file is compiled for.
 //
-// Files that include this are compiled once for each instruction set. All they define must be in
-// the namespace MAGVIT_ISA, and they call no inline function of the standard library: the linker
-// keeps one copy of such a function, and it might be one that this CPU can't run.
+// Files that include this are compiled once for each instruction set. All their definitions must be
+// in the namespace MAGVIT_ISA. They call no inline function of the standard library: the linker
+// keeps one copy of such a function, which might use instructions that this CPU doesn't have.
 #ifndef MAGVIT_CONV_SIMD_H_
 #define MAGVIT_CONV_SIMD_H_
 

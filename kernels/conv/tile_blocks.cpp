@@ -18,7 +18,7 @@ std::vector<TileColumn> Tiles(int64_t height, int64_t width, int64_t frames,
       tiles.push_back({static_cast<int32_t>(y), static_cast<int32_t>(x), first});
     }
   }
-  // Neighbours stay together where they begin at once.
+  // Neighbours that begin in the same frame stay together.
   std::stable_sort(tiles.begin(), tiles.end(), [](const TileColumn& a, const TileColumn& b) {
     return a.first_frame < b.first_frame;
   });
@@ -53,7 +53,7 @@ void TileBlocks::Cut(const std::vector<TileColumn>& columns, bool is_background,
     for (int64_t frame = 0; frame < frames; ++frame) {
       block.output_rows.push_back(block.output_rows.back() + begun(frame));
     }
-    // The last output frame that sees an input frame has the most columns of all that do.
+    // Of the output frames that see an input frame, the last has the most columns.
     block.input_rows = {0};
     for (int64_t frame = 0; frame < input_frames_; ++frame) {
       block.input_rows.push_back(block.input_rows.back() +

@@ -17,7 +17,8 @@ struct PlannedBlock {
 
 class TileBlocks {
  public:
-  // `input_frames` and `pad` (frames of padding in front) say which input frames a tile needs.
+  // `input_frames` and `pad` (frames of padding before the clip) say which input frames a tile
+  // needs.
   TileBlocks(const magvit_feature_map& output, int64_t input_frames, int64_t pad);
 
   const std::vector<PlannedBlock>& blocks() const { return blocks_; }

@@ -30,8 +30,8 @@ class TileOutput {
   // Pixels that the tile stands for.
   float count() const { return count_; }
 
-  // Stores kLanes channels of the tile's pixels, and adds them to the block's moments, which stand
-  // for `before` pixels.
+  // Stores kLanes channels of the tile's pixels, and adds them to the block's moments of `before`
+  // earlier pixels.
   void Store(const Lanes (&values)[kTilePixels], int64_t channel, float before) {
     const Lanes bias = Load(task_.bias + channel);
     Lanes results[kTilePixels];

@@ -150,7 +150,7 @@ inline FrameRun RunFrom(const ConvTask& task, int64_t frame) {
     for (int64_t tap = 0; tap < task.shape->kernel[0]; ++tap) {
       const bool is_term = sees(run.end, tap);
       continues = continues && is_term == sees(frame, tap);
-      // The inputs' rows must go on as the outputs' do.
+      // This input frame must have as many rows as the outputs, so that the block stays regular.
       const int64_t before = run.end - 1 - task.shape->pads_before[0] + tap;
       continues = continues && (!is_term || rows(task.input_rows, before) == count);
     }

@@ -1,4 +1,4 @@
-// What the CUDA operators' library says about itself.
+// The version and error messages of the CUDA operators' library.
 #include <cuda_runtime_api.h>
 
 #include "magvit/cuda_operators.h"

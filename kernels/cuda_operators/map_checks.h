@@ -1,4 +1,4 @@
-// What the CUDA operators ask of a `magvit_cuda_map`.
+// The checks that the CUDA operators make on a `magvit_cuda_map`.
 #ifndef MAGVIT_CUDA_OPERATORS_MAP_CHECKS_H_
 #define MAGVIT_CUDA_OPERATORS_MAP_CHECKS_H_
 
@@ -12,8 +12,8 @@
 
 namespace magvit {
 
-// Channels of one access. With half as with float it is a whole number of 16 bytes, so that one
-// width serves every pair of types.
+// Channels of one access. For half and for float this is a whole number of 16 bytes, so one width
+// serves every pair of types.
 constexpr int kMapVector = 8;
 
 inline int64_t Positions(const magvit_cuda_map& map) {
@@ -41,7 +41,7 @@ inline bool IsValid(const magvit_cuda_map& map) {
   if (map.batch < 1 || map.channels < 1 || map.pitch < map.channels || map.pitch % kMapVector) {
     return false;
   }
-  // Of batches the grid's first dimension holds as many; positions are counted in 32 bits, and
+  // The grid's first dimension holds this many batches. Positions are counted in 32 bits, and
   // FastDivisor divides no larger numbers.
   constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
   for (int axis = 0; axis < 3; ++axis) {

@@ -4,7 +4,7 @@
 //
 //   cmake -B build && cmake --build build --target gpu_check && build/kernels/gpu_check
 //
-// Prints a line of JSON on the GPU, then one a case, as soon as it is known. Exit code 0: all
+// Prints a line of JSON about the GPU, then one per case as soon as it is known. Exit code 0: all
 // checks passed, or there is no GPU and nothing was run; 1: a check failed; 2: CUDA failed.
 #include <cuda_runtime.h>
 
@@ -169,7 +169,7 @@ void InParallel(int64_t size, const std::function<void(int64_t, int64_t)>& work)
   for (std::thread& thread : running) thread.join();
 }
 
-// Numbers from -1 to 2, each a function of the seed, of the array and of its place there, so that
+// Numbers from -1 to 2. Each is a function of the seed, the array and its place in the array, so
 // threads share no state.
 class RandomInputs {
  public:

@@ -1,5 +1,5 @@
-// The second pass of GroupNorm on the GPU: with one mean, scale and shift a channel, the input to
-// the output. Also what writes a conv's input where nothing is normalised.
+// The second pass of GroupNorm on the GPU: it makes the output from the input and one mean, scale
+// and shift per channel. It also writes a conv's input if nothing is normalised.
 #ifndef MAGVIT_GROUP_NORM_SILU_APPLY_KERNELS_CUH_
 #define MAGVIT_GROUP_NORM_SILU_APPLY_KERNELS_CUH_
 
@@ -14,8 +14,7 @@
 
 namespace magvit {
 
-// What becomes of a channels-last value on its way: nothing. Padding channels, which may hold NaN,
-// become zero.
+// Leaves channels-last values unchanged. Padding channels, which may hold NaN, become zero.
 struct Unchanged {
   template <int kVector>
   struct Constants {
@@ -31,8 +30,8 @@ struct Unchanged {
   }
 };
 
-// The same: it is normalised and activated. kFull: there are no padding channels, so that nothing
-// is spent on them.
+// Normalises and activates channels-last values. kFull: there are no padding channels, so no code
+// handles them.
 template <magvit_activation kActivation, bool kFull>
 struct Normalized {
   template <int kVector>
@@ -86,7 +85,7 @@ __global__ void __launch_bounds__(kPassThreads, kPassBlocks)
   }
 }
 
-// What a thread of ApplyChannelsLast knows but for its rows.
+// The state of a thread of ApplyChannelsLast, without its rows.
 template <typename Source, typename Change, typename Places, typename TOut>
 struct ChannelsLastColumn {
   static constexpr int kBatch = Source::kBatch;

@@ -17,7 +17,7 @@ constexpr int kPassThreads = 256;
 constexpr int kPassBlocks = 3;
 constexpr int kWideApplyBlocks = 2;
 
-// Fewer steps in a statistics block would cost more in its merging than they save in its reading.
+// With fewer steps, a statistics block would spend more on merging than it saves on reading.
 constexpr int64_t kLeastStatisticsSteps = 2;
 
 // The threads of a channels-last block: `columns` vectors of channels times `rows` positions.
@@ -53,7 +53,7 @@ inline BlockPlan PlanStatistics(int64_t samples, int64_t positions, const Column
                   kLeastStatisticsSteps);
 }
 
-// The same of the pass that normalises.
+// The same for the pass that normalises.
 inline BlockPlan PlanApply(int64_t samples, int64_t positions, const ColumnTile& tile,
                            int64_t resident) {
   return CutSteps(DivideUp(positions, tile.rows), BlocksPerPart(samples * tile.tiles, resident), 1);

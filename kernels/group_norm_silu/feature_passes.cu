@@ -1,5 +1,5 @@
-// The two passes of GroupNorm one by one, with sums made in the first (or, where nothing is
-// normalised, in the second) and with a border around what the second writes.
+// The two passes of GroupNorm as separate calls. The first pass makes the sums (or the second, if
+// nothing is normalised). The second pass writes its output inside a border.
 #include <cstdint>
 #include <type_traits>
 
@@ -20,14 +20,14 @@ bool HasAddends(const magvit_cuda_addends& addends) {
   return addends.bias != nullptr || addends.residual != nullptr;
 }
 
-// What `use` returns for a null pointer of the C++ type of `dtype`.
+// Calls `use` with a null pointer of the C++ type of `dtype`, and returns its result.
 template <typename Use>
 cudaError_t WithType(magvit_dtype dtype, const Use& use) {
   if (dtype == MAGVIT_FLOAT32) return use(static_cast<float*>(nullptr));
   return use(static_cast<Half*>(nullptr));
 }
 
-// What `use` returns for the source that reads `features`.
+// Calls `use` with the source that reads `features`, and returns its result.
 template <typename Use>
 cudaError_t WithStored(const magvit_cuda_map& features, const Use& use) {
   return WithType(features.dtype, [&](auto* feature) {
@@ -36,7 +36,7 @@ cudaError_t WithStored(const magvit_cuda_map& features, const Use& use) {
   });
 }
 
-// What `use` returns for the source that reads `features` and adds `addends`, if there are any.
+// Calls `use` with the source that reads `features` and adds any `addends`; returns its result.
 template <typename Use>
 cudaError_t WithSource(const magvit_cuda_map& features, const magvit_cuda_addends& addends,
                        magvit_dtype sum_type, void* sum, const Use& use) {
@@ -57,7 +57,7 @@ cudaError_t WithSource(const magvit_cuda_map& features, const magvit_cuda_addend
   });
 }
 
-// What `use` returns for the typed data and the places of `map`.
+// Calls `use` with the typed data and the places of `map`, and returns its result.
 template <typename Use>
 cudaError_t WithOutput(const magvit_cuda_map& map, const Use& use) {
   return WithType(map.dtype, [&](auto* element) {

@@ -1,5 +1,5 @@
-// What a pass over a channels-last feature map reads: values as they are stored, or sums that it
-// makes on the way. A pass fetches several vectors before it uses the first, to keep enough memory
+// The input of a pass over a channels-last feature map: stored values, or sums that the pass makes
+// while it reads. A pass fetches several vectors before it uses the first, to keep enough memory
 // requests in flight.
 #ifndef MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_
 #define MAGVIT_GROUP_NORM_SILU_FEATURE_SOURCES_CUH_
@@ -12,12 +12,12 @@
 
 namespace magvit {
 
-// How many of a source's values, of so many bytes each, a thread fetches at once: 64 bytes in
-// flight keep the memory busy, and more would take registers that other blocks need.
+// How many of a source's values, each of this many bytes, a thread fetches at once. 64 bytes in
+// flight keep the memory busy. More would take registers that other blocks need.
 template <size_t kBytes>
 constexpr int kBatchOf = kBytes <= 16 ? 4 : 2;
 
-// The values lie in memory.
+// A source of values that are stored in memory.
 template <typename T, int kVector>
 struct StoredFeatures {
   static constexpr int kWidth = kVector;
@@ -35,8 +35,8 @@ struct StoredFeatures {
   __device__ void Keep(const Vector<T, kVector>&, int64_t) const {}
 };
 
-// The values are a conv's result plus its bias and, if kHasResidual, a residual, rounded to TSum
-// once.
+// A source of sums: a conv's result plus its bias and, if kHasResidual, a residual, rounded once to
+// TSum.
 template <typename T, typename TSum, int kVector, bool kHasResidual>
 struct SummedFeatures {
   static constexpr int kWidth = kVector;
@@ -53,7 +53,7 @@ struct SummedFeatures {
   const T* features;
   const float* bias;  // [C], or null
   const TSum* residual;
-  TSum* sum;  // where Keep puts the sums; may be `features` where the types are the same
+  TSum* sum;  // where Keep puts the sums; may be `features` if the types are the same
 
   __device__ Constants ForChannels(int first, int channels) const {
     Constants constants;

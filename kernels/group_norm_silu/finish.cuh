@@ -1,6 +1,6 @@
-// Merged partials to one mean, scale and shift a channel: the last thing that a statistics pass
-// does, in the last block to arrive. Which block that is changes from run to run; what it computes
-// does not, since it merges all partials in the order of their places.
+// The end of a statistics pass: the last block to arrive merges the partials into one mean, scale
+// and shift per channel. Which block arrives last changes from run to run, but the result doesn't,
+// because it merges all partials in the order of their places.
 #ifndef MAGVIT_GROUP_NORM_SILU_FINISH_CUH_
 #define MAGVIT_GROUP_NORM_SILU_FINISH_CUH_
 
@@ -16,7 +16,7 @@ namespace magvit {
 constexpr int kWarpThreads = 32;
 constexpr int kPassWarps = kPassThreads / kWarpThreads;
 
-// Floats of a sample in `NormalizationView`, so that vectors of channels are aligned.
+// Floats per sample in `NormalizationView`, rounded up so that vectors of channels are aligned.
 constexpr int64_t kNormalizationMultiple = 8;
 
 inline int64_t NormalizationRow(int64_t channels) {
@@ -32,7 +32,7 @@ struct NormalizationView {
   int64_t row;
 };
 
-// What a statistics pass leaves, and how it gets there.
+// The output of a statistics pass, and the partials and counters that it needs.
 struct StatisticsTarget {
   magvit_group_norm_options options;
   int channels;
@@ -52,8 +52,8 @@ __device__ __forceinline__ Moments MergeWarp(Moments value) {
   return value;
 }
 
-// Whether this block is the last of `blocks` that arrive, which then sees what the others' threads
-// wrote before. The last one leaves the counter at zero.
+// Whether this block is the last of `blocks` to arrive. The last block then sees all earlier writes
+// of the others, and sets the counter back to zero.
 __device__ __forceinline__ bool ArrivesLast(uint32_t* arrivals, uint32_t blocks) {
   __shared__ bool is_last;
   __syncthreads();
@@ -67,7 +67,7 @@ __device__ __forceinline__ bool ArrivesLast(uint32_t* arrivals, uint32_t blocks)
   return is_last;
 }
 
-// Past the first-level cache, which doesn't follow other multiprocessors' writes.
+// Reads past the first-level cache, which doesn't see other multiprocessors' writes.
 __device__ __forceinline__ Moments LoadPartial(const Moments* partial) {
   return {__ldcg(&partial->count), __ldcg(&partial->mean), __ldcg(&partial->deviations)};
 }

@@ -14,7 +14,7 @@
 namespace magvit {
 namespace {
 
-// Of what lies in the workspace: 8 floats are read at once.
+// Alignment in the workspace: 8 floats are read at once.
 constexpr int64_t kWorkspaceAlignment = 32;
 
 template <typename T, int kVector, magvit_activation kActivation>
@@ -88,8 +88,8 @@ int64_t ArrivalsBytes(const magvit_shape& shape, int64_t num_groups) {
 }  // namespace
 
 size_t GroupNormWorkspaceBytes(const magvit_shape& shape, int64_t num_groups) {
-  // A channels-first block leaves one partial, a channels-last block one for each group; and narrow
-  // accesses take more column tiles than wide ones.
+  // A channels-first block writes one partial, a channels-last block one for each group. Narrow
+  // accesses need more column tiles than wide ones.
   const int64_t bytes =
       shape.layout == MAGVIT_CHANNELS_FIRST
           ? WorkspaceBytes(shape, shape.batch * num_groups, 1)
@@ -105,7 +105,7 @@ cudaError_t LaunchGroupNorm(const void* input, magvit_dtype dtype, const magvit_
   if (shape.positions > std::numeric_limits<int32_t>::max()) return cudaErrorInvalidValue;
   if (IsEmpty(shape)) return cudaSuccess;
 
-  // The workspace comes as it is.
+  // The workspace is not initialised.
   const int64_t bytes = ArrivalsBytes(shape, options.num_groups);
   const cudaError_t error = cudaMemsetAsync(workspace, 0, bytes, stream);
   if (error != cudaSuccess) return error;

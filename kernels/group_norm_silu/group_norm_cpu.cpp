@@ -1,6 +1,6 @@
-// GroupNorm with optional SiLU on the CPU: blocks of the input to partial moments, those to one
-// mean, scale and shift a channel, and these to the output. The blocks depend on the shape alone,
-// so the result does not depend on the number of threads.
+// GroupNorm with optional SiLU on the CPU. Blocks of the input give partial moments, these give one
+// mean, scale and shift per channel, and these give the output. The blocks depend only on the
+// shape, so the result does not depend on the number of threads.
 #include <algorithm>
 #include <new>
 #include <vector>
@@ -16,8 +16,9 @@
 namespace magvit {
 namespace {
 
-// Elements of one task. Blocks are merged pairwise but a block's chunks one after the other: with
-// four times as many, the running mean loses one more digit on flat backgrounds.
+// Elements of one task. Blocks are merged pairwise, but a block's chunks are merged one after the
+// other. With four times as many elements, the running mean loses one more digit on flat
+// backgrounds.
 constexpr int64_t kBlockElements = 16384;
 constexpr int kLanes = 16;
 constexpr int kRows = 8;
@@ -50,7 +51,7 @@ Moments ContiguousMoments(const T* values, int64_t count) {
   return total;
 }
 
-// Adds kCount positions of all channels; lanes beyond the last channel see zeros.
+// Adds kCount positions of all channels; lanes beyond the last channel get zeros.
 template <int kCount, typename T>
 void AddPositions(const T* values, int64_t pitch, int64_t channels, std::vector<Lanes>& lanes) {
   for (int64_t first = 0; first < channels; first += kLanes) {

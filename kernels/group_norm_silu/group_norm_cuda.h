@@ -16,8 +16,8 @@ size_t GroupNormWorkspaceBytes(const magvit_shape& shape, int64_t num_groups);
 
 // As magvit_group_norm, with device pointers (those in `options` too). Reads the input twice and
 // writes the output once. Only enqueues a memset and two kernels on `stream`: no allocation and no
-// synchronisation, so it can be captured in a CUDA graph. Repeats bit for bit on one model of GPU;
-// others cut the input differently, which changes the rounding of the moments.
+// synchronisation, so it can be captured in a CUDA graph. Results repeat bit for bit on one GPU
+// model. Other models cut the input differently, which changes the rounding of the moments.
 cudaError_t LaunchGroupNorm(const void* input, magvit_dtype dtype, const magvit_shape& shape,
                             const magvit_group_norm_options& options, void* output, void* workspace,
                             cudaStream_t stream);

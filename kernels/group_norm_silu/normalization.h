@@ -1,4 +1,4 @@
-// What GroupNorm does to one element once the statistics are known, and SiLU.
+// GroupNorm of one element with known statistics, and SiLU.
 #ifndef MAGVIT_GROUP_NORM_SILU_NORMALIZATION_H_
 #define MAGVIT_GROUP_NORM_SILU_NORMALIZATION_H_
 
@@ -18,7 +18,7 @@ MAGVIT_HOST_DEVICE float DecayingExponential(float x) {
 #ifdef __CUDA_ARCH__
   return __expf(-fabsf(x));
 #else
-  // The minimum is taken of the bits, which order as the values do and as NaN does not.
+  // The minimum compares bits. They are ordered like the values, and NaN also has a place there.
   constexpr int32_t kBitsOf87 = 0x42ae0000;
   const int32_t magnitude = static_cast<int32_t>(BitsFromFloat(x) & 0x7fffffff);
   const float exponent = -FloatFromBits(magnitude < kBitsOf87 ? magnitude : kBitsOf87);
@@ -56,8 +56,8 @@ MAGVIT_HOST_DEVICE float InverseDeviation(const Moments& group, float epsilon) {
   return 1.0f / sqrtf(group.deviations / group.count + epsilon);
 }
 
-// The mean is subtracted first: folded into the shift, it would cost the digits that the statistics
-// saved wherever mean >> deviation.
+// The mean is subtracted first. Folded into the shift, it would lose the digits that the statistics
+// kept wherever mean >> deviation.
 MAGVIT_HOST_DEVICE float Normalize(float x, float mean, float scale, float shift) {
   return (x - mean) * scale + shift;
 }

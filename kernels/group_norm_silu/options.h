@@ -23,7 +23,7 @@ inline magvit_status CheckGroupNorm(magvit_dtype dtype, const magvit_shape& shap
   return MAGVIT_OK;
 }
 
-// Where the affine parameters of (sample, channel) lie in weight and bias.
+// The index of the affine parameters of (sample, channel) in weight and bias.
 MAGVIT_HOST_DEVICE int64_t AffineIndex(const magvit_group_norm_options& options, int64_t channels,
                                        int64_t sample, int64_t channel) {
   return (options.affine_per_sample != 0 ? sample * channels : 0) + channel;

@@ -1,5 +1,5 @@
-// Cuts the two passes of GroupNorm into blocks, launches them, and says what lies in the workspace
-// between them.
+// Cuts the two passes of GroupNorm into blocks, launches them, and lays out the workspace between
+// them.
 #ifndef MAGVIT_GROUP_NORM_SILU_PASS_PLANS_CUH_
 #define MAGVIT_GROUP_NORM_SILU_PASS_PLANS_CUH_
 
@@ -29,8 +29,8 @@ inline StatisticsTarget TargetIn(void* workspace, uint32_t* arrivals, const magv
           normalization};
 }
 
-// Bytes of both, on any GPU, where `parts` of the statistics pass's grid are cut into blocks and
-// `partials` is what a block leaves.
+// Bytes of both, on any GPU. `parts` of the statistics pass's grid are cut into blocks, and each
+// block writes `partials`.
 inline int64_t WorkspaceBytes(const magvit_shape& shape, int64_t parts, int64_t partials) {
   return 3 * shape.batch * NormalizationRow(shape.channels) * int64_t{sizeof(float)} +
          std::max(kMostBlocks, parts) * partials * int64_t{sizeof(Moments)};
@@ -53,7 +53,7 @@ cudaError_t LaunchChannelsLastStatistics(const Source& source, const magvit_shap
                 target);
 }
 
-// Takes a source, changes it and writes it where `places` says.
+// Reads a source, changes its values and writes them to `places`.
 template <typename Source, typename Change, typename Places, typename TOut>
 cudaError_t LaunchChannelsLastApply(const Source& source, const magvit_shape& shape,
                                     const Change& change, const Places& places, TOut* output,
@@ -72,8 +72,8 @@ cudaError_t LaunchChannelsLastApply(const Source& source, const magvit_shape& sh
                 static_cast<uint32_t>(plan.block_steps * tile.rows), change, places, output);
 }
 
-// The same with a normalisation. Only what encoders run, SiLU on full channels, has a kernel that
-// spends nothing on padding.
+// The same with a normalisation. Only the case that encoders run, SiLU on full channels, has a
+// kernel without code for padding.
 template <typename Source, typename Places, typename TOut>
 cudaError_t LaunchChannelsLastNormalization(const Source& source, const magvit_shape& shape,
                                             const NormalizationView& normalization,

@@ -1,9 +1,9 @@
 // Mean and variance in fp32 that stay accurate over millions of elements and under any offset.
 //
 // Naive fp32 sums lose 3 to 4 digits over the 1.1 million elements of one group at 17x128x128, most
-// on flat backgrounds. Here a thread gathers the elements in small chunks, takes each chunk's mean
-// and squared deviations exactly where they are (in registers), and merges chunks, lanes, threads
-// and blocks by the pairwise formula of Chan, Golub and LeVeque ("Updating formulae and a pairwise
+// on flat backgrounds. Here a thread gathers the elements in small chunks in registers, takes each
+// chunk's exact mean and squared deviations, and merges chunks, lanes, threads and blocks by the
+// pairwise formula of Chan, Golub and LeVeque ("Updating formulae and a pairwise
 // algorithm for computing sample variances", 1979). Nothing is ever subtracted from a large sum of
 // squares, and equal values give a variance of exactly zero.
 #ifndef MAGVIT_GROUP_NORM_SILU_STATISTICS_H_
@@ -22,9 +22,8 @@ struct Moments {
   float deviations;
 };
 
-// The part of `whole` that `part` is, both counts of elements; exactly 1 where they are the same
-// power of two. A GPU refines its quick reciprocal by one step of Newton's: the exact quotient
-// branches.
+// part / whole, both counts of elements; exactly 1 if they are the same power of two. A GPU refines
+// its quick reciprocal by one Newton step, because an exact quotient needs a branch.
 MAGVIT_HOST_DEVICE float Fraction(float part, float whole) {
 #ifdef __CUDA_ARCH__
   const float quick = __fdividef(1.0f, whole);

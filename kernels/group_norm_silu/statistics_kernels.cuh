@@ -1,6 +1,6 @@
-// The first pass of GroupNorm on the GPU: the input to partial moments, and these to the
-// normalisation. Accumulators live in registers, element by element; each block reduces them once,
-// at its end (reducing every tile took more than twice as long on an H100).
+// The first pass of GroupNorm on the GPU: it makes partial moments from the input, and the
+// normalisation from these. Accumulators stay in registers, element by element. Each block reduces
+// them once, at its end (reducing every tile took more than twice as long on an H100).
 #ifndef MAGVIT_GROUP_NORM_SILU_STATISTICS_KERNELS_CUH_
 #define MAGVIT_GROUP_NORM_SILU_STATISTICS_KERNELS_CUH_
 
@@ -47,7 +47,7 @@ __device__ __forceinline__ void AddVectors(const T* source, int64_t stride, cons
 }
 
 // Channels-first: a group is one contiguous range of group_size elements, a multiple of kVector.
-// Grid: (samples * groups, partials). Each group has a last block of its own.
+// Grid: (samples * groups, partials). Each group has its own last block.
 template <typename T, int kVector>
 __global__ void __launch_bounds__(kPassThreads, kPassBlocks)
     ChannelsFirstStatistics(const T* input, int64_t group_size, int64_t block_length,
@@ -99,7 +99,7 @@ __device__ __forceinline__ void AddRows(const Source& source,
 }
 
 // Channels-last, pitch % Source::kWidth == 0. Grid: (samples, blocks of positions, column tiles).
-// Every tile writes a partial for every group, an empty one where it holds none of its channels.
+// Every tile writes a partial for every group; it is empty if the tile has none of its channels.
 template <typename Source>
 __global__ void __launch_bounds__(kPassThreads, kPassBlocks)
     ChannelsLastStatistics(Source source, uint32_t positions, int64_t pitch, ColumnTile tile,

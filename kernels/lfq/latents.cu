@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// Grid: (samples, blocks of positions). Writes lie side by side, reads a pitch apart: latents are
-// small.
+// Grid: (samples, blocks of positions). Writes are contiguous, reads are a pitch apart; this is
+// fast enough, because latents are small.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     ToChannelsFirst(const T* latents, int64_t positions, int channels, int64_t pitch,

@@ -1,6 +1,6 @@
-// LFQ on the GPU. In channels-first a thread makes the ids of a few neighbouring positions, so that
-// each of its reads is 16 bytes of one channel; in channels-last a thread makes one id from the
-// position's vectors of channels.
+// LFQ on the GPU. In channels-first, a thread makes the ids of a few neighbouring positions, so
+// that each of its reads is 16 bytes of one channel. In channels-last, a thread makes one id from
+// the position's vectors of channels.
 #include "lfq/lfq.h"
 #include "lfq/lfq_cuda.h"
 #include "tensor/launch.cuh"
@@ -19,7 +19,7 @@ __device__ void StorePacked(int32_t id, int channels, int64_t position, uint8_t*
   }
 }
 
-// Takes positions % kVector == 0, so that no vector spans two samples.
+// Requires positions % kVector == 0, so that no vector spans two samples.
 template <typename T, int kVector>
 __global__ void __launch_bounds__(kThreads)
     QuantizeChannelsFirst(const T* latents, int channels, int64_t positions, int64_t total,
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Takes pitch % kVector == 0; the bits of padding channels are dropped.
+// Requires pitch % kVector == 0; the bits of padding channels are dropped.
 template <typename T, int kVector>
 __global__ void __launch_bounds__(kThreads)
     QuantizeChannelsLast(const T* latents, int channels, int64_t pitch, int64_t total, int32_t* ids,

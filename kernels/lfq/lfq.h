@@ -16,7 +16,7 @@ namespace magvit {
 // An id is a non-negative int32.
 constexpr int kMaxLfqChannels = 31;
 
-// 1 where the latent is above zero; zero, -0, NaN and negatives give 0.
+// 1 if the latent is above zero; zero, -0, NaN and negatives give 0.
 MAGVIT_HOST_DEVICE int32_t LfqBit(float latent) { return latent > 0.0f ? 1 : 0; }
 
 // The same without a conversion: positive halves are the bits from the smallest subnormal (0x0001)

@@ -16,8 +16,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// One thread a position; all channels are in the position's first vector. Grid: (samples, blocks of
-// positions).
+// One thread per position; all channels are in the position's first vector. Grid: (samples, blocks
+// of positions).
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     NormalizePixels(const uint8_t* frames, uint32_t positions, int channels, int64_t pitch,

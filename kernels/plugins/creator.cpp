@@ -1,4 +1,4 @@
-// Makes plugins from fields, at build time from an ONNX node's and at run time from an engine's.
+// Makes plugins from fields: at build time from an ONNX node's, at run time from an engine's.
 #include "plugins/creator.h"
 
 #include <exception>

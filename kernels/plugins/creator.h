@@ -1,4 +1,4 @@
-// The one kind of plugin creator: a name, its fields, and a function that makes the plugin of them.
+// The only kind of plugin creator: a name, its fields, and a function that makes the plugin.
 #ifndef MAGVIT_PLUGINS_CREATOR_H_
 #define MAGVIT_PLUGINS_CREATOR_H_
 

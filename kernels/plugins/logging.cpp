@@ -1,5 +1,5 @@
-// Keeps the one piece of state that TensorRT's plugin interface asks a library to keep: where its
-// logger is.
+// Keeps the finder of TensorRT's logger. It is the only state that the plugin interface asks a
+// library to keep.
 #include "plugins/logging.h"
 
 #include <NvInferRuntime.h>

@@ -1,4 +1,4 @@
-// Error messages of the plugins, to the logger of the TensorRT that loaded them.
+// Sends error messages of the plugins to the logger of the TensorRT that loaded them.
 #ifndef MAGVIT_PLUGINS_LOGGING_H_
 #define MAGVIT_PLUGINS_LOGGING_H_
 
@@ -6,7 +6,7 @@
 
 namespace magvit {
 
-// To the standard error where TensorRT's finder has no logger: so it is for libraries that
+// Writes to the standard error if TensorRT's finder has no logger. This is so for libraries that
 // `load_library` loads, with TensorRT 10.16 and 11.1 (dispatch) and TensorRT-RTX 1.7.
 void LogError(const std::string& message) noexcept;
 

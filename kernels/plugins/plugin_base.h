@@ -1,8 +1,8 @@
-// What all plugins here share: one object for all three capabilities of IPluginV3, cloned by its
+// The common part of all plugins: one object for all three capabilities of IPluginV3, cloned by its
 // copy constructor.
 //
-// Each execution context gets a clone of its own (attachToContext), so contexts share nothing and
-// may run on different threads.
+// Each execution context gets its own clone (attachToContext), so contexts share nothing and may
+// run on different threads.
 #ifndef MAGVIT_PLUGINS_PLUGIN_BASE_H_
 #define MAGVIT_PLUGINS_PLUGIN_BASE_H_
 
@@ -53,7 +53,7 @@ class PluginBase : public nvinfer1::IPluginV3,
   const char* getPluginVersion() const noexcept final { return kPluginVersion; }
   const char* getPluginNamespace() const noexcept final { return kPluginNamespace; }
 
-  // The fields are all that a kernel's speed depends on besides shapes and formats.
+  // A kernel's speed depends only on these fields, shapes and formats.
   const char* getTimingCacheID() noexcept final { return description_.c_str(); }
   const char* getMetadataString() noexcept final { return description_.c_str(); }
 

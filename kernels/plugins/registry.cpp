@@ -1,4 +1,4 @@
-// The plugin library's front door: the creators that TensorRT finds when it loads the library.
+// The plugin library's entry point: the creators that TensorRT finds when it loads the library.
 #include <NvInferRuntime.h>
 
 #include "codebook/codebook_plugin.h"

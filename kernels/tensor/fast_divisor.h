@@ -1,5 +1,5 @@
 // Division by a number that is known only when a kernel is launched, as a multiplication and a
-// shift: a GPU has no integer division, and its emulation would cost more than SiLU.
+// shift. A GPU has no integer division, and its emulation would cost more than SiLU.
 //
 // Source: T. Granlund and P. Montgomery, "Division by Invariant Integers using Multiplication"
 // (1994), figure 4.1.

@@ -38,8 +38,8 @@ MAGVIT_HOST_DEVICE float ToFloat(Half value) {
 #ifdef __CUDA_ARCH__
   return __half2float(__ushort_as_half(value.bits));
 #else
-  // Exponent and mantissa shifted into place are the value times 2^-112; the product is exact for
-  // subnormals too. Infinities and NaN come out as finite from that, so their exponent is put back.
+  // Exponent and mantissa, shifted into place, are the value times 2^-112. The product is also
+  // exact for subnormals. Infinities and NaN become finite by this, so their exponent is restored.
   const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7fff) << 13;
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;
   const uint32_t scaled = BitsFromFloat(FloatFromBits(magnitude) * FloatFromBits(0x77800000));
@@ -56,7 +56,8 @@ MAGVIT_HOST_DEVICE float FromFloat<float>(float value) {
   return value;
 }
 
-// Rounds to nearest, ties to even; beyond 65504 comes infinity, as the standard says.
+// Rounds to nearest, ties to even; values that round beyond 65504 become infinity, as in the
+// standard.
 template <>
 MAGVIT_HOST_DEVICE Half FromFloat<Half>(float value) {
 #ifdef __CUDA_ARCH__

@@ -23,8 +23,8 @@ cudaError_t AskDriver(const void* kernel, int threads, int device, KernelFacts* 
   error = cudaFuncGetAttributes(&attributes, kernel);
   if (error != cudaSuccess) return error;
   facts->resident_blocks = int64_t{blocks} * multiprocessors;
-  // Of the code that was loaded, not of the GPU: PTX of an older architecture runs there too, and
-  // does not wait.
+  // The version of the loaded code, not of the GPU: PTX of an older architecture can run on the
+  // GPU, and does not wait.
   facts->may_overlap =
       attributes.ptxVersion >= MAGVIT_OVERLAP_ARCHITECTURE && driver >= kOverlapDriver;
   return facts->resident_blocks > 0 ? cudaSuccess : cudaErrorInvalidConfiguration;

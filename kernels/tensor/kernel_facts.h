@@ -1,4 +1,4 @@
-// What a launch has to know about a kernel on the GPU at hand.
+// The facts that a launch needs about a kernel on the current GPU.
 #ifndef MAGVIT_TENSOR_KERNEL_FACTS_H_
 #define MAGVIT_TENSOR_KERNEL_FACTS_H_
 
@@ -16,8 +16,8 @@ struct KernelFacts {
   bool may_overlap = false;     // begin before its predecessor has ended
 };
 
-// The facts about a kernel in blocks of `threads` on the current GPU: asked of the driver once,
-// then remembered. Host queries only, so it may be called while a stream is being captured.
+// The facts about a kernel in blocks of `threads` on the current GPU. The driver is asked once, and
+// the answer is remembered. These are host queries, so they may run while a stream is captured.
 cudaError_t FindKernelFacts(const void* kernel, int threads, KernelFacts* facts);
 
 }  // namespace magvit

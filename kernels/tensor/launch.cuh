@@ -1,12 +1,12 @@
 // How kernels are launched here: each may begin while the kernel before it in the stream still ends
 // (programmatic dependent launch), where the GPU can do that.
 //
-// A kernel calls WaitForPredecessor() first, in every thread. What comes before that call must not
-// touch global memory; what comes after sees all that earlier kernels wrote. Since no thread
-// gets past the call before its predecessor has ended, a kernel's end means the end of all before
-// it. So an ordinary launch after it (a conv of cuDNN's) needs nothing special: it begins once the
-// whole kernel has ended, as in any stream. A kernel may call LetSuccessorBegin() to let the next
-// one's blocks take their places early; they wait there.
+// A kernel calls WaitForPredecessor() first, in every thread. Code before that call must not touch
+// global memory. Code after it sees all writes of earlier kernels. No thread passes the call before
+// the predecessor has ended, so when a kernel has ended, all kernels before it have ended. So an
+// ordinary launch after it (a conv of cuDNN's) needs nothing special: it begins once the whole
+// kernel has ended, as in any stream. A kernel may call LetSuccessorBegin(), so that the next
+// kernel's blocks are placed early and wait.
 //
 // Source: CUDA C++ Programming Guide, "Programmatic Dependent Launch and Synchronization"; PTX ISA,
 // "griddepcontrol".

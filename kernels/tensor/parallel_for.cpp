@@ -1,5 +1,5 @@
-// Threads are started per call: that costs tens of microseconds where the operators take
-// milliseconds, and leaves no pool behind that a fork or an unload could break.
+// Threads are started per call. This costs tens of microseconds, while the operators take
+// milliseconds. And there is no pool that a fork or an unload could break.
 #include "tensor/parallel_for.h"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ void ParallelFor(int64_t count, int32_t threads, const std::function<void(int64_
   try {
     for (int64_t i = 1; i < std::min(allowed, count); ++i) helpers.emplace_back(work);
   } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and this one, do all the work.
+    // No more threads are available: those that started, and this one, do all the work.
   }
   work();
   for (std::thread& helper : helpers) helper.join();

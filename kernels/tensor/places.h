@@ -1,4 +1,4 @@
-// Where the positions of a clip lie in channels-last memory, counted in positions from the clip's
+// The places of a clip's positions in channels-last memory, counted in positions from the clip's
 // first.
 #ifndef MAGVIT_TENSOR_PLACES_H_
 #define MAGVIT_TENSOR_PLACES_H_
@@ -10,14 +10,14 @@
 
 namespace magvit {
 
-// One after the other.
+// Positions one after the other, without a border.
 struct PackedPlaces {
   uint32_t clip_size;  // positions
 
   MAGVIT_HOST_DEVICE uint32_t At(uint32_t position) const { return position; }
 };
 
-// Inside a border in time, height and width, which a conv's padding is.
+// Positions inside a border in time, height and width, which is a conv's padding.
 struct BorderedPlaces {
   FastDivisor frame_size, width;      // without the border
   uint32_t rows_outside, row_length;  // with it

@@ -1,4 +1,4 @@
-// What both operators ask of a `magvit_shape`, on the CPU, in CUDA launchers and in plugins.
+// The checks of both operators on a `magvit_shape`, on the CPU, in CUDA launchers and in plugins.
 #ifndef MAGVIT_TENSOR_SHAPE_H_
 #define MAGVIT_TENSOR_SHAPE_H_
 

@@ -1,4 +1,4 @@
-// What the C interface says about itself: its version and its errors in words.
+// The version of the C interface, and its error messages.
 #include "magvit/operators.h"
 
 const char* magvit_status_message(magvit_status status) {

@@ -36,7 +36,7 @@ ThreadPool::ThreadPool(int32_t threads) : scratch_(Threads(threads)) {
       helpers_.emplace_back([this, worker] { Serve(worker); });
     }
   } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and the caller, do all the work.
+    // No more threads are available: those that started, and the caller, do all the work.
   }
 }
 
@@ -98,7 +98,7 @@ void ThreadPool::Work(Job& job, int32_t worker) {
     ++mine;
   }
   if (mine == 0) return;
-  // Under the lock, so that the waiter can't miss it between its look and its wait.
+  // Under the lock, so that the waiter can't miss it between its check and its wait.
   const std::lock_guard<std::mutex> lock(job.mutex);
   job.done += mine;
   if (job.done == job.count) job.finished.notify_all();

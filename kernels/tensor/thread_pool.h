@@ -28,12 +28,12 @@ class ThreadPool {
   using Task = std::function<void(int64_t index, int32_t worker)>;
   void Run(int64_t count, const Task& task);
 
-  // At least `bytes` bytes on a 64-byte boundary, kept from task to task and from run to run. To be
-  // called before `Run`, which then uses `Scratch`. May throw std::bad_alloc.
+  // At least `bytes` bytes on a 64-byte boundary, kept from task to task and from run to run. Call
+  // it before `Run`, whose tasks then use `Scratch`. May throw std::bad_alloc.
   void ReserveScratch(size_t bytes);
   float* Scratch(int32_t worker) const { return scratch_[worker].get(); }
 
-  // Held by one operator from its reserving of scratch to its end.
+  // One operator holds it from when it reserves scratch until it ends.
   std::unique_lock<std::mutex> Own() { return std::unique_lock<std::mutex>(owner_); }
 
  private:

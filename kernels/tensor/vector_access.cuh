@@ -26,8 +26,8 @@ __device__ __forceinline__ Vector<T, kCount> LoadVector(const T* source) {
   return *reinterpret_cast<const Vector<T, kCount>*>(source);
 }
 
-// By way of __stwb, an ordinary store: nvcc tears the plain copy of a struct that was made element
-// by element into as many stores.
+// Uses __stwb, an ordinary store, because nvcc splits the plain copy of a struct that was made
+// element by element into as many stores.
 template <typename T, int kCount>
 __device__ __forceinline__ void StoreVector(const Vector<T, kCount>& vector, T* target) {
   if constexpr (sizeof(vector) % sizeof(uint4) == 0) {

@@ -1,4 +1,4 @@
-// How many blocks a grid is cut into, so that all of a GPU works until the grid's end: blocks
+// How many blocks a grid is cut into, so that the whole GPU works until the grid's end. Blocks
 // beyond a whole number of waves would run alone.
 #ifndef MAGVIT_TENSOR_WAVES_H_
 #define MAGVIT_TENSOR_WAVES_H_
@@ -10,8 +10,8 @@
 
 namespace magvit {
 
-// Blocks of a grid at most, unless it has more parts. No GPU holds as many at once; the workspace,
-// whose size must be known where there is no GPU, has room for them.
+// The most blocks of a grid, unless it has more parts. No GPU holds this many at once. The
+// workspace has room for them, because its size must also be known without a GPU.
 constexpr int64_t kMostBlocks = 2048;
 
 // Blocks for each of `parts` equal parts of one grid (samples, say): the fewest waves of `resident`

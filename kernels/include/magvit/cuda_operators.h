@@ -1,16 +1,16 @@
-// The CUDA operators of magvit-runtime as a C interface: what an encoder does on a GPU besides its
-// convs, on feature maps in channels-last memory.
+// The CUDA operators of magvit-runtime as a C interface: all of an encoder except its convs, on
+// feature maps in channels-last GPU memory.
 //
-// Nothing here allocates or waits, or remembers more than what CUDA says about a kernel: each
+// Nothing here allocates or waits, and only CUDA's facts about each kernel are remembered. Each
 // function enqueues kernels on `stream` (a cudaStream_t, of a context that is current in the
 // calling thread), so all of them can be captured in a CUDA graph. Any number of threads may call
-// any of them at once. Results repeat bit for bit on one model of GPU; another cuts the statistics
-// differently, which changes their rounding. From compute capability 9.0 on a kernel may begin
-// while the one before it in the stream still ends (programmatic dependent launch); it waits for it
-// before it touches memory.
+// any of them at once. Results repeat bit for bit on one GPU model. Another model cuts the
+// statistics differently, which changes their rounding. From compute capability 9.0 on, a kernel
+// may begin while the one before it in the stream still ends (programmatic dependent launch). It
+// waits for that end before it touches memory.
 //
-// Each returns 0, or the number of the cudaError that magvit_cuda_error_message puts into words;
-// arguments that don't fit together are cudaErrorInvalidValue, found before anything is enqueued.
+// Each returns 0 or the number of a cudaError, which magvit_cuda_error_message explains. Arguments
+// that don't fit together give cudaErrorInvalidValue before anything is enqueued.
 //
 // Usage, for one residual block's first half, h = conv(silu(group_norm(x + residual))), where a
 // library of convs reads x from `padded`:
@@ -19,7 +19,7 @@
 //       .data = device_x, .dtype = MAGVIT_FLOAT16, .batch = 1, .sizes = {17, 128, 128},
 //       .channels = 128, .pitch = 128};
 //   struct magvit_cuda_map padded = x;
-//   padded.data = device_padded;       // all zero but for what magvit_cuda_apply writes
+//   padded.data = device_padded;       // all zero, except what magvit_cuda_apply writes
 //   padded.before[0] = 2;              // the causal padding of a 3x3x3 conv
 //   padded.before[1] = padded.before[2] = padded.after[1] = padded.after[2] = 1;
 //   struct magvit_cuda_addends addends = {.residual = device_residual};
@@ -53,7 +53,7 @@ struct magvit_cuda_map {
   int64_t before[3], after[3];  // widths of the border, as a conv's padding
 };
 
-// What is added to a map as it is read, in float32, before the sum is rounded once.
+// Terms that are added to a map when it is read, in float32, before the sum is rounded once.
 struct magvit_cuda_addends {
   const float* bias;     // [channels], or NULL
   const void* residual;  // of the sum's type, laid out as the map without a border; or NULL
@@ -70,18 +70,18 @@ MAGVIT_EXPORT int32_t magvit_cuda_pixels(const uint8_t* frames, float divisor, f
 MAGVIT_EXPORT int64_t magvit_cuda_workspace_bytes(struct magvit_cuda_map features,
                                                   int64_t num_groups);
 
-// The first pass of GroupNorm: one read of the features and addends and, where there are addends,
-// one write of their sum, whose moments the workspace then holds, made into one mean, scale and
-// shift a channel.
+// The first pass of GroupNorm. It reads the features and addends once and, if there are addends,
+// writes their sum once. The workspace then holds one mean, scale and shift per channel, from the
+// moments of the sum.
 //
 //   features  without a border
 //   sum       as `features`, of the type that the sum is rounded to; may be `features` itself.
 //             Without addends nothing is written, and it must be `features`
 //   arrivals  uint32 [batch], all zero (cudaMemset it once): how many blocks are done with a
 //   sample.
-//             The pass leaves it at zero, so that one array serves all passes of a stream, one
-//             after the other; no two that may run at the same time, and nothing else may write to
-//             it
+//             It is zero again after the pass, so one array serves all passes of a stream, one
+//             after the other. Passes that may run at the same time need separate arrays, and
+//             nothing else may write to it
 MAGVIT_EXPORT int32_t magvit_cuda_statistics(struct magvit_cuda_map features,
                                              struct magvit_cuda_addends addends,
                                              struct magvit_cuda_map sum,
@@ -93,8 +93,8 @@ MAGVIT_EXPORT int32_t magvit_cuda_statistics(struct magvit_cuda_map features,
 //
 //   features  without a border
 //   addends   none with options: the statistics wrote the sum
-//   sum_type  what the sum of features and addends is rounded to; the features' own type where
-//             there are no addends
+//   sum_type  the type that the sum of features and addends is rounded to; the features' own type
+//             if there are no addends
 //   options   those of the statistics; NULL for no normalisation and no activation
 //   workspace as magvit_cuda_statistics left it; not used without options
 //   output    of the same batch, sizes, channels and pitch; may be `features` itself
@@ -113,7 +113,7 @@ MAGVIT_EXPORT int32_t magvit_cuda_apply(struct magvit_cuda_map features,
 MAGVIT_EXPORT int32_t magvit_cuda_lfq(struct magvit_cuda_map latents, int32_t* ids,
                                       float* channels_first, void* stream);
 
-// The words that CUDA has for an error; never NULL, never freed.
+// CUDA's message for an error; never NULL, never freed.
 MAGVIT_EXPORT const char* magvit_cuda_error_message(int32_t error);
 
 // MAGVIT_CUDA_OPERATORS_ABI of the library, for comparison with that of this header.

@@ -125,7 +125,7 @@ MAGVIT_EXPORT enum magvit_status magvit_group_norm(const void* input, enum magvi
                                                    void* output, int32_t threads);
 
 // Threads and their scratch memory, for any number of convs. `threads` as above, the caller's
-// included. One call at a time uses a pool; others wait for it. NULL where memory is short.
+// included. One call at a time uses a pool; others wait for it. NULL if memory is short.
 typedef struct magvit_pool magvit_pool;
 MAGVIT_EXPORT magvit_pool* magvit_pool_create(int32_t threads);
 MAGVIT_EXPORT int32_t magvit_pool_threads(const magvit_pool* pool);
@@ -135,13 +135,14 @@ MAGVIT_EXPORT void magvit_pool_destroy(magvit_pool* pool);
 // The pitch is a multiple of MAGVIT_CHANNEL_MULTIPLE; padding channels are zero. Images have one
 // frame.
 //
-// A clip that is largely one constant colour has, wherever that colour alone was seen, values that
-// depend on the frame and on the distance to the borders only. Such a map keeps them once:
-// `first_frames` says from which frame on each 4x4 tile has values of its own in `values`
-// ([ceil(height / 4), ceil(width / 4)]; `frames` where it never does). Before that, a pixel is that
-// of `background`, float [frames, background_height, background_width, channel_pitch]: the map of
-// an all-background clip just large enough to have a middle. Pixels next to a border are found by
-// their distance to it, all others in the middle. first_frames = NULL: every value is in `values`.
+// If a clip is largely one constant colour, values that depend on this colour alone depend only on
+// the frame and on the distance to the borders. A map can keep these values once. `first_frames`
+// ([ceil(height / 4), ceil(width / 4)]) is the frame from which on each 4x4 tile has its own values
+// in `values`; `frames` means never. Before that frame, a pixel has the value of `background`,
+// float [frames, background_height, background_width, channel_pitch]: the map of an all-background
+// clip that is just large enough to have a middle. A pixel near a border has the background pixel
+// at the same distance to it; all others have the middle. first_frames = NULL: every value is in
+// `values`.
 #define MAGVIT_CHANNEL_MULTIPLE 16
 struct magvit_feature_map {
   float* values;
@@ -175,15 +176,15 @@ MAGVIT_EXPORT enum magvit_status magvit_conv_create(const struct magvit_conv_opt
                                                     magvit_pool* pool, magvit_conv** conv);
 MAGVIT_EXPORT void magvit_conv_destroy(magvit_conv* conv);
 
-// output = conv(normalization(input)) + bias + residual, at the tiles that the output says are its
-// own, and in its background. Pads behind are those that the output's sizes ask for.
+// output = conv(normalization(input)) + bias + residual, at the output's own tiles and in its
+// background. The padding at the end follows from the output's sizes.
 struct magvit_conv_call {
   const struct magvit_feature_map* input;
   const struct magvit_normalization* normalization;  // or NULL
   // Of the output's shape, or NULL. Its `values` may be those of the output.
   const struct magvit_feature_map* residual;
   struct magvit_feature_map* output;
-  // Where `moments` is wanted: how many pixels of the map each background pixel stands for, float
+  // If `moments` is wanted: how many pixels of the map each background pixel stands for, float
   // [frames, background_height, background_width].
   const float* background_counts;
   int64_t groups;   // divides the output's channels
