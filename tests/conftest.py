@@ -1,4 +1,4 @@
-"""Bundles and a checkpoint that many tests read. Whoever changes one works on a copy."""
+"""Bundles and a checkpoint that many tests read. A test that changes one works on a copy."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "measure"
 
 
 def load_script(name: str) -> ModuleType:
-    """One of docs/measure; what stands beside it can be imported as it does itself."""
+    """A script of docs/measure; modules beside it can be imported as in a run of the script."""
     spec = spec_from_file_location(name, FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

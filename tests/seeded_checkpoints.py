@@ -60,7 +60,7 @@ def published_tensors(config: TokenizerConfig | IbqConfig) -> dict[str, Tensor]:
 def load_encoder_weights(
     path: Path, shapes: Mapping[str, tuple[int, ...]], variant: Variant | None = None
 ) -> LoadedWeights:
-    """As `magvit export` loads a tokenizer of which it needs the encoder."""
+    """Loads a tokenizer as `magvit export` does when it needs only the encoder."""
     return load_weights(path, shapes, ("encoder.",), FAMILY.spellings, variant)
 
 

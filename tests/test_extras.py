@@ -1,4 +1,4 @@
-"""Every extra of pyproject.toml installed alone: what its users run works, and says what it needs.
+"""Every extra of pyproject.toml installed alone: its commands work, or say what they need.
 
 What the extra doesn't bring is hidden from the process, whatever is installed here.
 """
@@ -157,7 +157,7 @@ def write_video(path: Path, frames: np.ndarray) -> None:
 
 
 BENCH = "bench bundle --inputs 1 --repetitions 1 --rounds 1 --workers 0 --threads 1"
-# What each extra is for; `module` is what it brings.
+# The purpose of each extra; `module` is a module that it installs.
 MAIN_COMMANDS = {
     "": ("numpy", "tokenize bundle clips.npy -o out.npz"),
     "cpu": ("onnxruntime", "classify bundle clips.npy -o out.csv"),
@@ -180,7 +180,7 @@ def test_main_command(extra: str, installed: dict[str, str], inputs: Path, tmp_p
         pytest.skip(f"{module} isn't installed: pip install 'magvit-runtime[{extra}]'")
     folder = shutil.copytree(inputs, tmp_path / "inputs")
     if extra == "rtx":
-        # Planning a build takes no more than the digest of our plugins.
+        # Planning a build needs only the digest of our plugins.
         (folder / "libmagvit_plugins.so").write_bytes(b"plugins")
         installed = installed | {"MAGVIT_LIBRARY_DIR": str(folder)}
     if extra in BESIDE_CPU:
@@ -237,5 +237,5 @@ def test_extras_named_in_errors_bring_the_package(module: str) -> None:
         pytest.skip(f"{module} isn't installed, so its distribution isn't known")
     for extra in missing_package(module, "a test").extras:
         direct = {canonicalize_name(Requirement(text).name) for text in OPTIONAL[extra]}
-        # Of an extra that isn't installed here nothing more is known than what it names.
+        # Of an extra that isn't installed here, only the names of its packages are known.
         assert names & brought_by(extra) or not direct <= brought_by(extra)

@@ -1,4 +1,4 @@
-"""What holds of the runtime's code as a whole, besides the layers that import-linter holds."""
+"""Rules for all of the runtime's code, in addition to import-linter's layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests' own folders hide and pretend no package."""
+"""The tests' own folders neither hide an installed package nor look like one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_only_their_root_is_on_the_path() -> None:
     "package", ["cuda", "cudnn", "onnx", "onnxruntime", "openvino", "tensorrt", "torch", "triton"]
 )
 def test_no_folder_of_tests_passes_for_a_package(package: str) -> None:
-    """The runtime takes what `find_spec` finds for installed."""
+    """The runtime counts a module as installed if `find_spec` finds it."""
     found = PathFinder.find_spec(package)
     places = [] if found is None else [found.origin, *(found.submodule_search_locations or ())]
     assert not [place for place in places if place and Path(place).is_relative_to(TESTS)]

@@ -1,4 +1,4 @@
-"""Every script behind the docs' tables works, on as little as can be."""
+"""Every script of the docs' tables works, on the smallest input."""
 
 from __future__ import annotations
 

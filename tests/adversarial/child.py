@@ -1,4 +1,4 @@
-"""The process that meets hostile files, one JSON request a line: `python child.py bundle`.
+"""The process that opens hostile files, one JSON request per line: `python child.py bundle`.
 
 It answers with what came of each: "worked", the message of a MagvitError, or the traceback of
 anything else; and with the files outside the bundle that Python opened meanwhile.
@@ -41,7 +41,7 @@ def note_open(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def tokenize(path: Path) -> None:
-    """In every backend that reads graphs; what one of them refuses, the others meet too."""
+    """Runs in every backend that reads graphs; if one refuses a file, the others still read it."""
     refusals = []
     backends: tuple[BackendName, ...] = ("native", "onnxruntime")
     for backend in backends:
@@ -55,7 +55,7 @@ def tokenize(path: Path) -> None:
 
 
 def check_ids(tokenizer: Tokenizer, clips: np.ndarray) -> None:
-    """What is no error must be what the docstring promises."""
+    """A result without an error must be as the docstring promises."""
     for batch in (clips, np.concatenate((clips, clips))):
         ids = tokenizer(batch)
         assert isinstance(ids, np.ndarray), type(ids)
@@ -79,7 +79,7 @@ def list_engines(path: Path) -> None:
     for engine in list_candidates(bundle).engines:
         if isinstance(engine, Candidate):
             engine.check()
-    # What nothing fits is looked at too: an attack need not wait for the right GPU.
+    # Files that fit no GPU are read too: an attack may not need the right GPU.
     for found in find_engines(bundle):
         if isinstance(found, Engine):
             check_plan(found)
@@ -97,7 +97,7 @@ def load_checkpoint(path: Path) -> None:
 
 
 def misbehave(path: Path) -> None:
-    """What the watchdog must notice; never done to the bundle that a child warms up on."""
+    """Actions that the watchdog must notice; never done to the bundle that a child warms up on."""
     if path.parent.name != "inside":
         return
     canary = path.parents[1] / "outside" / "canary"
@@ -135,7 +135,7 @@ def outcome(action: Callable[[Path], None], path: Path) -> str:
 
 
 def outside(root: Path, own: tuple[Path, ...]) -> list[str]:
-    """Of what was opened, all that is neither in `root` nor the interpreter's own."""
+    """All opened files that are neither in `root` nor the interpreter's own."""
     allowed = (root.resolve(), *own)
     found = []
     for name in opened:
@@ -156,7 +156,7 @@ def main() -> None:
     own += (library,) if library else ()
     own = tuple(place.resolve() for place in own)
     sys.addaudithook(note_open)
-    # Native libraries print too; answers go where they don't.
+    # Native libraries print to stdout too, so answers go elsewhere.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     actions = ACTIONS[sys.argv[1]]

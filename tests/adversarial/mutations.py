@@ -1,4 +1,4 @@
-"""Ways to damage bytes, JSON and folders; what chance decides, a seeded generator does."""
+"""Ways to damage bytes, JSON and folders; a seeded generator makes all random choices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.random import Generator
 ENCODER = "encode.fp32.onnx"
 DATA = "encode.fp32.data"
 
-# Names that lead out of a folder on some system, or that some function chokes on. OUTSIDE stands
+# Names that lead out of a folder on some system, or that some function can't handle. OUTSIDE stands
 # for the absolute path of a folder outside.
 NAMES = (
     "", ".", "..", "/", "//", "./.", "a/..", "../outside/canary", "a/../../outside/canary",
@@ -64,7 +64,7 @@ def bytes_changed(content: bytes, random: Generator) -> bytes:
 
 
 def spliced(content: bytes, random: Generator) -> bytes:
-    """A piece of it is put over or into another place of it."""
+    """A piece of the bytes overwrites another place, or is inserted there."""
     start, place = random.integers(len(content), size=2)
     piece = content[start : start + random.integers(1, 200)]
     kept = len(piece) if random.random() < 0.5 else 0
@@ -146,7 +146,7 @@ def entry_removed(text: bytes, random: Generator) -> bytes:
 
 
 def entry_moved(text: bytes, random: Generator) -> bytes:
-    """A value from one place stands in another."""
+    """A value is copied from one place to another."""
     tree = json.loads(text)
     source, key = random_place(tree, random)
     value = json.loads(json.dumps(source[key]))
@@ -180,7 +180,7 @@ JSON_DAMAGES = (
 
 
 def random_place(tree: Any, random: Generator) -> tuple[Any, Any]:
-    """A container in a JSON tree, and one of its keys; all depths are as likely."""
+    """A container in a JSON tree, and one of its keys; all depths are equally likely."""
     places: list[list[tuple[Any, Any]]] = []
 
     def collect(node: Any, depth: int) -> None:
@@ -211,7 +211,7 @@ def copy_bundle(sound: Path, folder: Path) -> Path:
 
 
 def outside_of(bundle: Path) -> Path:
-    """The folder that nobody may touch."""
+    """The folder that no code may touch."""
     return bundle.parents[1] / "outside"
 
 
@@ -223,7 +223,7 @@ def edit_manifest(bundle: Path, change: Callable[[Any], object]) -> None:
 
 
 def record_digest(bundle: Path, name: str) -> None:
-    """Makes the manifest vouch for what a file holds now."""
+    """Records a file's present digest in the manifest."""
     content = (bundle / name).read_bytes()
     record = {"size": len(content), "sha256": sha256(content)}
     edit_manifest(bundle, lambda manifest: manifest["files"].update({name: record}))
@@ -235,7 +235,7 @@ def replace_content(bundle: Path, name: str, content: bytes) -> None:
 
 
 def replaced_by(path: Path, outside: Path, kind: str) -> None:
-    """Puts something else where a file was; its content then lies outside."""
+    """Replaces a file by something else; the file's content is then outside."""
     canary = outside / "canary"
     if path.is_dir():
         shutil.copytree(path, canary)

@@ -41,7 +41,7 @@ def weights_everywhere() -> bytes:
 
 
 def locations(message: Message) -> Iterator[str]:
-    """Of every tensor in a message, by the descriptors that Google's reader goes by."""
+    """The locations of every tensor in a message, found by the descriptors of Google's reader."""
     if isinstance(message, TensorProto):
         yield from (entry.value for entry in message.external_data if entry.key == "location")
     for descriptor, value in message.ListFields():
@@ -74,7 +74,7 @@ def test_nothing_that_a_reader_sees_escapes_the_scan(tmp_path: Path) -> None:
 
 
 def test_the_reader_of_this_test_sees_weights(tmp_path: Path) -> None:
-    """A blind reader would agree with any scan."""
+    """Shows that the reader finds locations: one that finds none would agree with any scan."""
     content = weights_everywhere()
     assert len(list(locations(onnx.ModelProto.FromString(content)))) > 20
     (tmp_path / "graph.onnx").write_bytes(content)

@@ -135,7 +135,7 @@ def other_things_in_place() -> list[Change]:
 
 
 def folders_of_links() -> list[Change]:
-    """The weights lie in a folder of the bundle that is a link to outside, or in one that isn't."""
+    """The weights are in a folder of the bundle that is a link to outside, or in a real folder."""
 
     def move(old: str, by_link: bool) -> Change:
         def change(bundle: Path, _: Generator) -> None:
@@ -173,7 +173,7 @@ def wrong_digests() -> list[Change]:
 
 
 def damaged_files() -> list[Change]:
-    """Of every kind of file, once with the old digest and once with its own."""
+    """Damages every kind of file, once with the old digest and once with the new one."""
 
     def damage(name: str, vouched: bool) -> Change:
         def change(bundle: Path, random: Generator) -> None:
@@ -189,7 +189,7 @@ def damaged_files() -> list[Change]:
 
 
 def places_of_weights() -> list[Change]:
-    """The graph says where its weights lie: outside, or where nobody vouched for them."""
+    """The graph names other weight files: outside, or in the bundle without a digest."""
 
     def locate(key: str, value: str, listed: bool) -> Change:
         def change(bundle: Path, _: Generator) -> None:
@@ -295,7 +295,7 @@ def test_it_works_or_ends_in_a_magvit_error(
     ],
 )
 def test_the_watchdog_notices(sound_bundle: Path, tmp_path: Path, deed: str, words: str) -> None:
-    """A blind watchdog would find every bundle harmless."""
+    """Shows that the watchdog sees harm; one that sees nothing would pass every bundle."""
 
     def make(folder: Path, _: Generator) -> Path:
         (folder.parent / "outside" / "canary").touch()

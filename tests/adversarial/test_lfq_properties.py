@@ -1,4 +1,4 @@
-"""LFQ of any float, three times over: PyTorch, the ONNX function in ONNX Runtime, the CPU operator.
+"""LFQ of any float, in three ways: PyTorch, the ONNX function in ONNX Runtime, the CPU operator.
 
 The reference is NumPy's own comparison with zero. And arrays of any memory layout through the
 public classes.
@@ -73,7 +73,7 @@ def by_operator() -> Quantizer:
 
 @st.composite
 def latents_of_any_kind(draw: st.DrawFn) -> np.ndarray:
-    """Every bit pattern, zeros of both signs and NaNs of all payloads among them, in any layout."""
+    """Every bit pattern, including zeros of both signs and NaNs of all payloads, in any layout."""
     rest = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 31)), *rest)
     values = draw(hnp.arrays(np.uint32, shape)).view(np.float32)

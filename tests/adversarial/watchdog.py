@@ -1,4 +1,4 @@
-"""Runs cases in child processes: a crash or a hang is an answer too, and names its case."""
+"""Runs cases in child processes, so that a crash or a hang is also reported, with its case."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Tally:
-    """What came of many cases: how many actions worked or were refused, and what was wrong."""
+    """The outcome of many cases: how many actions worked or were refused, and what was wrong."""
 
     worked: int
     refused: int
@@ -50,7 +50,7 @@ class Tally:
 
 
 class OutsideWatch:
-    """Sees every use of a folder's files, by native code too, through inotify."""
+    """Sees every use of a folder's files through inotify, also by native code."""
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""Bundles as `export_model` leaves them: their manifest, and what stands in its way."""
+"""Bundles made by `export_model`: their manifest, and the errors of an export."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_weights_are_told_apart_by_variant_and_digest_and_not_by_name(
 
 
 def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
-    """A size is fixed in the second export; nothing of the first is left."""
+    """A size is fixed in the second export, and no file of the first is left."""
     again = export_model(PRESET, bundle, weights="seeded", config=TINY, sizes=ClipSizes(frames=3))
     _, graph = again.graph("encode")
     assert graph.inputs[0].shape == ("batch", 3, "height", "width", 3)
@@ -253,7 +253,7 @@ def test_exporting_again_mends_a_damaged_bundle(bundle: Path) -> None:
 
 
 def limit_file_size() -> None:
-    """A disk with room for 200 kB a file: writing more fails as on a full one."""
+    """A disk with room for 200 kB per file: writing more fails as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 

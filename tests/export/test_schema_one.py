@@ -1,4 +1,4 @@
-"""Bundles that the first schema's exporter wrote: refused with commands that mend them."""
+"""Bundles that the first schema's exporter wrote: refused with commands that fix them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_FILES = {"classifier.fp32.onnx": b"a graph", "engines/a.plan": b"a plan", 
 def write_schema_one(
     path: Path, config: TokenizerConfig, weights: dict[str, str], *graphs: str, **more: Any
 ) -> Path:
-    """A folder with what that exporter wrote of a model, and with other files."""
+    """A folder with that exporter's files of a model, and with other files."""
     encoder = {
         precision: {"file": name, "data": [f"{name}.data"], "inputs": [], "outputs": [], **more}
         for precision in graphs
@@ -71,7 +71,7 @@ def names(path: Path) -> set[str]:
 
 
 def test_the_named_command_exports_it_again(tmp_path: Path) -> None:
-    """Into a folder with a space in its name, and of an architecture that is no preset's."""
+    """The folder has a space in its name, and the architecture is no preset's."""
     path = tmp_path / "my bundle"
     write_schema_one(path, TINY, {"source": "seeded", "name": "seeded:3"}, "fp16", "fp32")
     run(mend_of(path), tmp_path)

@@ -16,7 +16,7 @@ HOW_TO_BUILD = "build them by: cmake -B build && cmake --build build"
 
 
 def pytest_configure() -> None:
-    """Falls back on a build folder of this checkout where no library is installed."""
+    """Uses a build folder of this checkout if no library is installed."""
     if lookup.operators_library() is None:
         for library in sorted(REPOSITORY.glob("build/**/lib/libmagvit_operators.so")):
             os.environ.setdefault(lookup.LIBRARY_DIR_VARIABLE, str(library.parent))

@@ -176,7 +176,7 @@ def test_the_docs_name_every_step_and_its_budget(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gpu_check_scripts")
 @pytest.mark.parametrize("script", ["measure.py", "check_operators.py", "prepare.py"])
 def test_steps_that_import_the_runtime_name_its_packages(tmp_path: Path, script: str) -> None:
-    """The packages are those that an interpreter has loaded once the script is imported."""
+    """The packages are those that an interpreter has loaded after importing the script."""
     import steps
 
     code = (

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-# What a PyTorch image with transformers and ONNX has, of all that gpu-check's steps import.
+# The packages that gpu-check imports and that a PyTorch image with transformers and ONNX has.
 PACKAGES = (
     "cuda-bindings==13.*",
     "huggingface_hub==1.33.0",
@@ -37,14 +37,14 @@ def python_3_12() -> Path:
     found = [] if on_path is None else [Path(on_path)]
     found += sorted((Path.home() / ".pyenv" / "versions").glob("3.12*/bin/python3.12"))
     for python in found:
-        # pyenv's own, on the PATH, refuses where another version is chosen.
+        # pyenv's own program on the PATH refuses to run if another version is chosen.
         if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
             return python
     pytest.skip("no Python 3.12 here: neither on the PATH nor pyenv's")
 
 
 def pip(*command: object) -> None:
-    """Runs a command of pip; skips the test where the packages can't be had."""
+    """Runs a command of pip; skips the test if the packages can't be downloaded."""
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if "No matching distribution found" in result.stderr or "ConnectionError" in result.stderr:
         pytest.skip(f"packages can't be fetched here: {result.stderr.strip().splitlines()[-1]}")

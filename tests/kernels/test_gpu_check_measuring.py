@@ -1,4 +1,4 @@
-"""What gpu-check measures, here on the CPU and on a stand-in for the GPU."""
+"""The measurements of gpu-check, here on the CPU and on a stand-in for the GPU."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_every_way_agrees_with_the_reference(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # Compiling for a CPU takes a minute; what is traced, in one piece, is the same.
+    # Compiling for a CPU takes a minute; the trace, in one piece, is the same.
     traced = partial(torch.compile, backend="eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", traced)
     rows = run_measure(measure, way, tiny_bundle, reference, monkeypatch, capsys)
@@ -91,7 +91,7 @@ def test_compute_is_timed_by_the_events_of_the_session(
     times = StageTimes()
 
     class Session:
-        """As those on a GPU: it notes its stages while somebody asks for them."""
+        """Like a session on a GPU: it records its stages while a caller asks for them."""
 
         capabilities = SimpleNamespace(version="7")
         stage_times = times

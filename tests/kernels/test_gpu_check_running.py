@@ -1,4 +1,4 @@
-"""What gpu-check does with its steps: budgets, three states, and a journal that loses nothing."""
+"""How gpu-check runs its steps: budgets, three states, and a journal that loses nothing."""
 
 from __future__ import annotations
 

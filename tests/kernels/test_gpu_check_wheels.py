@@ -1,4 +1,4 @@
-"""Which wheels gpu-check takes, by their names, and what it finds in them."""
+"""The wheels that gpu-check takes by their names, and the files that it finds in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MACHINE = platform.machine()
 
 
 def refusals(folder: Path, *names: str) -> list[str]:
-    """What is said of wheels of these names on Python 3.12."""
+    """The message about wheels of these names on Python 3.12."""
     import wheels
 
     for name in names:

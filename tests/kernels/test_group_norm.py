@@ -44,7 +44,7 @@ def channels_last(x: np.ndarray) -> np.ndarray:
 
 
 def dot_on_flat_background(shape: tuple[int, ...], background: float) -> np.ndarray:
-    """A constant but for a small bright patch in each channel, as rendered trajectories are."""
+    """A constant with a small bright patch in each channel, as in rendered trajectories."""
     x = np.full(shape, background, np.float32)
     x[..., 40:46, 60:66] += np.random.default_rng(0).standard_normal((*shape[:-2], 6, 6))
     return x
@@ -81,7 +81,7 @@ def test_mean_far_above_the_deviation(layout: type, mean: float) -> None:
 
 @pytest.mark.parametrize("layout", [np.asarray, channels_last])
 def test_one_huge_element_spoils_nothing_else(layout: type) -> None:
-    """No element is trusted as an offset for the others, not even the first."""
+    """No element may serve as an offset for the others, not even the first."""
     x = np.random.default_rng(3).standard_normal((1, 8, 17, 32, 32)).astype(np.float32)
     x[0, ::4, 0, 0, 0] = 1e4
     assert relative_error(group_norm(layout(x), num_groups=2), reference(x, num_groups=2)) <= 1e-6
@@ -141,7 +141,7 @@ def test_fp16_values_whose_squares_overflow_fp16() -> None:
 
 
 def test_silu_over_its_whole_range() -> None:
-    """An affine map without slope makes SiLU's argument; one channel an argument."""
+    """An affine map without slope sets SiLU's argument, one argument per channel."""
     arguments = np.concatenate([np.linspace(-120, 120, 4001), [-0.0, 1e-30, -1e-30]])
     bias = arguments.astype(np.float32)
     x = np.random.default_rng(6).standard_normal((1, bias.size, 2)).astype(np.float32)

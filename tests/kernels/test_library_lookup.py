@@ -1,4 +1,4 @@
-"""Where the native libraries are looked for, and what is said when they aren't there."""
+"""The folders in which native libraries are looked for, and the error if they are missing."""
 
 from __future__ import annotations
 

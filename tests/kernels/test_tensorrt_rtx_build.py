@@ -20,7 +20,7 @@ from onnx import TensorProto, helper  # noqa: E402 - only where ONNX is installe
 
 PLUGIN = {"plugin_namespace": "magvit", "plugin_version": "1"}
 
-# In a process of its own: a failed parse can abort, and LD_LIBRARY_PATH is read at its start.
+# In a separate process: a failed parse can abort, and LD_LIBRARY_PATH is read at the start.
 BUILD = """
 import json, sys
 import tensorrt_rtx as trt

@@ -1,4 +1,4 @@
-"""What the parity suite makes once: checkpoints, bundles and engines."""
+"""The files that the parity suite makes once: checkpoints, bundles and engines."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Encoders:
 
 
 def build(bundle: Path, way: Way, frames: NDArray[np.uint8]) -> None:
-    """Puts an engine for clips of this size into a bundle, and takes others out."""
+    """Puts an engine for clips of this size into a bundle, and removes other engines."""
     shutil.rmtree(bundle / "engines", ignore_errors=True)
     sizes = dict(zip(("width", "height", "frames"), frames.shape[-2:0:-1], strict=False))
     batch = len(frames)

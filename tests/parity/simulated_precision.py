@@ -1,4 +1,4 @@
-"""What hardware of lower precision would compute, in float32 on any CPU.
+"""Simulates hardware of lower precision, in float32 on any CPU.
 
 Values are rounded to the type where the type would hold them; products are summed in float32, as
 tensor cores do. A CPU's own half convs take a hundred times as long, and TF32 has none.
@@ -31,7 +31,7 @@ def to_tf32(x: Tensor) -> Tensor:
     """
     bits = x.contiguous().view(torch.int32)
     half = 1 << (TF32_DROPPED_BITS - 1)
-    # The sign is a bit of its own, so adding to the magnitude rounds away from zero.
+    # The sign is a separate bit, so adding to the magnitude rounds away from zero.
     rounded = (bits + half) & -(1 << TF32_DROPPED_BITS)
     return torch.where(x.isfinite(), rounded.view(torch.float32), x)
 
@@ -47,7 +47,7 @@ def to_bf16(x: Tensor) -> Tensor:
 
 
 def unrounded(x: Tensor) -> Tensor:
-    """The residual stream where it is kept in float32."""
+    """The residual stream if it is kept in float32."""
     return x
 
 
@@ -76,7 +76,7 @@ def naive_group_norm(
     rows = np.ascontiguousarray(np.moveaxis(grouped.numpy(), 2, 0))
     mean = torch.from_numpy(naive_sum(rows)) / count
     mean_square = torch.from_numpy(naive_sum(rows * rows)) / count
-    # A difference of two rounded sums; below zero it would have no root.
+    # A difference of two rounded sums can be below zero, and would then have no root.
     variance = (mean_square - mean.square()).clamp(min=0)
     normalized = (grouped - mean[..., None]) / (variance + epsilon).sqrt()[..., None]
     channels = (-1, *[1] * (x.ndim - 2))
@@ -104,7 +104,7 @@ def simulate_norms(encoder: Encoder, group_norm: Callable[..., Tensor]) -> None:
 
 
 def simulate_tf32(encoder: Encoder) -> None:
-    """Rounds, in place, what enters each conv; what leaves it is float32."""
+    """Changes each conv in place to round its inputs; its output stays float32."""
     for module in encoder.modules():
         if isinstance(module, CausalConv3d | SameConv2d):
             _round_weights(module, to_tf32)

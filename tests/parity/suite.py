@@ -1,4 +1,4 @@
-"""The tables of the parity suite: a line for a model, and a line for a way to run it.
+"""The tables of the parity suite: one line per model, and one per way to run it.
 
 tests/golden/ holds what the reference implementation computed in float64; its weights follow from
 their names.
@@ -115,7 +115,7 @@ def arrays(fixture: str) -> Mapping[str, NDArray[Any]]:
 
 
 def why_not_here(way: Way) -> str:
-    """Why this machine can't run a way; "" where it can."""
+    """Why this machine can't run a way; "" if it can."""
     if way.backend == "pytorch":
         return ""
     if way.backend == "onnxruntime" and not find_spec("onnxruntime"):

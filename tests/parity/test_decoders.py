@@ -26,7 +26,7 @@ SHORT_CASES = [case for case in CASES if not str(case.id).startswith("t17")]
 
 
 def rows_of(frames: NDArray[Any]) -> NDArray[Any]:
-    """The rows of which golden values are stored in float32: first, middle and last."""
+    """The rows whose golden values are stored in float32: first, middle and last."""
     height = frames.shape[-2]
     return frames[..., [0, height // 2, height - 1], :]
 
@@ -35,7 +35,7 @@ def rows_of(frames: NDArray[Any]) -> NDArray[Any]:
 def test_pytorch_decodes_in_float32(encoders: Encoders, model: Model, case: str) -> None:
     decoder = encoders.pytorch(model, "raw", torch.float32)
     frames = decoder.decode(torch.from_numpy(model.value(case, "ids_raw"))).numpy()
-    # Time and space as they were: the decoder is the encoder's inverse in shape.
+    # Time and space are restored: the decoder is the encoder's inverse in shape.
     assert np.moveaxis(frames, 1, -1).shape == model.frames(case).shape
     np.testing.assert_allclose(
         rows_of(frames), model.value(case, "rec_rows_raw"), rtol=0, atol=FRAME_TOLERANCE

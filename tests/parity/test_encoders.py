@@ -25,7 +25,7 @@ def combinations() -> Iterator[Any]:
     for way in WAYS:
         reason = why_not_here(way)
         skip = [pytest.mark.skip(reason=f"{way.name}: {reason}")] if reason else []
-        # At the released size float64 takes minutes, and proves nothing that the others don't.
+        # At the released size float64 takes minutes, and proves no more than the smaller sizes.
         models = [model for model in MODELS if not model.marks or way.rule != "fp64"]
         for model in models:
             for variant in VARIANTS:
@@ -52,7 +52,7 @@ def test_latents_and_ids(
 
 
 def check_float64(latents: NDArray[Any], expected: NDArray[Any]) -> None:
-    """To the last stored digit, which tells apart what float32 can't: an epsilon, a padding."""
+    """Compares to the last stored digit. This shows errors that float32 hides: epsilon, padding."""
     tolerances = {"rtol": FLOAT64_TOLERANCE, "atol": FLOAT64_TOLERANCE}
     np.testing.assert_allclose(latents, expected, **tolerances)
 
@@ -67,7 +67,7 @@ def check_float32(
     error = latents.astype(np.float64) - expected
     assert np.sqrt(np.mean(error**2)) < LATENT_TOLERANCE / 10
     clear = np.abs(expected).min(axis=1) > LATENT_TOLERANCE
-    # Of few tokens, one that isn't clear is a large share.
+    # If there are few tokens, a single unclear one is a large share.
     assert clear.mean() > (0.99 if clear.size > 1000 else 0.95)
     np.testing.assert_array_equal(ids[clear], expected_ids[clear])
 

@@ -2,7 +2,7 @@
 
 With `--bisect` it must name the modules that they were planted in.
 
-The graphs are edited and their digests recorded anew, so that only tokens can tell.
+The graphs are edited and their digests recorded again, so that only tokens can show the error.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def most_significant_bit_first(model: onnx.ModelProto) -> int:
 
 
 def pad_behind(model: onnx.ModelProto) -> int:
-    """The time padding of every conv after the clip: as much of it, on the wrong side."""
+    """The time padding of every conv moves to the end of the clip: same size, wrong side."""
     count = 0
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -117,7 +117,7 @@ def pad_behind(model: onnx.ModelProto) -> int:
 
 
 def judged(bundle: Path, **options: Any) -> dict[str, dict[str, Any]]:
-    """Facts of the only graph by backend; where one of them fails, none has a stamp."""
+    """Facts about the only graph by backend; if one backend fails, none has a stamp."""
     outcome = verify(bundle, against="pytorch", batch_sizes="1", **options)
     facts = {facts["backend"]: facts for facts in outcome.facts["encoders"]}
     assert facts.keys() == {"native", "onnxruntime"}
@@ -127,7 +127,7 @@ def judged(bundle: Path, **options: Any) -> dict[str, dict[str, Any]]:
 
 
 def located(bundle: Path, **options: Any) -> tuple[list[str], str]:
-    """The modules that are named as wrong, and what the user reads."""
+    """The modules that are named as wrong, and the text for the user."""
     outcome = verify(bundle, batch_sizes="1", bisect=True, **options)
     (found,) = outcome.facts["bisection"]
     return list(found["wrong"]), outcome.text
@@ -189,7 +189,7 @@ def test_what_lies_behind_an_error_is_not_blamed_for_it(bundle: Path) -> None:
 
 
 def test_an_island_around_the_error_mends_it(bundle: Path) -> None:
-    """Islands are measured, not guessed: the module in PyTorch takes its error away with it."""
+    """Islands are measured, not guessed: with the module in PyTorch, its error is gone."""
     plant(bundle, transposed_weight)
     opened = open_bundle(bundle)
     encoder = pytorch_role(opened, "encode")
@@ -206,7 +206,7 @@ def test_an_island_around_the_error_mends_it(bundle: Path) -> None:
 
 
 def test_a_wrong_epsilon_is_located(bundle: Path) -> None:
-    """In norms alone, and most in the first: what it adds to is smallest there."""
+    """Only norms are wrong, the first one most: epsilon is added to the smallest variance there."""
     plant(bundle, wrong_epsilon)
     wrong, _ = located(bundle)
     assert wrong[0] == "encoder.down.0.block.0.norm1"
@@ -220,7 +220,7 @@ def test_nothing_is_located_where_nothing_is_wrong(bundle: Path) -> None:
 
 
 def test_ids_with_the_most_significant_bit_first_are_seen(bundle: Path) -> None:
-    """The latents are right to the last digit; the native backend has a quantizer of its own."""
+    """The latents are right to the last digit; the native backend has its own quantizer."""
     plant(bundle, most_significant_bit_first)
     judgements = judged(bundle)
     assert judgements["native"]["passed"]

@@ -84,7 +84,7 @@ def test_tf32_leaves_no_more_than_ten_bits() -> None:
 
 
 def test_naive_sums_lose_what_is_small() -> None:
-    """Behind 2^24 float32 holds even numbers only, so adding 1 does nothing."""
+    """Above 2^24 float32 has only even numbers, so adding 1 does nothing."""
     rows = np.ones((5000, 2), np.float32)
     rows[0, 0] = 2**24
     assert naive_sum(rows).tolist() == [2**24, 5000]
@@ -119,7 +119,7 @@ def test_tf32_rounds_what_enters_a_conv_and_nothing_else() -> None:
     weight = to_tf32(encoder.conv_in.conv_1.weight).double()
     simulate_tf32(encoder)
     x = torch.rand(1, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    # One frame behind two of zeros: only the last temporal tap counts.
+    # One frame after two frames of zeros: only the last temporal tap counts.
     expected = F.conv2d(to_tf32(x)[:, :, 0].double(), weight[:, :, 2], padding=1)
     with torch.inference_mode():
         result = encoder.conv_in(x)[:, :, 0].double()
@@ -130,7 +130,7 @@ Layers = dict[str, tuple[Tensor, Tensor]]
 
 
 def layers_of(encoder: Encoder) -> Layers:
-    """What each norm and conv takes and gives on the drawn clip."""
+    """The input and output of each norm and conv on the drawn clip."""
     layers: Layers = {}
 
     def keep(name: str, _: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -144,7 +144,7 @@ def layers_of(encoder: Encoder) -> Layers:
 
 
 def check_neighbours(ours: Tensor, expected: Tensor, name: str) -> None:
-    """Sums in another order are now and then rounded to the other neighbour, and no further."""
+    """Sums in another order are sometimes rounded to the other neighbour, but never further."""
     difference = ours - expected
     assert (difference != 0).float().mean() < 0.01, name
     assert rms(difference.numpy()) < 1e-4 * rms(expected.numpy()), name
@@ -169,7 +169,7 @@ def test_half_is_what_half_weights_compute(
     for name, (x, expected) in layers.items():
         with torch.inference_mode():
             check_neighbours(simulated.get_submodule(name)(x), expected, name)
-    # Layer by layer the roundings are the same; through all of them their errors have one size.
+    # Each layer rounds the same; after all layers the errors have the same size.
     exact = latents_of(tiny_encoder().double(), DRAWN)
     errors = [rms(latents_of(encoder, DRAWN) - exact) for encoder in (simulated, real)]
     assert errors[0] == pytest.approx(errors[1], rel=0.25)

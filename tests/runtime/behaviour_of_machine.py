@@ -78,7 +78,7 @@ def listed(ways: Iterator[str]) -> list[str] | str:
 
 
 def command(*arguments: str) -> list[str]:
-    """What a command prints, line by line, and its exit code."""
+    """A command's output, line by line, and its exit code."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
     with redirect_stdout(out), redirect_stderr(err):

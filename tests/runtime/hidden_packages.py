@@ -1,4 +1,4 @@
-"""Environments in which packages that are installed seem not to be."""
+"""Environments in which installed packages seem to be missing."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def magvit(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
 
 
 def done(*arguments: object, cwd: Path | None = None) -> str:
-    """Standard output of a command that must succeed, and say nothing else in a pipe."""
+    """Standard output of a command that must succeed and, in a pipe, print nothing else."""
     process = magvit(*arguments, cwd=cwd)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
@@ -35,7 +35,7 @@ def done_json(*arguments: object, cwd: Path | None = None) -> Any:
 
 
 def failed(code: int, *arguments: object, cwd: Path | None = None) -> str:
-    """The one line that a failing command says."""
+    """The only line that a failing command prints."""
     process = magvit(*arguments, cwd=cwd)
     assert process.returncode == code, process.stderr
     assert process.stdout == ""

@@ -1,4 +1,4 @@
-"""Arrays in the stand-in's memory, as other libraries hand over theirs on a GPU."""
+"""Arrays in the stand-in's memory, like other libraries' arrays on a GPU."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DlpackArray:
 
 
 def host_copy(cuda: Cuda, array: Any) -> NDArray[Any]:
-    """What a `DeviceArray` holds, of memory that is still allocated."""
+    """The content of a `DeviceArray` whose memory is still allocated."""
     assert cuda.owns(array.pointer, array.dtype.itemsize * int(np.prod(array.shape)))
     block = np.frombuffer(cuda.blocks[array.pointer], array.dtype)
     return block.reshape(array.shape).copy()

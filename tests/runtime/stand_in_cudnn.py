@@ -1,4 +1,4 @@
-"""The native backend's GPU made of host memory: NumPy's convs, and our CUDA kernels run on the CPU.
+"""A stand-in GPU for the native backend: NumPy's convs, and our CUDA kernels run on the CPU.
 
 `libmagvit_cuda_on_cpu.so` is built of the very sources of libmagvit_cuda.so (tests/kernels). Both
 keep CUDA's order: while a stream is being captured, nothing runs but the graph that is replayed.
@@ -28,7 +28,7 @@ LIBRARY = "libmagvit_cuda_on_cpu.so"
 
 
 def load_operators_on_cpu() -> ctypes.CDLL:
-    """The CUDA operators as functions of the CPU; skips the test where they weren't built."""
+    """The CUDA operators as functions of the CPU; skips the test if they weren't built."""
     folders = [Path(os.environ[LIBRARY_DIR_VARIABLE])] if LIBRARY_DIR_VARIABLE in os.environ else []
     for folder in (*folders, *sorted(REPOSITORY.glob("build/**/lib"))):
         if (folder / LIBRARY).is_file():

@@ -1,4 +1,4 @@
-"""Machines that this one isn't, made of an environment alone: programs, packages, libraries.
+"""Other machines than this one, made only by an environment: programs, packages, libraries.
 
 A Python that is started with `environment(...)` finds the GPUs, packages and native libraries of
 that machine and no others. Nothing of ours is patched: what such a process does is what a user
@@ -16,7 +16,7 @@ from runtime.hidden_packages import hide
 
 TESTS = Path(__file__).parents[1]
 
-# What a machine has only where its description says so: modules by the distribution's name.
+# Modules that a machine has only if its description says so, by the distribution's name.
 OPTIONAL_PACKAGES = {
     "cuda-bindings": "cuda",
     "nvidia-cudnn-frontend": "cudnn",
@@ -30,7 +30,7 @@ OPTIONAL_PACKAGES = {
 
 @dataclass(frozen=True)
 class StandInGpu:
-    """A GPU, as the driver's tool and CUDA tell of it."""
+    """A GPU, as the driver's tool and CUDA report it."""
 
     name: str
     sm: str

@@ -1,6 +1,6 @@
 """What bundles do on machines of every kind, held against behaviour_table.json beside this file.
 
-The table is there to be read: where a change alters it on purpose, write it anew with
+The table is there to be read. If a change alters it on purpose, write it again with
 
     MAGVIT_WRITE_TABLE=1 python -m pytest tests/runtime/test_behaviour_table.py
 
@@ -72,7 +72,7 @@ MACHINES = {
         gpus=(H100,), packages=CPU | GPU | TENSORRT | RTX, libraries=ALL_LIBRARIES
     ),
     "L4, RTX": StandInMachine(gpus=(L4,), packages=CPU | GPU | RTX, libraries=ALL_LIBRARIES),
-    # CUDA counts the fastest GPU first, the driver's tool goes by the bus.
+    # CUDA counts the fastest GPU first; the driver's tool uses the order of the bus.
     "T4 and L4, TensorRT, CUDA's first is the L4": StandInMachine(
         gpus=(T4, L4), cuda_order=(1, 0), packages=CPU | GPU | TENSORRT, libraries=ALL_LIBRARIES
     ),
@@ -80,7 +80,7 @@ MACHINES = {
 
 # Faults of a bundle are the same everywhere.
 FAULTY_ENGINES_ON = ("CPU", "L4, TensorRT")
-# Where no engine runs: the stand-in for TensorRT computes something else than the graphs do.
+# Bundles without running engines: the stand-in for TensorRT computes other values than the graphs.
 VERIFIED_ON = ("CPU", "CPU, no ONNX Runtime", "CPU, no native library", "driver, no GPU")
 
 
@@ -217,7 +217,7 @@ def test_behaviour_is_that_of_the_table(machine: str, bundles: Path, machines: P
 
 
 def test_parity_numbers_are_those_of_the_table() -> None:
-    """All that `compare_latents` measures, on latents that no graph made."""
+    """All figures of `compare_latents`, on latents that no graph made."""
     random = np.random.default_rng(0)
     reference = random.integers(-1000, 1001, (3, 6, 2, 4, 4)) / 500
     latents = reference + random.integers(-100, 101, reference.shape) / 5_000
@@ -244,4 +244,4 @@ def check(name: str, found: Any) -> None:
         table[name] = found
         text = json.dumps(table, indent=1, ensure_ascii=False)
         TABLE.write_text(text + "\n", encoding="utf-8")
-    assert found == table.get(name), "the head of this file says how to write the table anew"
+    assert found == table.get(name), "the head of this file says how to write the table again"

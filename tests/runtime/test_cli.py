@@ -1,4 +1,4 @@
-"""Every command as a user runs it: a process, its output, its exit code and what it leaves."""
+"""Every command as a user runs it: a process, its output, its exit code and its files."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
     assert sum(row["label"] == row["predicted"] for row in rows) == facts["right"] >= 9
     for row in rows:
         assert float(row["p_horizontal"]) + float(row["p_vertical"]) == pytest.approx(1, abs=1e-5)
-    # By row: the line of the file, so that the user finds it.
+    # Named by the line of the file, so that the user finds it.
     assert [(item["row"], item["trajectory"], item["action"]) for item in facts["problems"]] == [
         (99, "hole", "dropped"),
         (101, "point", "refused"),
@@ -265,7 +265,7 @@ def test_wrong_usage_is_code_2_and_no_traceback(arguments: tuple[str, ...], tmp_
 
 
 def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Their names aren't ours alone, so each is looked for when it is asked for."""
+    """Other packages may add names, so each is looked up when it is asked for."""
     np.save(tmp_path / "clips.npy", np.zeros((1, 1, 8, 8, 3), np.uint8))
     arguments = ("tokenize", tiny_bundle, "clips.npy", "-o", "tokens.npz", "--backend", "abacus")
     process = magvit(*map(str, arguments), cwd=tmp_path)

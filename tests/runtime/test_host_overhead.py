@@ -1,4 +1,4 @@
-"""What the runtime itself costs: time around a backend's run, and memory over many calls.
+"""The runtime's own cost: time around a backend's run, and memory over many calls.
 
 Needs the bundle `small_bundle` and takes about 20 s.
 """

@@ -36,7 +36,7 @@ def run(script: str, *arguments: str) -> str:
 
 
 def test_the_import_takes_no_heavy_package_and_little_time() -> None:
-    """Its own processor time: other work on the machine isn't its fault."""
+    """Measures the process's own processor time, which other work on the machine doesn't change."""
     runs = [json.loads(run(IMPORT)) for _ in range(5)]
     assert HEAVY.isdisjoint(runs[0]["packages"])
     assert min(item["seconds"] for item in runs) < 0.3

@@ -97,7 +97,7 @@ def test_an_engine(tiny_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_graph_on_a_cpu(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Where nothing could use a GPU, nobody asks for one."""
+    """If nothing could use a GPU, the driver's tool isn't run."""
     machine = StandInMachine(gpus=(L4,))
     backend, opened, asked = open_on(machine, tiny_bundle, tmp_path / "machine")
     assert backend == "native"

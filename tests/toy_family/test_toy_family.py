@@ -75,7 +75,7 @@ def magvit(environment: dict[str, str], *arguments: object, code: int = 0) -> di
 
 
 def expected_ids(images: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """What the toy is, in NumPy: the scores of each patch's latents, and the best one's row."""
+    """The toy in NumPy: the scores of each patch's latents, and the best one's row."""
     weight = seeded_array("conv.weight", (8, 3, 4, 4))
     bias = seeded_array("conv.bias", (8,))
     codebook = seeded_array("codebook", (4, 8))
@@ -112,7 +112,7 @@ def test_tokenize_gives_the_rows_that_fit_best(
     assert table.info.quantizer == CodebookSpec(4)
     np.testing.assert_array_equal(table.tokens, expected_ids(IMAGES))
     assert len(np.unique(table.tokens)) > 1
-    # Without the package too: nothing of a family is needed to run its bundles.
+    # Also without the package: running a bundle needs nothing of its family.
     with Tokenizer.open(bundle) as tokenizer:
         np.testing.assert_array_equal(tokenizer(IMAGES), table.tokens)
 
@@ -137,7 +137,7 @@ def test_verify_compares_by_margins(
 
 
 def test_verify_sees_another_conv(environment: dict[str, str], bundle: Path) -> None:
-    """Its channels are exchanged, and the digest is recorded anew."""
+    """Its channels are exchanged, and the digest is recorded again."""
     data = bundle / "encode.fp32.data"
     weight = seeded_array("conv.weight", (8, 3, 4, 4))
     assert data.read_bytes() == weight.tobytes()

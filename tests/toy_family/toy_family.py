@@ -1,4 +1,4 @@
-"""A model family as another package would bring it: one conv, and a codebook of four rows."""
+"""A model family as in another package: one conv, and a codebook of four rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Toy(nn.Module):
 
 
 class ToyEncoder(nn.Module):
-    """uint8 [N, H, W, 3] -> the row that fits best, int32 [N, h, w], and by how much."""
+    """uint8 [N, H, W, 3] -> the best row's number, int32 [N, h, w], and its margin."""
 
     def __init__(self, toy: Toy) -> None:
         super().__init__()

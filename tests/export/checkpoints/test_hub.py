@@ -77,7 +77,7 @@ def test_without_hub_and_cache_the_message_says_what_to_do(
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as one download needs."""
+    """The part of the hub that one download needs."""
 
     status = 200
 

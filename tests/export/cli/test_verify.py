@@ -127,7 +127,7 @@ def test_the_default_is_what_can_be_had(
 
 
 def test_wrong_weights_disagree_and_lose_their_stamp(bundle: Path) -> None:
-    """A digest says that a file is as it was written; only tokens say that it is right."""
+    """A digest shows that a file is unchanged; only tokens show that it is right."""
     assert verify(bundle, against="fp32").passed
     before = manifest_of(bundle).stamps
     spoil(bundle)
@@ -194,7 +194,7 @@ def test_golden_values_are_a_file(bundle: Path) -> None:
 
 
 def test_stored_latents_are_a_reference(small_bundle: Path, tmp_path: Path) -> None:
-    """Golden values: the original implementation's, of the weights that `seeded` generates."""
+    """Golden values of the original implementation, on the weights that `seeded` generates."""
     bundle = shutil.copytree(small_bundle, tmp_path / "bundle")
     path = Path(__file__).parents[2] / "golden" / "video_small.npz"
     outcome = verify(bundle, against=str(path), batch_sizes="1")
@@ -220,7 +220,7 @@ def test_stored_latents_are_of_their_own_clips(bundle: Path, tmp_path: Path) -> 
     assert [row["tokens"] for row in outcome.facts["encoders"]] == [2 * 5 * 8 * 8] * 3
     with pytest.raises(InputError, match="has latents of its own clips only: found --clips"):
         verify(bundle, against=str(reference), clips=tmp_path / "clips.npy")
-    # Clips of a size that the graph doesn't take prove nothing of it.
+    # Clips of a size that the graph doesn't take prove nothing about it.
     other = np.zeros((1, 5, 24, 16, 3), np.uint8)
     np.savez(reference, **{"a.x": other, "a.z_raw": np.ones((1, 18, 5, 12, 8), np.float32)})
     outcome = verify(bundle, against=str(reference))
@@ -356,7 +356,7 @@ def test_parity_can_be_required(bundle: Path) -> None:
         Tokenizer.open(bundle, precision="fp16") as same,
     ):
         np.testing.assert_array_equal(proven(clips), same(clips))
-    # The float32 graph was the reference; nothing is known of it.
+    # The float32 graph was the reference, so nothing is known about it.
     with pytest.raises(BundleError, match=r"onnxruntime fp32 of .* has no parity stamp"):
         Tokenizer.open(bundle, backend="onnxruntime", require_parity=True)
     with Tokenizer.open(bundle, require_parity=True) as native:

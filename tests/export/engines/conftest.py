@@ -1,4 +1,4 @@
-"""A bundle to build engines of."""
+"""A bundle to build engines from."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def engine_bundle(exported: Path, tmp_path: Path) -> Path:
-    """A copy of its own for each test: engines are written into bundles."""
+    """A separate copy for each test, because engines are written into bundles."""
     return shutil.copytree(exported, tmp_path / "bundle")

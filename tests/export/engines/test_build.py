@@ -1,4 +1,4 @@
-"""Real TensorRT-RTX builds, which need no GPU; and what becomes of damaged or foreign engines."""
+"""Real TensorRT-RTX builds, which need no GPU, and the handling of damaged or foreign engines."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_ctrl_c_stops_the_command(engine_bundle: Path) -> None:
         [sys.executable, "-c", command, *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job, as CI may be, hands on that SIGINT is to be ignored.
+        # A shell's background job, as in CI, ignores SIGINT, and its children inherit this.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
@@ -268,7 +268,7 @@ def test_tensorrts_refusal_is_one_sentence(engine_bundle: Path) -> None:
 def test_a_graph_whose_nodes_became_no_plugins_is_refused(
     engine_bundle: Path, tmp_path: Path
 ) -> None:
-    """Nodes that ask for a plugin version we don't have: the parser takes their functions."""
+    """Nodes ask for a plugin version that we don't have, so the parser takes their functions."""
     graph = engine_bundle / "encode.fp16.onnx"
     model = onnx.load(graph, load_external_data=False)
     for node in model.graph.node:

@@ -1,4 +1,4 @@
-"""TensorRT's last words become a sentence and a remedy."""
+"""TensorRT's last error becomes a plain message with a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build will do, decided before anything is built."""
+"""The plan of a build, which is decided before anything is built."""
 
 from __future__ import annotations
 

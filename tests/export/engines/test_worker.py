@@ -1,4 +1,4 @@
-"""The builder's configuration that Polygraphy makes of an engine's key, asked of TensorRT-RTX."""
+"""The builder's configuration that Polygraphy makes from an engine's key, read by TensorRT-RTX."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OPTIONS: dict[str, str | int | bool | None] = {
 }
 PORTABLE = ("8.6", "8.9", "12.0")
 
-# In a process of its own: Polygraphy settles on one flavour when it is imported.
+# In a separate process, because Polygraphy chooses one flavour when it is imported.
 CONFIGURE = """
 import json, sys
 import msgspec
@@ -89,7 +89,7 @@ def configure(
     return json.loads(result.stdout.splitlines()[-1])
 
 
-# TensorRT-RTX takes the configuration of tensorrt too; tensorrt itself wants a GPU.
+# TensorRT-RTX also takes the configuration of tensorrt; tensorrt itself needs a GPU.
 @pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
 def test_tf32_is_off_unless_asked_for(flavour: Flavour) -> None:
     assert "TF32" not in configure(flavour=flavour)["flags"]

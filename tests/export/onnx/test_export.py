@@ -1,4 +1,4 @@
-"""The ONNX file itself: what Netron shows, what a parser meets, and what our operators compute."""
+"""The ONNX file itself: names in Netron, nodes for a parser, and results of our operators."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_custom_operators_are_nodes_that_a_plugin_can_take(model: onnx.ModelProt
 
 
 def test_custom_operators_are_defined_in_the_file(model: onnx.ModelProto) -> None:
-    """So every runtime runs them with no library; ONNX Runtime does so in all parity tests."""
+    """So every runtime runs them without a library, as ONNX Runtime does in all parity tests."""
     assert {(item.domain, item.name) for item in model.functions} == {
         ("magvit", "GroupNormSiLU"),
         ("magvit", "LFQ"),
@@ -248,7 +248,7 @@ def noise(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def flat_background(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """All of one value but for a small patch: what trajectory clips are made of."""
+    """One value everywhere except in a small patch, as in trajectory clips."""
     x = np.full(shape, 0.7371, np.float32)
     x[..., 3:6, 3:6] += noise((*shape[:-2], 3, 3))
     return x
@@ -271,7 +271,7 @@ def test_group_norm_against_float64(content, shape: tuple[int, ...], affine: str
 
 
 def test_group_norm_of_a_million_positions_keeps_float32s_accuracy() -> None:
-    """A plain float32 sum over so many would be wrong by up to one per cent."""
+    """A plain float32 sum over this many values would be wrong by up to one per cent."""
     x = flat_background((1, 1, 16, 256, 256))
     weight, bias = np.ones(1, np.float32), np.zeros(1, np.float32)
     inputs = {"x": x, "weight": weight, "bias": bias}

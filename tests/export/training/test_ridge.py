@@ -1,4 +1,4 @@
-"""The closed-form fit against the long way: as many fits as there are clips."""
+"""The closed-form fit against the slow way: one fit for each clip."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ridge(x: Tensor, y: Tensor, penalty: Tensor) -> Tensor:
 
 
 def leave_one_out_accuracy(features: Tensor, truth: Tensor, classes: int, strength: float) -> float:
-    """By refitting without each clip: neither its features nor its class play a part."""
+    """Refits without each clip, so neither its features nor its class have an influence."""
     centered = features - features.mean(dim=0)
     penalty = strength * (centered @ centered.T).diagonal().mean()
     targets = torch.nn.functional.one_hot(truth, classes).double()
@@ -51,7 +51,7 @@ def test_leave_one_out_accuracy_and_the_choice_by_it(
 
 
 def test_the_layer_is_ridge_regression_onto_the_classes() -> None:
-    """But for one factor, the temperature, and the constant of each class."""
+    """Equal except for one factor, the temperature, and the constant of each class."""
     x, truth = problem(40, 12, 3)
     fit = fit_linear(x.float(), truth, 3)
     centered = x.float().double() - x.float().double().mean(dim=0)

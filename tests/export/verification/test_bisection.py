@@ -1,4 +1,4 @@
-"""Bisection: errors of modules apart from what they were given, and islands of float32."""
+"""Bisection: modules' own errors, separate from those of their inputs; islands of float32."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_sound_graphs_have_small_errors_everywhere(found: dict[str, Bisection]) 
         assert all(0 < stage.own < largest for stage in values), precision
         assert quantizer.own == 0
         assert found[precision].wrong == ()
-    # It is half precision that was bisected, not float32 under another name.
+    # The bisected graph really was half precision, not float32 under another name.
     assert by_module(found["fp16"])["encoder.conv_in"].own > 1e-4
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from magvit_runtime import InputError
 from magvit_runtime.agreement.margins import MarginAccumulator, MarginAgreement
 
-# Of mean 5 and standard deviation 2.
+# The mean is 5, the standard deviation 2.
 MARGINS = np.array([[3.0, 7.0, 3.0, 7.0, 3.0, 7.0, 3.0, 7.0]])
 IDS = np.arange(8, dtype=np.int32)[None]
 

@@ -1,4 +1,4 @@
-"""Which backend runs a graph here, and why."""
+"""The choice of a backend for a graph, and its reason."""
 
 from __future__ import annotations
 

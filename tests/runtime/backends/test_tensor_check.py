@@ -1,4 +1,4 @@
-"""What graphs take: types, shapes and ranges, checked at the door."""
+"""Inputs of graphs: types, shapes and ranges are checked before a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A backend as another package would bring it: graphs in ONNX Runtime, by a name of its own."""
+"""A backend as in another package: it runs graphs in ONNX Runtime, under its own name."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from magvit_runtime.benchmarks.statistics import median_estimate, percentiles, r
 from magvit_runtime.types import Estimate
 
 OURS = "native fp32"
-# Slower and faster by turns, as a machine is that others use too.
+# Slower and faster in turn, like a machine that others also use.
 LOAD = np.array([1.0, 1.1, 0.95, 1.3, 1.05, 1.0, 0.9])[:, None] * np.array([1.0, 1.02, 0.98])
 
 

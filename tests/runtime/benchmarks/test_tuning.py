@@ -1,4 +1,4 @@
-"""tuning.json: what `magvit tune` writes, and what "auto" makes of it."""
+"""tuning.json: `magvit tune` writes it, and "auto" reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is encoded, and how much work that is."""
+"""The clips of a benchmark, and the work of encoding them."""
 
 from __future__ import annotations
 

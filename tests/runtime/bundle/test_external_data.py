@@ -1,4 +1,4 @@
-"""Weights of a graph may lie in the files that the manifest names for it, and nowhere else."""
+"""A graph's weights may only be in the files that the manifest names for it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_wherever_the_tensor_is(tmp_path: Path, place: str) -> None:
 
 
 def test_the_scan_knows_every_field_that_can_hold_a_tensor() -> None:
-    """Of the installed onnx's own descriptors, so that a new field is noticed."""
+    """Reads the installed onnx's own descriptors, so that a new field is noticed."""
     from magvit_runtime.bundle.external_data import _WAYS_TO_TENSORS
 
     def holds(kind: str, seen: frozenset[str]) -> bool:
@@ -150,7 +150,7 @@ def test_only_the_very_name(tmp_path: Path, location: str) -> None:
 
 
 def test_of_a_doubled_field_the_last_counts(tmp_path: Path) -> None:
-    """As it does to every reader of protobuf: a good name in front hides nothing."""
+    """The last value counts, as for every protobuf reader: a good name before it hides nothing."""
     entry = field(1, b"location") + field(2, b"weights") + field(2, b"another")
     assert onnx.StringStringEntryProto.FromString(entry).value == "another"
     with pytest.raises(BundleError, match="found 'another'"):
@@ -194,7 +194,7 @@ def test_no_model(tmp_path: Path, content: bytes, what: str) -> None:
 
 
 def test_weights_without_a_digest_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
-    """The manifest vouches for the graph, and the graph names a file that it doesn't vouch for."""
+    """The manifest has the graph's digest, but the graph names a file without a digest."""
     bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
     graph = bundle / "encode.fp32.onnx"
     model = onnx.load(graph, load_external_data=False)

@@ -42,7 +42,7 @@ def test_what_onnx_writes_is_read(i: int, f: float, s: bytes, ints: list[int]) -
     wire_type, four = by_number[2]
     assert (wire_type, struct.unpack("<f", four)) == (FIXED32, (f,))  # type: ignore[arg-type]
     assert by_number[4] == (LENGTH_DELIMITED, s)
-    # AttributeProto.ints isn't packed: a field a number.
+    # AttributeProto.ints isn't packed: one field per number.
     assert [as_int64(v) for n, _, v in found if n == 8 and isinstance(v, int)] == ints
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_message_is_refused(content: bytes, what: str) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_fields_or_a_wire_error(content: bytes) -> None:
-    """Every value lies in the message, one after the other."""
+    """Every value is a part of the message, one after the other."""
     message = memoryview(content)
     try:
         found = [value for _, _, value in fields(message) if isinstance(value, memoryview)]

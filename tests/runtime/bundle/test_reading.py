@@ -144,7 +144,7 @@ def test_a_graph_file_without_a_digest(bundle: Path, field: str) -> None:
 
 
 def test_a_link_to_outside(bundle: Path, tmp_path: Path) -> None:
-    """Even one to the very same bytes."""
+    """A link is refused even if its bytes are the same."""
     outside = tmp_path / "outside.data"
     (bundle / DATA).rename(outside)
     (bundle / DATA).symlink_to(outside)

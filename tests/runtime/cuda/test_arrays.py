@@ -71,7 +71,7 @@ def test_arrays_that_are_not_contiguous(cuda: Cuda, device: CudaDevice) -> None:
     strided.array = strided.array.swapaxes(1, 2)
     with pytest.raises(InputError, match=r"'clips' isn't contiguous.*contiguous copy"):
         view_device_array("clips", strided, device, STREAM)
-    # Strides of sizes of one say nothing.
+    # The stride of a dimension of size one has no meaning.
     one = DlpackArray(cuda, clips())
     one.array = one.array[:1].transpose(1, 0, 2, 3)
     assert view_device_array("clips", one, device, STREAM).shape == (3, 1, 4, 3)

@@ -1,4 +1,4 @@
-"""Captures into CUDA graphs, on a stand-in for the GPU: what fails is tried again."""
+"""Captures into CUDA graphs, on a stand-in for the GPU: failed captures are tried again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_capture_that_always_fails_is_tried_ever_more_rarely(
 
 
 def test_no_garbage_is_collected_during_a_capture(cuda: Cuda) -> None:
-    """What a cycle of a CUDA library frees would break the capture."""
+    """Freeing a reference cycle of a CUDA library would break the capture."""
     freed_during_capture: list[bool] = []
 
     class HoldsMemory:

@@ -1,4 +1,4 @@
-"""The GPUs that CUDA shows, in its order, and what becomes of the driver's failures."""
+"""The GPUs that CUDA shows, in its order, and the handling of the driver's failures."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_bus_order_can_be_asked_for(tmp_path: Path) -> None:
 def test_what_cuda_visible_devices_shows(
     visible: str, expected: list[StandInGpu], tmp_path: Path
 ) -> None:
-    """Indices count in CUDA's order; what is wrong or ambiguous hides all after it."""
+    """Indices count in CUDA's order; a wrong or ambiguous entry hides all entries after it."""
     machine = StandInMachine(
         gpus=(T4, L4, OTHER_T4),
         cuda_order=(1, 0, 2),

@@ -47,7 +47,7 @@ def fields_in_python(structure: type[ctypes.Structure]) -> dict[str, list[int]]:
 
 
 def probe() -> str:
-    """A C++ program that prints the same of the headers' structures, and the numbers, as JSON."""
+    """A C++ program that prints the headers' structures and numbers in the same form, as JSON."""
     lines = []
     for name, structure in STRUCTURES.items():
         lines.append(f'add("{name}", "", 0, sizeof(struct {name}));')

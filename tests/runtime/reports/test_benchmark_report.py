@@ -1,4 +1,4 @@
-"""The report of `magvit bench`: every figure that was measured is in it, and nothing is fetched."""
+"""The report of `magvit bench`: it has every measured figure, and fetches nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages: whole, escaped, and with no way out."""
+"""Pages: complete, escaped, and without requests to the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of `magvit verify`: its figures are those that were measured."""
+"""The report of `magvit verify` has the measured figures."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def rows(document: Element) -> list[list[str]]:
 
 
 def traces(document: Element, name: str) -> list[dict[str, Any]]:
-    """What a figure draws."""
+    """The data of a figure."""
     (script,) = [
         one.words for one in document.find("script") if f'getElementById("{name}")' in one.words
     ]

@@ -1,4 +1,4 @@
-"""References that are files: what belongs to a bundle, and what can't be used."""
+"""References that are files: cases that belong to a bundle, and files that can't be used."""
 
 from __future__ import annotations
 

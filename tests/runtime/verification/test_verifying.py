@@ -1,4 +1,4 @@
-"""The comparison of engines, on stand-ins for them: which run, which batches, what is stamped."""
+"""The comparison of engines on stand-ins: which run, with which batches, and the stamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half-precision encoders: what the graph says, and that tokens stay within the rule."""
+"""Half-precision encoders: the types in the graph, and tokens within the rule."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None
     assert open_bundle(path).graphs("encode")["fp16"].residual == "fp32"
     model = load(path / "encode.fp16.onnx")
     around_convs = 2 * (RESIDUAL_BLOCKS + DOWNSAMPLES + SHORTCUTS)
-    # And: uint8 to float32; to half before, and back behind, the first conv.
+    # And: uint8 to float32; to half before the first conv, and back after it.
     assert casts(model) == around_convs + 3
 
 
@@ -101,7 +101,7 @@ def test_fp16_obeys_the_rule_against_golden_latents(precisions: Path, case: str)
         ids = tokenizer(arrays[f"{case}.x"])
     agreement = compare_latents(latents, arrays[f"{case}.z_raw"])
     assert agreement.passes("fp16")
-    # It is half precision that was measured, not float32 under another name.
+    # The measured encoder really was half precision, not float32 under another name.
     assert not agreement.passes("fp32")
     assert (ids != arrays[f"{case}.ids_raw"]).sum() == agreement.changed_tokens
     assert ids.dtype == np.int32

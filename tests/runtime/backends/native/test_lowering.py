@@ -1,4 +1,4 @@
-"""ONNX graphs as programs: what is fused into which conv, and which nodes are refused."""
+"""ONNX graphs as programs: the nodes that are fused into each conv, and the refused ones."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_results_are_the_callers_own(session: CpuSession) -> None:
 
 
 def test_memory_stays_where_it_is(session: CpuSession) -> None:
-    """One size after another, many times over: nothing is allocated that isn't used again."""
+    """One size after another, many times: all allocated memory is used again."""
     batches = [clips(1, frames) for frames in (1, 4, 5)]
     process = psutil.Process()
 

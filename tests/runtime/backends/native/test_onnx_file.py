@@ -1,4 +1,4 @@
-"""Reading ONNX files without onnx: what it finds is what onnx finds."""
+"""Reading ONNX files without onnx gives the same as reading them with onnx."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_tensors_within_the_file(tmp_path: Path) -> None:
     check_graph(encoder.save(latents, tmp_path / "encoder.onnx"))
 
 
-def test_released_weights_are_read_anew(tiny_bundle: Path) -> None:
+def test_released_weights_are_read_again(tiny_bundle: Path) -> None:
     graph = read_graph(tiny_bundle / "encode.fp32.onnx")
     kept = {name: graph.tensors[name] for name in graph.tensors}
     before = {name: array.copy() for name, array in kept.items()}

@@ -1,4 +1,4 @@
-"""Shared backgrounds: latents are those of whole maps, whatever is drawn where."""
+"""Shared backgrounds: for any drawing, latents equal those of whole maps."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_latents_are_those_of_whole_maps(
     whole = latents(clip, NEVER)
     np.testing.assert_allclose(latents(clip, AS_USUAL), whole, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(latents(clip, WHEREVER_IT_CAN), whole, rtol=0, atol=TOLERANCE)
-    # It was another computation.
+    # The computation really was another one.
     plan = plan_of(program, clip)
     assert plan.keys() == {step.output for step in program.steps[:-2]}
 
@@ -154,7 +154,7 @@ def test_the_background_is_what_most_of_the_border_shows(name: str) -> None:
 
 
 def test_each_pixel_is_counted_once(program: Program) -> None:
-    """Whatever is reached and whatever isn't adds up to the whole map."""
+    """Reached and unreached pixels always add up to the whole map."""
     for clip in CLIPS.values():
         for shared in plan_of(program, clip).values():
             frames, height, width = shared.sizes

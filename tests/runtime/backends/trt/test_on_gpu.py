@@ -1,4 +1,4 @@
-"""TensorRT sessions on the GPU that is here, with an engine that is built for it."""
+"""TensorRT sessions on this machine's GPU, with an engine that is built for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from magvit_runtime.hardware.machine import Machine
 def built(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Engine]:
-    """A copy of the tiny bundle with an engine for the GPU that is here."""
+    """A copy of the tiny bundle with an engine for this machine's GPU."""
     if not list_gpus():
         pytest.skip("no NVIDIA GPU here (nvidia-smi lists none)")
     machine = Machine()

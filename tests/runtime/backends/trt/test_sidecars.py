@@ -1,4 +1,4 @@
-"""Sidecars: what a key holds, what doesn't fit a bundle, and those of the first schema."""
+"""Sidecars: the content of a key, sidecars that don't fit a bundle, and the first schema."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_only_engines_that_call_plugins_need_them(bundle: Bundle) -> None:
 
 
 def write_schema_one(bundle: Bundle, **key: Any) -> Path:
-    """What is read of a sidecar of the first schema."""
+    """The part of a first-schema sidecar that is read."""
     sidecar = bundle.path / "engines" / "tensorrt-rtx-fp16-portable-0123456789ab.json"
     sidecar.parent.mkdir()
     profile = {"minimum": 1, "optimum": 4, "maximum": 16, "clip": [17, 128, 128, 3]}

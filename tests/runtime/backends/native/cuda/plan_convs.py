@@ -1,4 +1,4 @@
-"""Has the real cuDNN plan convs for GPUs that aren't here, in a process of its own.
+"""Lets the real cuDNN plan convs for GPUs that aren't here, in a separate process.
 
     python plan_convs.py < JOB
 
@@ -39,7 +39,7 @@ def main() -> None:
 def plan(
     cudnn: Any, geometry: ConvGeometry, padding: Padding, device_property: Any
 ) -> dict[str, Any]:
-    """What cuDNN has for a conv with a padding."""
+    """The plans that cuDNN has for a conv with a padding."""
     try:
         candidates = plan_candidates(cudnn, geometry, padding, device_property=device_property)
     except rejections(cudnn):

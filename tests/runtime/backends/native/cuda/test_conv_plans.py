@@ -1,4 +1,4 @@
-"""The file of plans: what is kept, and what is not believed."""
+"""The file of plans: the plans that are kept, and files that are ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How cuDNN is asked: with its real Python package where that is installed, else with a stand-in.
+"""Requests to cuDNN: by its real Python package if that is installed, else by a stand-in.
 
 The stand-in has plans with names, notes and times, and none of cuDNN's arithmetic.
 """
@@ -51,7 +51,7 @@ def test_cudnn_reads_the_graph_as_this_conv(geometry: ConvGeometry, padding: Pad
     sizes = geometry.sizes if padding == "implied" else geometry.padded_sizes
     assert tensors["image"].dim == [2, 16, *(sizes[axis] for axis in axes)]
     assert tensors["weight"].dim == [24, 16, *(geometry.kernel[axis] for axis in axes)]
-    # What cuDNN's own rule makes of tensors, padding and stride.
+    # The output shape by cuDNN's own rule for tensors, padding and stride.
     from cudnn import _pygraph
 
     assert _pygraph._conv_fprop_dims(node) == tensors["output"].dim
@@ -66,7 +66,7 @@ def _size(dims: list[int]) -> int:
 
 
 class RefusedError(Exception):
-    """cuDNN's error for what it has no plan for."""
+    """cuDNN's error for convs without a plan."""
 
 
 class Knob(SimpleNamespace):
@@ -201,11 +201,11 @@ def run(convs: CudnnConvs, geometry: ConvGeometry = CAUSAL) -> None:
 
 
 def milliseconds(*plans: tuple[float, float]) -> list[float]:
-    """What CUDA's events say of plans: of one launch, and of three replays of ten."""
+    """Plans' times by CUDA events: of one launch, and of three replays of ten launches."""
     return [time for once, ten in plans for time in (once, ten + 1, ten, ten + 2)]
 
 
-# Of engines 3 and 4 with implied padding, and then with a border.
+# Times of engines 3 and 4 with implied padding, and then with a border.
 TIMES = milliseconds((3, 30), (2, 19), (1.6, 15), (2.5, 25))
 
 

@@ -27,7 +27,7 @@ from magvit_runtime.backends.native.onnx_file import read_graph
 
 HERE = Path(__file__).parent
 CUDNN_SITE = "MAGVIT_CUDNN_SITE"
-# The same for all of them, and what cuDNN asks for besides.
+# Properties that are the same for all GPUs, and further ones that cuDNN reads.
 COMMON_PROPERTIES = {
     "cudaDeviceId": 0,
     "deviceId": 0,

@@ -308,9 +308,9 @@ def test_every_map_is_read_and_written_as_few_times_as_can_be(small_bundle: Path
     normalized = [step for step in program.convs if step.normalization]
     plain = [step for step in program.convs if not step.normalization]
     assert sum(isinstance(step, Convolution) for step in steps) == len(program.convs)
-    # One statistics pass and one apply pass a normalisation, sums included.
+    # One statistics pass and one apply pass per normalisation, sums included.
     assert sum(isinstance(step, Statistics) for step in steps) == len(normalized)
-    # Besides these one pass a downsample, and one for the bias of the latents.
+    # And one pass per downsample, and one for the bias of the latents.
     strided = [step for step in plain if step.stride != (1, 1, 1)]
     applies = [step for step in steps if isinstance(step, Apply)]
     assert len(applies) == len(normalized) + len(strided) + 1

@@ -1,4 +1,4 @@
-"""The native session on the GPU that is here: what the stand-in's tests hold, on real hardware."""
+"""The native session on this machine's GPU: the stand-in's tests on real hardware."""
 
 from __future__ import annotations
 

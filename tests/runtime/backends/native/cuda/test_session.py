@@ -71,7 +71,7 @@ def ids_of(session: CudaSession, clips: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 def alone(session: CudaSession, clips: NDArray[np.uint8]) -> NDArray[Any]:
-    """Ids of each clip as a batch of its own, in a session that knows this size."""
+    """Ids of each clip as a separate batch, in a session that knows this size."""
     return np.concatenate([ids_of(session, clip[None]) for clip in clips])
 
 
