@@ -1,17 +1,17 @@
-"""`make gpu-check`: what this project does on the GPU of this machine, measured and compared.
+"""`make gpu-check`: measures this project on the GPU of this machine, and compares its results.
 
     python kernels/gpu_check [--set first|second|all] [--wheels DIR] [--bundle DIR] [--output DIR]
     python kernels/gpu_check --only STEP ...
     python kernels/gpu_check --dry-run
 
-Every step is a process of its own with a budget of seconds, after which it is killed. It passes,
-fails, or isn't run for want of something; the next runs all the same. What a step prints is in
-gpu_check.jsonl at once, and gpu_check.json and gpu_check.md are made of that file. `--only` runs
-some steps again on what the others left in the output folder. Nothing is downloaded: packages that
-are missing can be given as a folder of wheels.
+Every step is a separate process with a budget of seconds, after which it is killed. It passes,
+fails, or isn't run because something is missing; the next step runs in any case. Each measurement
+is written to gpu_check.jsonl at once, and gpu_check.json and gpu_check.md are made from that file.
+`--only` runs some steps again, on the files that the others left in the output folder. Nothing is
+downloaded: missing packages can be given as a folder of wheels.
 
-Exit code 0: all steps that were chosen have passed (with --dry-run: all that they need is there);
-1: not so, or there is no GPU; 2: the arguments make no sense, or a wheel isn't for this Python.
+Exit code 0: all chosen steps have passed (with --dry-run: nothing that they need is missing); 1:
+not so, or there is no GPU; 2: the arguments make no sense, or a wheel isn't for this Python.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python kernels/gpu_check/build.py FOLDER TARGET ...
 
-One architecture is a sixth of the compiler's work. TensorRT's headers, for magvit_plugins, are
-those of the installed package kernel-lens.
+One architecture is a sixth of the compiler's work. For magvit_plugins, TensorRT's headers come from
+the installed package kernel-lens.
 """
 
 from __future__ import annotations

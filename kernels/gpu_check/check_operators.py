@@ -3,7 +3,7 @@
     python kernels/gpu_check/check_operators.py
 
 On fresh random inputs of the encoder's sizes: the statistics pass with bias and residual, the pass
-that normalises into a border, pixels, and LFQ. Prints one line of JSON a case. The CPU's results
+that normalises into a border, pixels, and LFQ. Prints one line of JSON per case. The CPU's results
 are computed clip by clip, on all of its threads at once: the largest map has 285 million elements.
 """
 
@@ -76,7 +76,7 @@ class Gpu:
         return buffer.pointer
 
     def download(self, address: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """A copy of what lies at an address."""
+        """A copy of the array at an address."""
         array = np.empty(shape, dtype)
         kind = self.device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self.device.synchronize(self.stream)
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def measure_copy(gpu: Gpu, size: int) -> float:
-    """Bytes a second of a copy within the GPU, reads and writes counted."""
+    """Bytes per second of a copy within the GPU, reads and writes counted."""
     source, target = gpu.allocate(size), gpu.allocate(size)
     kind = gpu.device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
     time = gpu.microseconds(
@@ -185,7 +185,7 @@ def check_case(
     found = gpu.download(output_at, (batch, *padded), dtype)
 
     def errors(clip: int) -> tuple[float, float]:
-        """Of the sum, and of what is normalised, of one clip."""
+        """The sum and the normalised map of one clip."""
         total = (features[clip].astype(np.float32) + bias + residual[clip]).astype(dtype)
         normalized = group_norm_silu(np.moveaxis(total[None], -1, 1), weight, shift, GROUPS)
         expected = np.pad(np.moveaxis(normalized[0], 0, -1), border)
@@ -257,7 +257,7 @@ def _normal(
 
 
 def _error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """The largest error, relative above 1; infinite where something isn't finite."""
+    """The largest error, relative above 1; infinite if a value isn't finite."""
     wanted = expected.astype(np.float32)
     errors = np.abs(found.astype(np.float32) - wanted) / (1 + np.abs(wanted))
     return float(np.where(np.isfinite(errors), errors, np.inf).max())

@@ -1,4 +1,4 @@
-"""What a run would do: every step's command, what it needs, and what the budgets add up to."""
+"""Shows what a run would do: every step's command and needs, and the sum of the budgets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from steps import FIRST_SET_SECONDS, Step, Workplace, first_set, second_set
 
 
 def dry_run(chosen: Sequence[Step], place: Workplace) -> bool:
-    """Prints steps; whether all that they need is there, and the first set is short enough.
+    """Prints steps; says whether nothing is missing and the first set is short enough.
 
     Files that another step makes count as there.
     """

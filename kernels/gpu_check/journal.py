@@ -1,12 +1,12 @@
-"""gpu_check.jsonl: what is known of the steps, a line of JSON each, written as soon as it is known.
+"""gpu_check.jsonl: all facts about the steps, one line of JSON each, written at once.
 
     {"run": {"gpu": ..., "date": ...}}                     a run of gpu-check began
     {"step": NAME, "budget_seconds": ..., "date": ...}     a step began
     {"step": NAME, "row": {...}}                           it measured something
     {"step": NAME, "state": ..., "reason": ..., "seconds": ...}    it ended
 
-Both reports are made of these lines, so that a run that is killed loses nothing. A step that runs
-again replaces what it found before.
+Both reports are made from these lines, so a run that is killed loses nothing. A step that runs
+again replaces its earlier results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Journal:
     """The file of an output folder.
 
     Args:
-        output: The folder; made where there is none.
+        output: The folder; it is made if it is missing.
     """
 
     def __init__(self, output: Path) -> None:
@@ -58,7 +58,7 @@ class Journal:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    """The lines of the file; one that was cut off, when gpu-check was killed, is left out."""
+    """The lines of the file, without a line that was cut off when gpu-check was killed."""
     for text in path.read_text().splitlines() if path.is_file() else ():
         try:
             yield json.loads(text)

@@ -11,7 +11,7 @@ from steps import ROOT
 
 
 def run_facts(gpu: str) -> dict[str, str]:
-    """What a report says of a run."""
+    """The facts about a run in a report."""
     return {
         "gpu": gpu,
         "machine": platform.platform(),
@@ -22,7 +22,7 @@ def run_facts(gpu: str) -> dict[str, str]:
 
 
 def gpu_facts(fields: str) -> str | None:
-    """What the driver's tool says of the first GPU; None where there is none.
+    """The driver's tool's facts about the first GPU; None if there is none.
 
     Args:
         fields: Names as `nvidia-smi --help-query-gpu` lists them, with commas between them.

@@ -2,8 +2,8 @@
 
     python kernels/gpu_check/measure.py WAY PRECISION BUNDLE REFERENCE
 
-Two times: compute, by CUDA events on the GPU, from frames there to ids and latents there; and host
-to host, by the clock, from frames in NumPy to ids and latents in NumPy. Prints one line of JSON a
+Two times: compute, by CUDA events, from frames to ids and latents, both on the GPU; and host to
+host, by the clock, from frames in NumPy to ids and latents in NumPy. Prints one line of JSON per
 batch size, as soon as it is known.
 """
 
@@ -33,7 +33,7 @@ WARM_UPS, REPEATS, SECONDS = 10, 100, 10.0
 
 
 def main() -> None:
-    """Measures each batch size; one that fails is a line too."""
+    """Measures each batch size; a failure is also a line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("way")
     parser.add_argument("precision", choices=("fp16", "tf32", "fp32"))
@@ -60,7 +60,7 @@ def main() -> None:
             state = gpu_state(partial(way.run, clips))
             state["memory_mib"] = state.get("memory_mib", 0) - before
             row["gpu"] = state
-        except Exception as error:  # The next size may do: memory is what is short most often.
+        except Exception as error:  # The next size may work: most failures are a lack of memory.
             row |= {"passed": False, "error": f"{type(error).__name__}: {error}"}
         print(json.dumps(row), flush=True)
 
@@ -95,7 +95,7 @@ def measure(
 
 
 def gpu_state(run: Callable[[], object] = lambda: None) -> dict[str, int]:
-    """Memory in use, SM clock and temperature of the first GPU; nothing where there is none.
+    """Memory in use, SM clock and temperature of the first GPU; empty if there is none.
 
     Args:
         run: Called again and again while the driver's tool looks, so that it sees the GPU at work.
@@ -116,7 +116,7 @@ def gpu_state(run: Callable[[], object] = lambda: None) -> dict[str, int]:
 
 
 def _times(once: Callable[[], float]) -> dict[str, float]:
-    """Median and least milliseconds of up to `REPEATS` runs in `SECONDS`, three at least."""
+    """Median and least milliseconds of up to `REPEATS` runs in `SECONDS`, at least three."""
     milliseconds: list[float] = []
     begin = time.perf_counter()
     while len(milliseconds) < REPEATS and (

@@ -1,4 +1,4 @@
-"""What a step needs and this machine lacks."""
+"""Finds the needs of a step that this machine lacks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wheels import holds_module
 
 
 def module_place(module: str, wheels: Path | None) -> str | None:
-    """Where a module is: "in a wheel" or "installed"; None where it is missing."""
+    """Where a module is: "in a wheel" or "installed"; None if it is missing."""
     if wheels is not None and holds_module(wheels, module):
         return "in a wheel"
     return "installed" if _is_installed(module) else None
 
 
 def missing(step: Step, wheels: Path | None) -> Iterator[str]:
-    """What keeps a step from running, each in words.
+    """The reasons why a step can't run, as text.
 
     Args:
         step: The step.
@@ -39,5 +39,5 @@ def missing(step: Step, wheels: Path | None) -> Iterator[str]:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # Of a package that the module would lie in.
+    except ModuleNotFoundError:  # The package around the module is missing.
         return False

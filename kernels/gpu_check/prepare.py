@@ -1,4 +1,4 @@
-"""Makes what is measured and what it is compared with; prints what it took, as lines of JSON.
+"""Makes the bundle, the reference and engines; prints the time of each as a line of JSON.
 
 python kernels/gpu_check/prepare.py bundle BUNDLE            full size, generated weights
 python kernels/gpu_check/prepare.py reference BUNDLE NPZ     float32 latents of three clips
@@ -36,7 +36,7 @@ def export_bundle(bundle: Path) -> None:
 
 
 def write_reference(bundle: Path, path: Path) -> None:
-    """Drawn, noisy and grey clips, and the latents that the native backend gives on the CPU."""
+    """Drawn, noisy and grey clips, and their latents by the native backend on the CPU."""
     from magvit_runtime import open_bundle
     from magvit_runtime.backends.native.cpu.session import CpuSession
     from magvit_runtime.clips.samples import verification_clips

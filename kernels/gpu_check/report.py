@@ -1,4 +1,4 @@
-"""What the steps found, as one Markdown table after another, ready for docs/benchmarks/."""
+"""The results of the steps as Markdown tables, ready for docs/benchmarks/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs steps, each within its budget, and notes what they print while they run."""
+"""Runs steps, each within its budget, and records their output while they run."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from steps import ROOT, Step, Workplace
 # Takes each line of the journal.
 Note = Callable[[Line], None]
 
-# From the end of a step's time until it is killed.
+# Seconds from the end of a step's time until it is killed.
 SLACK_SECONDS = 5
 _POLL_SECONDS = 0.1
 _LOG_CHARACTERS = 2000
 
 
 def run_steps(steps: Sequence[Step], place: Workplace, gpu: str) -> bool:
-    """Runs steps and keeps journal and reports up to date; whether all of them passed.
+    """Runs steps and keeps journal and reports up to date; returns whether all passed.
 
     Args:
         steps: The steps, in their order.
         place: Where the files are.
-        gpu: What to call the GPU.
+        gpu: The GPU's name.
     """
     journal = Journal(place.output)
 
@@ -59,13 +59,13 @@ def run_steps(steps: Sequence[Step], place: Workplace, gpu: str) -> bool:
 
 
 def run_step(step: Step, place: Workplace, note: Note, seconds: float) -> State:
-    """Runs one step: it passes, fails, or isn't run for want of something.
+    """Runs one step: it passes, fails, or isn't run because something is missing.
 
     Args:
         step: The step.
         place: Where the files are.
-        note: Takes what is known, as soon as it is.
-        seconds: It is killed when it takes longer: its budget, and what earlier steps left.
+        note: Called with each new fact, at once.
+        seconds: Time after which it is killed: its budget, and the time that earlier steps left.
     """
     print(f"gpu-check: {step.name}, {seconds:.0f} s at most ...", file=sys.stderr, flush=True)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -83,7 +83,7 @@ def _outcome(step: Step, place: Workplace, note: Note, seconds: float) -> tuple[
         return "not run", lacking
     out, log = (place.output / f"{step.name}.{kind}" for kind in ("out", "log"))
     rows: list[dict[str, Any]] = []
-    # A file rather than a pipe: it outlives gpu-check, and no process that the step leaves behind
+    # A file instead of a pipe: it outlives gpu-check, and no process that the step leaves running
     # can keep it open.
     with out.open("w") as printed, out.open() as reader, log.open("w") as logged:
         lines = _Lines(reader)
@@ -107,7 +107,7 @@ def _outcome(step: Step, place: Workplace, note: Note, seconds: float) -> tuple[
                     note({"step": step.name, "row": row})
                     rows.append(row)
         finally:
-            with suppress(ProcessLookupError):  # Compilers and workers that it started, too.
+            with suppress(ProcessLookupError):  # Also compilers and workers that it started.
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     not_run = [row["not_run"] for row in rows if "not_run" in row]
@@ -134,7 +134,7 @@ class _Lines:
         """The objects of the lines that were finished since the last call."""
         *finished, self._begun = (self._begun + self._file.read()).split("\n")
         for line in finished:
-            with suppress(json.JSONDecodeError):  # What libraries print is kept in the file.
+            with suppress(json.JSONDecodeError):  # Libraries' output stays in the file.
                 row = json.loads(line)
                 if isinstance(row, dict):
                     yield row

@@ -1,7 +1,7 @@
-"""The steps of gpu-check: what each runs, needs and leaves behind, and how long it may take.
+"""The steps of gpu-check: the command, needs, output files and budget of each.
 
-Each is a command of its own, and needs nothing of the others but the files that it names. The first
-set is what counts most, and fits into ten minutes of a GPU; the second is all the rest.
+Each is a separate command, and needs from the others only the files that it names. The first set
+has the most important steps and fits into ten minutes of a GPU. The second set has all others.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-# The budgets of the first set add up to no more than this.
+# The budgets of the first set must not add up to more than this.
 FIRST_SET_SECONDS = 540
 
-# What the scripts import of other packages, directly or through magvit_runtime and magvit_export.
+# Packages that the scripts import, directly or through magvit_runtime and magvit_export.
 RUNTIME = ("numpy", "msgspec")
 EXPORT = (*RUNTIME, "torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "huggingface_hub")
 CUDA = (*RUNTIME, "cuda.bindings")
@@ -49,10 +49,10 @@ class Step:
     """One step.
 
     Attributes:
-        name: As `--only` takes it.
-        command: What is run; what it prints is what it measured, as lines of JSON.
-        seconds: Its budget. It is killed after that time, and what earlier steps left of theirs.
-        files: Files and folders that must exist by then.
+        name: Its name for `--only`.
+        command: The command; it prints its measurements as lines of JSON.
+        seconds: Its budget. It is killed after that time plus the time that earlier steps left.
+        files: Files and folders that must exist before it runs.
         made: Files and folders that it leaves for later steps.
         modules: Python modules that must be there.
         tools: Programs that must be on the PATH.
@@ -122,7 +122,7 @@ class Workplace:
 
 
 def first_set(place: Workplace) -> list[Step]:
-    """Native fp16 beside torch.compile, with all that they need, in the order in which they run."""
+    """Native fp16 and torch.compile, with all that they need, in the order in which they run."""
     steps = [] if place.wheels is None else [_install(place, place.wheels)]
     steps.append(_build("build", 50, place, (place.library("operators"), place.library("cuda"))))
     if place.given_bundle is None:

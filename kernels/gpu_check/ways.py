@@ -27,7 +27,7 @@ Arrays = tuple[NDArray[Any], NDArray[Any]]
 
 
 class NotHereError(Exception):
-    """What is installed can't use the GPU."""
+    """The installed package can't use the GPU."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Way:
     """One way to run the encoder.
 
     Attributes:
-        version: Version of what is behind it.
+        version: Version of its library.
         run: uint8 frames [N, T, H, W, 3] to int32 ids and latents, all in NumPy.
-        compute_seconds: Runs it once more; seconds that the GPU takes, by CUDA events, from frames
-            on the GPU to ids and latents there. None where that can't be measured.
+        compute_seconds: Runs it once more and returns the GPU's seconds, by CUDA events, from
+            frames to ids and latents, both on the GPU. None if that can't be measured.
     """
 
     version: str
@@ -56,7 +56,7 @@ def open_way(name: str, precision: Precision, bundle: Bundle, device: Device) ->
         return _open_torch(name, precision, bundle, device)
     session = _open_session(name, precision, bundle, device)
     _, graph = bundle.graph("encode", "fp16" if precision == "fp16" else "fp32")
-    # Of the sessions that time their stages themselves, on a GPU.
+    # Only for sessions that time their own stages, on a GPU.
     stages = session.stage_times
 
     def run(frames: Frames) -> Arrays:
@@ -101,7 +101,7 @@ def _open_native(path: Path, precision: Precision, device: Device) -> Session:
 
 
 def _open_torch(name: str, precision: Precision, bundle: Bundle, device: Device) -> Way:
-    """The encoder as PyTorch's users run it: `half()`, its own GroupNorm, TF32 where asked for."""
+    """The encoder as PyTorch's users run it: `half()`, its own GroupNorm, TF32 if asked for."""
     import torch
     from torch import nn
 
@@ -113,7 +113,7 @@ def _open_torch(name: str, precision: Precision, bundle: Bundle, device: Device)
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     encoder = pytorch_role(bundle, "encode").module.get_submodule("encoder")
-    # Ours copies what lies channels-last, for accuracy's sake; theirs doesn't.
+    # Our GroupNorm copies channels-last input, to be accurate; PyTorch's doesn't.
     for parent in list(encoder.modules()):
         for child_name, child in list(parent.named_children()):
             if isinstance(child, GroupNormSiLU):
@@ -143,7 +143,7 @@ def _open_torch(name: str, precision: Precision, bundle: Bundle, device: Device)
         on_device = torch.from_numpy(frames).to(device)
         new_event: Any = torch.cuda.Event
         begin, end = new_event(enable_timing=True), new_event(enable_timing=True)
-        # A run before the one that is timed, so that the GPU doesn't wait for Python in between.
+        # A run before the timed one, so that the GPU doesn't wait for Python between launches.
         compute(on_device)
         begin.record()
         compute(on_device)

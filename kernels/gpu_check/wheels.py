@@ -1,4 +1,4 @@
-"""Wheels that are to be installed for a run: whether this Python can use them, and what they hold.
+"""Wheels to install for a run: whether this Python can use them, and their modules.
 
 A wheel's name says what it is for, as `msgspec-0.22.0-cp312-cp312-manylinux_2_28_x86_64.whl` does:
 name, version, perhaps a build number, then tags of Python, of its binary interface and of the

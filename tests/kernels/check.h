@@ -6,7 +6,7 @@
 
 inline int failed_checks = 0;
 
-// Says which expression was false and goes on, so that one run shows all that is wrong.
+// Prints the expression that was false and goes on, so that one run shows all failures.
 #define CHECK(condition)                                                          \
   do {                                                                            \
     if (!(condition)) {                                                           \

@@ -170,7 +170,7 @@ void TestConv(const Case& test, int32_t threads) {
   magvit_pool_destroy(pool);
 }
 
-// A map of zeros but for one pixel, whose background is shared, gives what the whole map gives.
+// A map of zeros except one pixel, with a shared background, gives the same as the whole map.
 void TestBackground() {
   const int64_t sizes[3] = {3, 22, 30}, small[3] = {3, 4, 4}, out_small[3] = {3, 4, 4};
   Map whole(sizes, 16), background(small, 16);
@@ -227,7 +227,7 @@ void TestBackground() {
   });
   for (int i = 0; i < 8; ++i) CHECK(std::abs(dense_moments[i] - shared_moments[i]) < 1e-4);
 
-  // What is whole has no background to be read as one.
+  // A whole map has no background that could be read.
   in.first_frames = nullptr;
   CHECK(magvit_conv_run(conv, &call, pool) == MAGVIT_BAD_BACKGROUND);
   magvit_conv_destroy(conv);
@@ -294,7 +294,7 @@ void TestRefusals() {
 
 int main() {
   const Case cases[] = {
-      // sizes, channels, kernel, stride, padding before and behind, normalises, adds, groups
+      // sizes, channels, kernel, stride, padding before and after, normalises, adds, groups
       {{5, 16, 20}, {32, 64}, {3, 3, 3}, {1, 1, 1}, {2, 1, 1}, {0, 1, 1}, true, true, 32},
       {{1, 16, 20}, {32, 64}, {3, 3, 3}, {1, 1, 1}, {2, 1, 1}, {0, 1, 1}, true, true, 32},
       {{3, 13, 9}, {48, 40}, {3, 3, 3}, {1, 1, 1}, {1, 1, 1}, {1, 1, 1}, true, false, 8},

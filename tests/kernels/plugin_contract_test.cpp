@@ -78,7 +78,7 @@ IPluginCreatorV3One* FindCreator(const std::string& name) {
   return nullptr;
 }
 
-// A plugin with its three faces.
+// A plugin with its three capabilities.
 struct Plugin {
   explicit Plugin(IPluginV3* made) : object(made) {
     core =

@@ -1,5 +1,5 @@
-"""The simulation behind docs/parity.md's precision ladder is held to bit patterns, to PyTorch's own
-half convs, and to the exported float16 graph."""
+"""The simulation of docs/parity.md's precision ladder against bit patterns, PyTorch's own half
+convs, and the exported float16 graph."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def benchmark_report(benchmark: Benchmark, costs: Sequence[Cost], prices: PriceT
     Args:
         benchmark: The benchmark.
         costs: The costs of a million clips.
-        prices: The prices behind them.
+        prices: The prices that they use.
     """
     page = Page(
         title=f"Speed of {benchmark.model}",

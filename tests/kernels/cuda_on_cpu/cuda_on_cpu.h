@@ -1,7 +1,7 @@
 // Runs CUDA kernels on the CPU, one block after the other, so that their indexing, tails, padding
-// and reductions are tested where there is no GPU. The threads of a block are fibers that take
-// turns at __syncthreads and the shuffles. What it can't show: races within a turn or between
-// blocks, speed, and the GPU's own arithmetic (fast exponential and division); gpu_check does.
+// and reductions are tested without a GPU. The threads of a block are fibers that take turns at
+// __syncthreads and the shuffles. It can't show races within a turn or between blocks, speed, and
+// the GPU's own arithmetic (fast exponential and division); gpu_check does.
 //
 // The build compiles each .cu as C++, includes this file before all others, and finds the launches
 // of tensor/launch.cuh beside it.
@@ -61,8 +61,8 @@ struct Block {
 
 inline Block block;
 
-// What tests choose: the blocks that the GPU is said to hold at once, and whether the last ones run
-// first.
+// The tests' choices: the number of blocks that the GPU holds at once, and whether the last blocks
+// run first.
 inline int64_t resident_blocks = 24;
 inline bool backwards = false;
 
@@ -89,7 +89,7 @@ inline void Wait(Barrier& barrier, int fibers) {
   while (barrier.generation == generation) GiveTurn();
 }
 
-// The value that lane `source` of the current warp passes; the own one beyond the last lane.
+// The value of lane `source` of the current warp; beyond the last lane, the lane's own value.
 inline float Shuffle(float value, int source) {
   const size_t thread = block.current;
   const size_t warp = thread / kWarp;
@@ -151,7 +151,7 @@ void Run(void (*kernel)(Parameters...), dim3 grid, int threads, const Arguments&
   }
 }
 
-// A GPU faults where a 16-byte access is not aligned.
+// A GPU faults if a 16-byte access is not aligned.
 template <typename T>
 void StoreAligned(T* target, const T& value) {
   if (reinterpret_cast<uintptr_t>(target) % sizeof(T) != 0) {

@@ -50,7 +50,7 @@ void Write(magvit_dtype dtype, void* data, int64_t index, float value) {
   }
 }
 
-// A map's memory, aligned as cudaMalloc's, between guards that nobody may touch.
+// A map's memory, aligned like cudaMalloc's, between guards that no code may touch.
 class Memory {
  public:
   static constexpr int64_t kGuard = 256;
@@ -189,7 +189,7 @@ void TestNormalization(const magvit_cuda_map& shape, magvit_dtype sum_type, magv
   magvit_group_norm(expected_sum.data(), MAGVIT_FLOAT32, magvit::AsShape(shape), &options,
                     expected.data(), 1);
 
-  // Where the types allow it the sum takes the features' place.
+  // If the types allow it, the sum replaces the features in memory.
   const magvit_cuda_map& target = !adds || sum_type == shape.dtype ? features.map : sum.map;
   Memory workspace(magvit_cuda_workspace_bytes(features.map, groups));
   std::vector<uint32_t> arrivals(shape.batch, 0);
@@ -237,7 +237,7 @@ std::vector<float> Statistics(int64_t resident_blocks, bool backwards) {
   return {values, values + 3 * 2 * 64};
 }
 
-// Which block is the last changes no bit; how many there are changes the last ones only.
+// It changes no bit which block is the last. The number of blocks changes only the last bits.
 void TestBlocks() {
   const std::vector<float> expected = Statistics(24, false);
   for (const int64_t resident : {1, 7, 132 * 3, 5000}) {
