@@ -1,7 +1,7 @@
 """The process that opens hostile files, one JSON request per line: `python child.py bundle`.
 
-It answers with what came of each: "worked", the message of a MagvitError, or the traceback of
-anything else; and with the files outside the bundle that Python opened during it.
+Its answer has the result of each, which is "worked", the message of a MagvitError, or the traceback
+of any other error, and the files outside the bundle that Python opened during it.
 """
 
 from __future__ import annotations

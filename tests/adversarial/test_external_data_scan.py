@@ -1,7 +1,7 @@
 """The scan for weight files against Google's own reader, on models damaged in any way.
 
-Whatever of a damaged model that reader still sees, the scan must see too, or refuse the model: a
-weight file that only the backend finds would be loaded unchecked.
+If that reader still sees a tensor in a damaged model, the scan must see it too, or refuse the
+model. Otherwise the backend would load a weight file that nothing checked.
 """
 
 from __future__ import annotations

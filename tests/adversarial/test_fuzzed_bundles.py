@@ -1,7 +1,7 @@
 """Bundles that were damaged, or made to do harm: they work, or end in a MagvitError.
 
-Never in another error, a crash, a hang, a write, or a read of anything outside the bundle. A fault
-names its family and number, which are its seed.
+They never cause another error, a crash, a hang, a write, or a read of anything outside the bundle.
+A fault names its family and number, which are its seed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checkpoints that were damaged, or made to do harm: the right shapes, or a CheckpointError.
 
-No code of theirs runs. A fault names its family and number, which are its seed.
+None of their code runs. A fault names its family and number, which are its seed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ONNX files that were damaged, with digests that vouch for them: a MagvitError, or ids.
 
-What ONNX Runtime makes of hostile bytes is its own affair, but for two things that are ours: its
-errors become ours, and what it gives is what the manifest says.
+We can't change how ONNX Runtime reads hostile bytes. But its errors must become ours, and its
+outputs must be as the manifest says.
 """
 
 from __future__ import annotations

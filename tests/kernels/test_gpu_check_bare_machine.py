@@ -1,8 +1,8 @@
 """gpu-check with the packages of a bare GPU machine and the wheels that are fetched for it.
 
-The environment is Python 3.12 with what such a machine has, but for torch, which is several
-gigabytes: so the steps that import it aren't started, and whether torch can be imported there isn't
-tested. There is no GPU, CMake or nvcc either; the tests put something in their places.
+The environment is Python 3.12 with such a machine's packages, except torch, which is several
+gigabytes. So the steps that import torch aren't started, and its import isn't tested. There is no
+GPU, CMake or nvcc either; the tests have stand-ins for them.
 """
 
 from __future__ import annotations

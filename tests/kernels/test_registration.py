@@ -1,8 +1,8 @@
 """The plugin library in genuine TensorRT registries, which need no GPU to load it.
 
-Each TensorRT runs in a process of its own, so that two of them never meet and a crash is one failed
-test. Tested are those that this interpreter can import and those in the folders named by
-MAGVIT_TENSORRT_SITES (separated as in PATH), which lets one run see several versions:
+Each TensorRT runs in a separate process, so that two of them never meet and a crash is one failed
+test. The tests use the versions that this interpreter can import and those in the folders named by
+MAGVIT_TENSORRT_SITES (separated as in PATH), so that one run can test several versions:
 
     pip install --target trt-10 tensorrt-dispatch-cu13-{libs,bindings}==10.16.1.11
     MAGVIT_TENSORRT_SITES=trt-10:trt-11 pytest tests/kernels/test_registration.py

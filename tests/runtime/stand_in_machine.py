@@ -1,8 +1,8 @@
 """Other machines than this one, made only by an environment: programs, packages, libraries.
 
 A Python that is started with `environment(...)` finds the GPUs, packages and native libraries of
-that machine and no others. Nothing of ours is patched: what such a process does is what a user
-meets on such a machine.
+that machine and no others. None of our code is patched, so such a process does the same as on such
+a machine.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ The table is there to be read. If a change alters it on purpose, write it again 
 
 and review the difference.
 
-The machines are stand-ins (`stand_in_machine`), the bundles are tiny
-and seeded, and what differs from one real machine to another (digests, versions, instruction
-sets, measured errors) is written as a word in capitals.
+The machines are stand-ins (`stand_in_machine`). The bundles are tiny and seeded. Values that differ
+from one real machine to another (digests, versions, instruction sets, measured errors) are written
+as a word in capitals.
 """
 
 from __future__ import annotations

@@ -84,6 +84,6 @@ def test_memory_does_not_grow_over_ten_thousand_calls(
 
         blocks_before, bytes_before = call(200)
         blocks_after, bytes_after = call(CALLS)
-    # Whatever is kept of each call, or of every tenth, shows: an object is a block at least.
+    # An object that is kept after each call, or every tenth, shows: it is at least one block.
     assert blocks_after - blocks_before < CALLS / 10
     assert bytes_after - bytes_before < 4 * 2**20

@@ -20,8 +20,8 @@ class Intervals:
     another choice of clips would change the figures, if the clips are a fair sample.
 
     Attributes:
-        rms: Of the rms error, in σ_z.
-        bit_flip_rate, token_change_rate: Of the rates.
+        rms: Interval of the rms error, in σ_z.
+        bit_flip_rate, token_change_rate: Intervals of the two rates.
     """
 
     rms: Interval

@@ -168,11 +168,11 @@ class Unfit:
     """A way that can't be taken here.
 
     Attributes:
-        subject, role, backend, precision: As of a `Candidate`; a file that can't be read has no
+        subject, role, backend, precision: As in a `Candidate`; a file that can't be read has no
             precision.
         why: Why it can't run.
         fix: The command that fixes it; "" if none does.
-        is_engine: As of a `Candidate`.
+        is_engine: As in a `Candidate`.
     """
 
     subject: str

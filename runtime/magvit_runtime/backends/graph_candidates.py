@@ -36,7 +36,7 @@ def graph_candidates(
         role: What is to be run.
         backend: Name of the backend.
         device: "cpu" or "cuda".
-        rank: As of a `Candidate`.
+        rank: As in a `Candidate`.
         reason: Why this backend would be chosen.
         why_not: Why it doesn't run a precision here; "" if it does.
         fix: The command that fixes this, if one does.

@@ -25,7 +25,7 @@ class SchemaOneGraph(msgspec.Struct, frozen=True):
 
 
 class SchemaOne(msgspec.Struct, frozen=True):
-    """What bundle.json of the first schema says of how its encoder was exported.
+    """The facts in a first-schema bundle.json about the export of its encoder.
 
     Attributes:
         model: Name of the model.

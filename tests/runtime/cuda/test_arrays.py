@@ -1,7 +1,6 @@
 """Arrays on the GPU: other libraries', read by NVIDIA's cuda-core, and ours, as those read them.
 
-What needs a driver, and so isn't here, is the reading of `__cuda_array_interface__`:
-`test_tensorrt_on_gpu.py` has it.
+Reading `__cuda_array_interface__` needs a driver, so `backends/trt/test_on_gpu.py` tests it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from magvit_export.layers.residual_block import ResidualBlock
 from magvit_runtime.bundle.manifest import Postprocessing, Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import LfqSpec
 
-FRAMES = 17  # Of the clips that the released video weights were trained on.
+FRAMES = 17  # The length of the clips that the released video weights were trained on.
 # Traced sizes only stand for "any size". They differ so that none is confused with another.
 _TRACED = {"batch": 2, "frames": 5, "height": 32, "width": 48}
 _TRACED_GRID = {"batch": 2, "t": 3, "h": 4, "w": 5}

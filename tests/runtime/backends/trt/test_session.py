@@ -1,6 +1,6 @@
 """TensorRT sessions on stand-ins for GPU and TensorRT; `stand_in_gpu` says what it stands in for.
 
-`test_tensorrt_on_gpu.py` has the tests on a real one.
+`test_on_gpu.py` has the tests on a real one.
 """
 
 from __future__ import annotations

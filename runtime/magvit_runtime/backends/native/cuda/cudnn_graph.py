@@ -30,7 +30,7 @@ class Candidate:
 
     Attributes:
         graph: The `cudnn.pygraph`.
-        index: Of the plan in it.
+        index: Index of the plan in the graph.
         tensors: Its tensors by role.
     """
 
@@ -66,7 +66,7 @@ class BuiltConv:
 
     Attributes:
         graph: The `cudnn.pygraph`.
-        index: Of the plan in it.
+        index: Index of the plan in the graph.
         tensors: Its tensors by role.
         workspace: Bytes of extra memory that it needs.
     """
@@ -99,8 +99,8 @@ def conv_graph(
         cudnn: The module `cudnn`.
         geometry: The conv.
         padding: Whether the input has its zeros in memory.
-        handle: Of cuDNN, on the GPU to plan for.
-        device_property: Of the GPU to plan for, where it isn't here (`create_device_properties`).
+        handle: A handle of cuDNN, on the GPU to plan for.
+        device_property: Properties of a GPU that isn't here (`create_device_properties`).
     """
     types, notes = cudnn.data_type, cudnn.numerical_note
     is_half = geometry.precision == "fp16"
@@ -157,8 +157,8 @@ def plan_candidates(
         cudnn: The module `cudnn`.
         geometry: The conv.
         padding: Whether the input has its zeros in memory.
-        handle: Of cuDNN, on the GPU to plan for.
-        device_property: Of the GPU to plan for, where it isn't here (`create_device_properties`).
+        handle: A handle of cuDNN, on the GPU to plan for.
+        device_property: Properties of a GPU that isn't here (`create_device_properties`).
 
     Raises:
         Exception: What `rejections` lists: cuDNN has none.

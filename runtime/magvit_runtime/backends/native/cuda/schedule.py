@@ -34,7 +34,7 @@ _NO_BORDER = (0, 0, 0)
 
 @dataclass(frozen=True)
 class Added:
-    """What is added to a conv's result.
+    """The terms that are added to a conv's result.
 
     Attributes:
         bias_of: Index of the program's step whose bias it is, or None.

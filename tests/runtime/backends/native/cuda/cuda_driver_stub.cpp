@@ -15,7 +15,7 @@ MAGVIT_STUB cuDriverGetVersion(int* version) {
   return kSuccess;
 }
 
-// What cuDNN links to by name. None of it is called while it plans.
+// Functions that cuDNN links to by name. None of them is called while it plans.
 #define MAGVIT_NO_DEVICE(name) \
   MAGVIT_STUB name() { return kNoDevice; }
 MAGVIT_NO_DEVICE(cuGetErrorString)
@@ -29,7 +29,7 @@ MAGVIT_NO_DEVICE(cuTensorMapEncodeIm2col)
 MAGVIT_NO_DEVICE(cuTensorMapEncodeTiled)
 MAGVIT_NO_DEVICE(AnyOther)
 
-// What CUDA's runtime, which lies in cuDNN, asks for.
+// Functions that CUDA's runtime inside cuDNN asks for.
 MAGVIT_STUB cuGetProcAddress_v2(const char* name, void** function, int, uint64_t, int* status) {
   const auto is = [name](const char* other) { return std::strcmp(name, other) == 0; };
   *function = reinterpret_cast<void*>(AnyOther);

@@ -1,6 +1,6 @@
 """The native backend's CUDA side on a stand-in for the GPU: NumPy's convs, our kernels on the CPU.
 
-What stays untested without a GPU are the kernels' speed and all that cuDNN does.
+Without a GPU, the kernels' speed and cuDNN's own work stay untested.
 """
 
 from __future__ import annotations

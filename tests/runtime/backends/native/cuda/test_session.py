@@ -1,6 +1,6 @@
 """The native session on a GPU, as its callers see it: batches, workers, arrays on the device.
 
-The GPU is the stand-in, as in `test_executor.py`, which has what is computed.
+The GPU is the stand-in, as in `test_executor.py`, which tests the computed values.
 """
 
 from __future__ import annotations
