@@ -172,6 +172,7 @@ MAIN_COMMANDS = {
 BESIDE_CPU = ("peers", "report")
 
 
+@pytest.mark.slow
 def test_main_command(extra: str, installed: dict[str, str], inputs: Path, tmp_path: Path) -> None:
     if extra not in MAIN_COMMANDS:
         pytest.skip(f"[{extra}] is for machines with an NVIDIA GPU")

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from magvit_export.libras import load_libras, write_libras_csv
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"<!-- tests/test_readme\.py runs this block\. -->\n```(\w+)\n(.*?)```", re.S)
 
 
+@pytest.mark.slow
 def test_the_examples_run_in_order(tmp_path: Path) -> None:
     """The shell block makes the bundle that the Python block opens."""
     write_libras_csv(tmp_path / "trajectories.csv", load_libras().spread(30))

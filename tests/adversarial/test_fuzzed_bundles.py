@@ -270,6 +270,7 @@ FAMILIES: dict[str, Callable[[], list[Change]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_works_or_ends_in_a_magvit_error(
     sound_bundle: Path, tmp_path: Path, family: str, record_property: Callable[..., None]

@@ -106,6 +106,7 @@ CHANGES: tuple[Callable[..., None], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "count"), [(ENCODER, "encoder", 100), (CLASSIFIER, "classifier", 70)]
 )

@@ -246,6 +246,7 @@ def test_exporting_again_replaces_the_graph(bundle: Path) -> None:
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
 
+@pytest.mark.slow
 def test_exporting_again_mends_a_damaged_bundle(bundle: Path) -> None:
     (bundle / "encode.fp32.data").write_bytes(b"damage")
     export_model(PRESET, bundle, weights="seeded", config=TINY)

@@ -35,6 +35,7 @@ def combinations() -> Iterator[Any]:
                     yield pytest.param(model, variant, case, way, id=name, marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "variant", "case", "way"), combinations())
 def test_latents_and_ids(
     encoders: Encoders, model: Model, variant: Variant, case: str, way: Way

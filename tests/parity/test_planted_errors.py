@@ -230,6 +230,7 @@ def test_ids_with_the_most_significant_bit_first_are_seen(bundle: Path) -> None:
     assert facts["wrong_ids"] > 0.9 * facts["tokens"]
 
 
+@pytest.mark.slow
 def test_raw_instead_of_ema_weights_are_seen(tmp_path: Path) -> None:
     checkpoint = str(write_checkpoint(tmp_path / "tiny.ckpt", published_tensors(TINY)))
     ema = export(tmp_path / "ema", checkpoint)

@@ -211,6 +211,7 @@ def without_measurements(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", MACHINES)
 def test_behaviour_is_that_of_the_table(machine: str, bundles: Path, machines: Path) -> None:
     check(machine, behave(machine, bundles, machines))

@@ -122,6 +122,7 @@ def test_classify_tells_labels_that_are_no_class_from_mistakes(chain, tmp_path: 
     assert "'sideways' (3); its classes are 'horizontal', 'vertical'" in said
 
 
+@pytest.mark.slow
 def test_export_writes_a_bundle_labelled_as_seeded(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"ch": 32, "ch_mult": [1], "num_res_blocks": 1}))
@@ -274,6 +275,7 @@ def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["clips.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -309,6 +311,7 @@ def test_input_that_cant_be_used_is_code_2(
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -117,6 +117,7 @@ def test_tokenize_gives_the_rows_that_fit_best(
         np.testing.assert_array_equal(tokenizer(IMAGES), table.tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("against", "subjects"),
     [("pytorch", {"onnxruntime fp32", "onnxruntime fp16"}), ("fp32", {"onnxruntime fp16"})],
@@ -136,6 +137,7 @@ def test_verify_compares_by_margins(
         assert tokenizer.capabilities.precision == "fp16"
 
 
+@pytest.mark.slow
 def test_verify_sees_another_conv(environment: dict[str, str], bundle: Path) -> None:
     """Its channels are exchanged, and the digest is recorded again."""
     data = bundle / "encode.fp32.data"
@@ -152,6 +154,7 @@ def test_verify_sees_another_conv(environment: dict[str, str], bundle: Path) -> 
     assert facts["stamped"] == []
 
 
+@pytest.mark.slow
 def test_bisection_says_that_it_has_no_cuts(environment: dict[str, str], bundle: Path) -> None:
     facts = magvit(environment, "verify", bundle, "--bisect", "--batch-sizes", "1", code=2)
     assert "graphs of the family 'toy' can't be cut in stages" in facts["error"]

@@ -362,6 +362,7 @@ print(json.dumps({"bytes": peak() - before, "total": total}))
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_loading_takes_less_memory_than_one_and_a_half_files(tmp_path: Path, suffix: str) -> None:
     """A whole copy in memory beside the mapped file would be twice the file's size."""

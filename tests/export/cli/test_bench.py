@@ -125,6 +125,7 @@ def test_wrong_usage_is_refused_before_any_work(bundle: Path, tmp_path: Path) ->
     assert "tensorrt" in failed(1, "bench", bundle, "--backend", "tensorrt")
 
 
+@pytest.mark.slow
 def test_peers_give_the_same_ids_or_say_why_they_do_not_run(bundle: Path) -> None:
     (one,) = input_sets("drawn", SHAPE, 1, 2)
     with Tokenizer.open(bundle, backend="onnxruntime", batch_size=2) as tokenizer:

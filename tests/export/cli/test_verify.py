@@ -84,6 +84,7 @@ def run(bundle: Path, *options: str) -> tuple[int, dict[str, Any]]:
     return result.returncode, json.loads(result.stdout or "null") or {"error": result.stderr}
 
 
+@pytest.mark.slow
 def test_a_sound_bundle_gets_its_stamps(bundle: Path) -> None:
     code, facts = run(bundle)
     assert code == 0

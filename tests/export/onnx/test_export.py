@@ -145,6 +145,7 @@ export_model(
 """
 
 
+@pytest.mark.slow
 def test_equal_weights_give_equal_bytes_in_every_process(tiny_bundle: Path, tmp_path: Path) -> None:
     """Python's hashes, and with them the order of sets, differ from process to process."""
     processes = [

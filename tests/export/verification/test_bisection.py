@@ -159,6 +159,7 @@ def test_what_onnx_runtime_cant_run_is_named(found: dict[str, Bisection]) -> Non
     assert "Could not find an implementation for Conv" in found["bf16"].why_not
 
 
+@pytest.mark.slow
 def test_a_residual_stream_in_float32_adds_without_rounding(tmp_path: Path) -> None:
     found = bisect(export(tmp_path / "bundle", "fp16", residual="fp32"))["fp16"]
     assert found.wrong == ()
@@ -195,6 +196,7 @@ def test_only_pytorch_has_modules(bundle: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_error_behind_each_module(bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     page = tmp_path / "report.html"

@@ -61,6 +61,7 @@ def test_tokenize_gives_the_same_ids(
         np.testing.assert_array_equal(tokens["tokens"], tokenizer(clips))
 
 
+@pytest.mark.slow
 def test_verify_stamps_it(environment: dict[str, str], bundle: Path) -> None:
     facts = magvit(environment, "verify", bundle, "--against", "fp32", "--batch-sizes", "1")
     passed = {one["subject"]: one.get("passed") for one in facts["encoders"]}
@@ -68,6 +69,7 @@ def test_verify_stamps_it(environment: dict[str, str], bundle: Path) -> None:
     assert "toy fp32" in facts["stamped"]
 
 
+@pytest.mark.slow
 def test_doctor_and_tune_see_it(environment: dict[str, str], bundle: Path) -> None:
     ways = {way["subject"]: way for way in magvit(environment, "doctor", bundle)["ways"]}
     assert ways["toy fp32"]["runs"]

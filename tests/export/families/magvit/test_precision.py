@@ -57,6 +57,7 @@ def test_half_weights_around_islands_of_float32(precisions: Path, name: str, hal
     assert model.graph.output[1].type.tensor_type.elem_type == TensorProto.FLOAT
 
 
+@pytest.mark.slow
 def test_float32_residual_stream_costs_two_casts_a_block(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
     export_model(
@@ -81,6 +82,7 @@ def test_tf32_is_the_float32_graph(precisions: Path) -> None:
     assert graphs["tf32"] == graphs["fp32"]
 
 
+@pytest.mark.slow
 def test_precisions_of_one_file_keep_describing_it(tmp_path: Path) -> None:
     entry, path = find_model("trajectory-small"), tmp_path / "bundle"
     export_model(entry, path, weights="seeded", roles=["encode"], config=TINY)
