@@ -1,6 +1,6 @@
 // The CPU operators of magvit-runtime as a C interface: LFQ, the search of a codebook, GroupNorm
-// (with or without SiLU), and the native backend's: fused convs, attention, adaptive norms and depth
-// to space.
+// (with or without SiLU), and the native backend's: fused convs, attention, adaptive norms and
+// depth to space.
 //
 // Thread safety: every function here is reentrant and keeps no state between calls. Any number of
 // threads may call any of them at once, as long as no output of one call overlaps an input or
