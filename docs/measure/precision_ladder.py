@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from parity.simulated_precision import RUNGS
 
 from magvit_export.catalog import find_model
-from magvit_export.exporting import load_model
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.encoder import Encoder
 from magvit_export.families.magvit.family import FAMILY
 from magvit_export.families.magvit.tokenizer import MagvitTokenizer, encode_frames
 from magvit_export.libras import Libras, load_libras
+from magvit_export.loading import load_model
 from magvit_runtime.agreement.intervals import Interval
 from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render

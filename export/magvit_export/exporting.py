@@ -12,7 +12,6 @@ from typing import Any, Literal
 import msgspec
 import onnx
 import torch
-from torch import nn
 
 from magvit_export.bundle_writer import (
     existing_bundle,
@@ -25,8 +24,8 @@ from magvit_export.bundle_writer import (
 from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import Variant
-from magvit_export.checkpoints.weights import Weights, find_weights
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
+from magvit_export.loading import LoadedModel, load_roles, set_role_precision
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
@@ -45,12 +44,6 @@ from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import InputError
 
-COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "tf32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 # TF32 is fp32's graph: the hardware's leave to round, not another model.
 GRAPH_PRECISION: dict[Precision, Precision] = {"tf32": "fp32"}
 
@@ -68,29 +61,6 @@ class ExportedRole:
     role: Role
     seconds: float
     size: int
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model of a family, with its weights in it.
-
-    Attributes:
-        family: What it is one of.
-        config: Its architecture.
-        module: The model; parameters that no chosen role needs are on the device "meta".
-        weights: Where its weights came from.
-    """
-
-    family: Family[Any]
-    config: msgspec.Struct
-    module: nn.Module
-    weights: Weights
-
-    @property
-    def component(self) -> Component:
-        """What a bundle records of it."""
-        config = msgspec.json.decode(msgspec.json.encode(self.config))
-        return Component(self.family.name, config, self.weights.record)
 
 
 def export_model(
@@ -140,13 +110,7 @@ def export_model(
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
     config = config or entry.config
-    model = load_model(family, entry, config, roles, weights, variant)
-    chosen = tuple(family.roles) if roles is None else tuple(dict.fromkeys(roles))
-    if roles is None:
-        chosen = tuple(role for role in chosen if _has_own_weights(model, role)) or chosen
-        if not all(_has_weights(model, role) for role in chosen):
-            # Asked for by name, they are refused with the names of what is lacking.
-            model = load_model(family, entry, config, chosen, weights, variant)
+    model, chosen = load_roles(family, entry, config, roles, weights, variant)
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
@@ -198,50 +162,6 @@ def written_files(
     return (MANIFEST_NAME, *map(str, graphs), *own, *family.shared.values())
 
 
-def load_model(
-    family: Family[Any],
-    entry: CatalogEntry,
-    config: msgspec.Struct | None,
-    roles: Sequence[Role] | None,
-    weights: str,
-    variant: Variant | None,
-) -> LoadedModel:
-    """Builds a model and gives it the weights that some roles need; None is all that there are.
-
-    Raises:
-        InputError: There is no config, or the source of the weights makes no sense.
-        CheckpointError: The checkpoint isn't one of this model.
-    """
-    if config is None:
-        raise InputError(f"{entry.name} needs a config", mend="give one with --config")
-    module = family.build(config)
-    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
-    prefixes = None
-    if roles is not None:
-        prefixes = tuple(prefix for role in roles for prefix in family.roles[role].prefixes)
-    found = find_weights(weights, entry, shapes, prefixes, family.spellings, variant)
-    state = found.state
-    if prefixes is not None:
-        state = {key: value for key, value in state.items() if key.startswith(prefixes)}
-    module.load_state_dict(state, strict=False, assign=True)
-    return LoadedModel(family, config, module.requires_grad_(False).eval(), found)
-
-
-def set_role_precision(
-    export: RoleExport[Any], module: nn.Module, precision: Precision, residual: str | None = None
-) -> None:
-    """Converts a wrapped module in place to a precision.
-
-    Raises:
-        InputError: The role is exported in float32 only.
-    """
-    compute = COMPUTE_DTYPES[precision]
-    if export.set_precision is not None:
-        export.set_precision(module, compute, torch.float32 if residual else compute)
-    elif compute != torch.float32:
-        raise InputError("this model is exported in float32 only", found=precision, expected="fp32")
-
-
 def _check_roles(family: Family[Any], roles: Sequence[Role] | None) -> None:
     unknown = [role for role in roles or () if role not in family.roles]
     if unknown:
@@ -249,28 +169,6 @@ def _check_roles(family: Family[Any], roles: Sequence[Role] | None) -> None:
             f"the family {family.name!r} has no role {unknown[0]!r}",
             expected=", ".join(family.roles),
         )
-
-
-def _has_own_weights(model: LoadedModel, role: Role) -> bool:
-    """Whether the checkpoint had any weights that no other role of the family needs."""
-    roles = model.family.roles
-    others = {prefix for name in roles if name != role for prefix in roles[name].prefixes}
-    own = tuple(prefix for prefix in roles[role].prefixes if prefix not in others)
-    return any(
-        not parameter.is_meta
-        for key, parameter in model.module.state_dict().items()
-        if key.startswith(own)
-    )
-
-
-def _has_weights(model: LoadedModel, role: Role) -> bool:
-    """Whether the checkpoint had all weights of a role."""
-    prefixes = model.family.roles[role].prefixes
-    return not any(
-        parameter.is_meta
-        for key, parameter in model.module.state_dict().items()
-        if key.startswith(prefixes)
-    )
 
 
 def _export_role(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from magvit_export.exporting import set_role_precision
+from magvit_export.loading import set_role_precision
 from magvit_export.verification.pytorch_reference import pytorch_role
 from magvit_runtime.benchmarks.encoders import Frames, Ids, TimedEncoder
 from magvit_runtime.benchmarks.results import EncoderRecord

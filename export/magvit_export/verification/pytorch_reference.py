@@ -11,8 +11,8 @@ from torch import nn
 
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.shards import checkpoint_sha256
-from magvit_export.exporting import load_model
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
+from magvit_export.loading import load_model
 from magvit_runtime.agreement import Outputs
 from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
 from magvit_runtime.bundle.reading import Bundle

@@ -14,8 +14,9 @@ from torch import Tensor
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import CheckpointError
-from magvit_export.exporting import export_model, load_model, set_role_precision
+from magvit_export.exporting import export_model
 from magvit_export.families.magvit.family import FAMILY
+from magvit_export.loading import load_model, set_role_precision
 
 SHAPES = model_shapes(TINY)
 RAW = raw_tensors(SHAPES)
