@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from runtime.hidden_packages import hide
@@ -117,7 +118,7 @@ def test_doctor(installed: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with a classifier, and clips of every kind; made with all that is installed here."""
+    """Bundles, one with a classifier, and clips of every kind; made with all that is installed."""
     folder = tmp_path_factory.mktemp("inputs")
     random = np.random.default_rng(0)
     clips = random.integers(0, 256, (8, 3, 32, 32, 3), np.uint8)
@@ -126,9 +127,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_trajectories(folder / "gestures.parquet", rows)
     write_video(folder / "clip.mkv", clips[0])
     (folder / "config.json").write_bytes(msgspec.json.encode(TINY))
+    write_network(folder / "network.pt")
     bundle = folder / "bundle"
     entry, sizes = find_model("trajectory-small"), ClipSizes(None, *clips.shape[1:4])
     export_model(entry, bundle, weights="seeded", roles=["encode"], config=TINY, sizes=sizes)
+    export_model(entry, folder / "both", weights="seeded", config=TINY)
     with (
         Tokenizer.open(bundle) as tokenizer,
         token_writer(folder / "tokens.npz", open_bundle(bundle)) as writer,
@@ -156,13 +159,30 @@ def write_video(path: Path, frames: np.ndarray) -> None:
         container.mux(stream.encode())
 
 
+class Means(torch.nn.Module):
+    """A feature network of the published form: means of a picture's channels."""
+
+    def forward(self, images: torch.Tensor, return_lpips: bool = False) -> torch.Tensor:
+        means = images.float().mean((2, 3))
+        return means / 255 if return_lpips else means
+
+
+def write_network(path: Path) -> None:
+    torch.jit.script(Means()).save(str(path))
+
+
 BENCH = "bench bundle --inputs 1 --repetitions 1 --rounds 1 --workers 0 --threads 1"
 # The purpose of each extra; `module` is a module that it installs.
 MAIN_COMMANDS = {
     "": ("numpy", "tokenize bundle clips.npy -o out.npz"),
     "cpu": ("onnxruntime", "classify bundle clips.npy -o out.csv"),
     "data": ("pyarrow", f"tokenize bundle gestures.parquet -o out.parquet {' '.join(STYLE)}"),
+    "evaluate": ("skimage", "evaluate reconstruction both clips.npy --sheet out.png"),
     "export": ("torch", "export trajectory-small --weights seeded --config config.json -o out"),
+    "feature-distances": (
+        "torchmetrics",
+        "evaluate reconstruction both clips.npy --fid network.pt --lpips network.pt",
+    ),
     "peers": ("openvino", f"{BENCH} --peers"),
     "report": ("plotly", f"{BENCH} --report out.html"),
     "rtx": ("tensorrt_rtx", "build bundle --precision fp32 --dry-run"),
@@ -209,6 +229,8 @@ NEEDED = [
     ("export trajectory-small --weights seeded -o out", "export"),
     ("train classifier bundle tokens.npz", "export"),
     ("demo -o out", "export"),
+    ("evaluate reconstruction both clips.npy", "evaluate"),
+    ("evaluate reconstruction both clips.npy --fvd network.pt", "feature-distances"),
     ("build bundle --precision fp32 --flavour tensorrt-rtx", "rtx"),
     ("build bundle --precision fp32 --flavour tensorrt", "tensorrt"),
     (f"{BENCH} --report out.html", "report"),

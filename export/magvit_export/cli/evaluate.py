@@ -18,6 +18,7 @@ from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOp
 from magvit_runtime.clips.video import Tail
 from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.files.outputs import check_outputs
+from magvit_runtime.hardware.packages import is_installed, missing_package
 from magvit_runtime.types import Precision
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def reconstruction(
 
 
 def _measures(lpips: Path | None, fid: Path | None, fvd: Path | None) -> list[Measure]:
+    if (lpips or fid or fvd) and not is_installed("torchmetrics"):
+        raise missing_package("torchmetrics", "LPIPS, rFID or rFVD")
     measures: list[Measure] = []
     if lpips is not None:
         from magvit_export.evaluation.lpips import Lpips

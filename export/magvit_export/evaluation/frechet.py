@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from magvit_export.evaluation.feature_networks import FeatureNetwork, pictures, videos
 from magvit_runtime.errors import InputError
-from magvit_runtime.hardware.packages import missing_package
 from magvit_runtime.types import Estimate
 
 
@@ -24,20 +24,14 @@ class FrechetDistance:
 
     Raises:
         InputError: It is no such file.
-        MissingPackageError: torchmetrics isn't installed.
     """
 
     def __init__(self, name: str, network: Path) -> None:
-        try:
-            from torchmetrics.image.fid import FrechetInceptionDistance
-        except ImportError as error:
-            raise missing_package("torchmetrics", name) from error
         self.name = name
         self._arrange: Callable[[NDArray[np.uint8]], torch.Tensor] = (
             videos if name == "rFVD" else pictures
         )
         self._network = FeatureNetwork(network)
-        self._make = FrechetInceptionDistance
         self._metric: FrechetInceptionDistance | None = None
 
     def add(self, original: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> None:
@@ -46,7 +40,7 @@ class FrechetDistance:
         if self._metric is None:
             # The metric asks for the number of features before it has seen any.
             self._network.num_features = self._network(pairs[0][:1]).shape[1]
-            self._metric = self._make(self._network)
+            self._metric = FrechetInceptionDistance(self._network)
         for pixels, real in zip(pairs, (True, False), strict=True):
             self._metric.update(pixels, real=real)
 
