@@ -284,6 +284,7 @@ def test_it_works_or_ends_in_a_magvit_error(
     assert tally.worked + tally.refused == 3 * len(changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "words"),
     [

@@ -179,6 +179,7 @@ def pickles_of_random_opcodes(folder: Path, random: Generator) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_damaged_files(tmp_path: Path) -> None:
     check([case for family in FAMILIES for case in damaged_cases(family, 60)], tmp_path)
 

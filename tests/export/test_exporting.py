@@ -259,6 +259,7 @@ def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(bundle: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"ch": 32, "ch_mult": [1, 2], "num_res_blocks": 1}))

@@ -70,6 +70,7 @@ def names(path: Path) -> set[str]:
     return {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
 
 
+@pytest.mark.slow
 def test_the_named_command_exports_it_again(tmp_path: Path) -> None:
     """The folder has a space in its name, and the architecture is no preset's."""
     path = tmp_path / "my bundle"
@@ -92,6 +93,7 @@ def test_the_named_command_exports_it_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again(clips), anew(clips))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_called_by_its_name_and_variant(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "mine.ckpt", published_tensors(TINY))
     first = export_model(

@@ -108,6 +108,7 @@ def ways_of(bundle: Path, role: str) -> dict[str, dict[str, Any]]:
     return {way["subject"]: way for way in ways if way["role"] == role}
 
 
+@pytest.mark.slow
 def test_verify_and_doctor(tiny_ibq_bundle: Path) -> None:
     facts = magvit("verify", tiny_ibq_bundle)
     assert facts["passed"]
@@ -167,6 +168,7 @@ def test_an_id_that_is_no_row(tiny_ibq_bundle: Path, backend: str, row: int) -> 
         detokenizer(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["ema", "raw"])
 def test_a_decoder_has_one_variants_weights(variant: Variant, tmp_path: Path) -> None:
     """EMA weights are those of the codebook and of both 1x1 convs too."""
@@ -190,6 +192,7 @@ def test_a_decoder_has_one_variants_weights(variant: Variant, tmp_path: Path) ->
     assert errors.max() <= 1
 
 
+@pytest.mark.slow
 def test_verify_and_doctor_of_the_decoder(tiny_ibq_bundle: Path) -> None:
     facts = magvit("verify", tiny_ibq_bundle, "--role", "decode")
     assert facts["passed"]
@@ -214,6 +217,7 @@ def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:
             tokenizer(IMAGES[:, :1, :1])
 
 
+@pytest.mark.slow
 def test_bisecting_is_said_to_be_missing(tiny_ibq_bundle: Path) -> None:
     words = "graphs of the family 'ibq' can't be cut in stages"
     assert words in magvit("verify", tiny_ibq_bundle, "--bisect", code=2)["error"]
