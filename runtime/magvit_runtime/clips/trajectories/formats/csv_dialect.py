@@ -17,7 +17,7 @@ from magvit_runtime.clips.trajectories.formats.csv_lines import (
     fits,
     line_blocks,
 )
-from magvit_runtime.clips.trajectories.names import column_name
+from magvit_runtime.clips.trajectories.names import MISSING, column_name
 from magvit_runtime.errors import TrajectoryError
 
 DELIMITERS = (",", ";", "\t", "|", BLANKS)
@@ -53,8 +53,8 @@ def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str]
         path: For messages.
         file: At any place; left at any.
         encoding: Python's name of the file's encoding.
-        named: The names of the columns. The first line then is a row, and the delimiter the one
-            that makes rows with numbers of the first lines.
+        named: The names of the columns. The first line then is a row, or names that these
+            replace, and the delimiter the one that makes rows with numbers of the first lines.
 
     Raises:
         TrajectoryError: There is no line, or no header in the first; or a column is missing.
@@ -127,6 +127,8 @@ def _named_header(
             mend=f"name every column, in their order, such as {NAMING}; "
             "those that aren't needed may have any other name",
         )
+    if any(_are_names(row, len(names)) for row in _rows(lines[:1], delimiter)):
+        skipped += 1  # These stand in the place of the file's own.
     return Header(Layout(delimiter, len(names), skipped), names, columns, "the columns named are")
 
 
@@ -139,6 +141,11 @@ def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
             continue
         rows.append(_without_last_empty(fields))
     return rows
+
+
+def _are_names(row: list[str], count: int) -> bool:
+    """Whether the first line is a header: neither numbers nor missing values."""
+    return fits(row, count) and not any(text in MISSING or _is_number(text) for text in row)
 
 
 def _without_last_empty(fields: list[str]) -> list[str]:

@@ -122,6 +122,18 @@ def test_a_table_without_a_header_whose_columns_are_named(
 
 
 @pytest.mark.parametrize(
+    ("first", "problems"), [("time,who,px,py", False), ("NA,NA,NA,NA", True), ("0,who,px,py", True)]
+)
+def test_names_that_others_replace_are_no_bad_row(
+    write_csv: Callable[[str], Path], first: str, problems: bool
+) -> None:
+    report = ReadReport()
+    path = write_csv(f"{first}\n780,1,8.46,3.59\n790,1,9.57,3.79\n")
+    assert len(list(read_trajectories(path, report, columns=["t", "id", "x", "y"]))) == 1
+    assert bool(report.problems) == problems
+
+
+@pytest.mark.parametrize(
     ("columns", "words"),
     [
         ("frame,id,x", "has no column y: found 'frame', 'id', 'x'"),
