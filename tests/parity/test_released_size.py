@@ -60,7 +60,7 @@ def run_measured(arguments: list[str]) -> tuple[float, int]:
 @pytest.mark.full_size
 @pytest.mark.timeout(1800)
 def test_an_export_keeps_to_its_limits(encoders: Encoders, tmp_path: Path) -> None:
-    """And is the same, byte for byte, as the one whose tokens the suite compares."""
+    """And its encoder is the same, byte for byte, as the one whose tokens the suite compares."""
     bundle = tmp_path / "bundle"
     weights = ["--weights", str(encoders.checkpoint(RELEASED))]
     seconds, peak = run_measured(
@@ -70,7 +70,9 @@ def test_an_export_keeps_to_its_limits(encoders: Encoders, tmp_path: Path) -> No
     assert seconds < 240
     assert peak < 6e9
     compared = open_bundle(encoders.bundle(RELEASED, "ema", "fp32")).manifest
-    assert open_bundle(bundle).manifest.files == compared.files
+    made = open_bundle(bundle).manifest
+    assert made.graphs.keys() == {"encode", "decode"}
+    assert {name: made.files[name] for name in compared.files} == compared.files
 
 
 @pytest.mark.full_size
