@@ -17,7 +17,7 @@ from magvit_runtime.backends.native.decoder_steps import (
     Repetition,
     SignCodes,
 )
-from magvit_runtime.backends.native.lowering import Lowering
+from magvit_runtime.backends.native.encoder_lowering import EncoderLowering
 from magvit_runtime.backends.native.lowering_values import LAYOUTS, MapValue, refusal
 from magvit_runtime.backends.native.onnx_file import Node
 from magvit_runtime.backends.native.program import Input, Output, Program
@@ -47,7 +47,7 @@ class _Levels:
     constants: tuple[float, ...] = ()
 
 
-class DecoderLowering(Lowering):
+class DecoderLowering(EncoderLowering):
     """A decoder's values and steps, as far as its nodes have been read."""
 
     def program(self) -> Program:
