@@ -28,6 +28,11 @@ class Weights:
     record: WeightsRecord
 
 
+def is_seeded(source: str) -> bool:
+    """Whether a source of weights is a seed: "seeded" or "seeded:N"."""
+    return _SEEDED.fullmatch(source) is not None
+
+
 def find_weights(
     source: str,
     entry: CatalogEntry,

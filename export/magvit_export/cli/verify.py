@@ -14,13 +14,14 @@ from magvit_export.cli.bisection import (
     stage_errors,
 )
 from magvit_export.verification.clips import file_clips, movement_clips
+from magvit_export.verification.reference_cache import ReferenceType
 from magvit_export.verification.references import find_reference
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.progress import estimated_progress
 from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.samples import usual_shape
 from magvit_runtime.clips.trajectories import ReadReport
@@ -39,8 +40,10 @@ def verify(
     role: Role = "encode",
     against: str | None = None,
     weights: str | None = None,
+    reference: ReferenceType | None = None,
     clips: Path | None = None,
     batch_sizes: str | None = None,
+    thorough: bool = False,
     bisect: bool = False,
     report: Path | None = None,
 ) -> Outcome:
@@ -54,15 +57,20 @@ def verify(
     Args:
         bundle: Directory of the exported model.
         role: What they do: encode, or decode.
-        against: `pytorch` (in float64, from the weights), `fp32` (the bundle's own float32 graph),
+        against: `pytorch` (from the weights), `fp32` (the bundle's own float32 graph),
             another bundle's directory, or an .npz file with clips and their latents. By default
             PyTorch where it is installed and the weights are at hand, else fp32.
         weights: What the bundle was made of, for PyTorch: a checkpoint, `hub`, `seeded` or
             `seeded:N`. Seeded bundles generate theirs.
+        reference: What PyTorch computes in: `float64`, `float32`, or `auto`, which is float64 for
+            items of up to 0.5 TFLOP, or for all on a GPU. Its outputs are kept in the user's cache
+            folder (`MAGVIT_CACHE_DIR`), by weights, clips and code.
         clips: More clips than the built-in ones: trajectories (.csv, .parquet, .npz), uint8 frames
             [N, T, H, W, 3] (.npy), or a video.
         batch_sizes: Clips at once, separated by commas; each size runs all clips. By default the
             smallest, best and largest batch of an engine's profile, and 1 and 2 for a graph.
+        thorough: Run all built-in clips at the model's own size too, in all batch sizes. Models of
+            over 1 TFLOP a clip run a few there, one at a time, and all at a small odd size.
         bisect: Find the modules at which each encoder's error arises; against PyTorch only.
         report: An HTML file to write: plots and tables of what was measured.
     """
@@ -84,14 +92,20 @@ def verify(
             found=f"--against {against}",
             mend="leave --against out",
         )
+    if bisect and reference == "float32":
+        raise InputError(
+            "--bisect compares in float64",
+            found=f"--reference {reference}",
+            mend="leave --reference out",
+        )
     if bisect:
         from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
         encoder = pytorch_role(opened, "encode", weights)
-        reference = pytorch_reference(opened, encoder)
+        compared = pytorch_reference(opened, encoder)
     else:
-        reference = find_reference(opened, against, weights, role)
-    if clips is not None and reference.clips is not None:
+        compared = find_reference(opened, against, weights, role, reference)
+    if clips is not None and compared.clips is not None:
         raise InputError(
             f"{against} has latents of its own clips only",
             found=f"--clips {clips}",
@@ -102,19 +116,26 @@ def verify(
         shape = usual_shape(opened.graph("encode")[1].inputs[0].shape[1:])
         next(file_clips(clips, shape, ReadReport(), VideoReport()), None)
 
-    def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
+    def extra(shape: tuple[int, ...], few: bool) -> Iterator[Clips]:
         if role != "encode":
             return
-        yield from movement_clips(shape)
+        yield from movement_clips(shape, few)
         if clips is not None:
             yield from file_clips(clips, shape, problems, video)
 
     # Its file is opened before hours of work, so that none are spent on what can't be written.
     writing = nullcontext() if report is None else atomic_path(report)
     with writing as partial:
-        with progress_bar("clips") as advance:
+        with estimated_progress("verifying") as (start, advance):
             result = verify_bundle(
-                opened, reference, role=role, extra=extra, batch_sizes=sizes, advance=advance
+                opened,
+                compared,
+                role=role,
+                extra=extra,
+                batch_sizes=sizes,
+                thorough=thorough,
+                start=start,
+                advance=advance,
             )
         bisections = run_bisection(opened, encoder) if bisect else ()
         if partial is not None:
@@ -125,6 +146,7 @@ def verify(
     lines = [
         f"{opened.manifest.model}, {weights_label(opened)}: all files as exported",
         f"reference: {result.reference}",
+        *([compared.note()] if compared.note() else []),
         *(_line(verdict) for verdict in result.verdicts),
     ]
     if not any(verdict.runs for verdict in result.verdicts):
@@ -141,6 +163,7 @@ def verify(
         "bundle": str(bundle),
         "role": role,
         "reference": result.reference,
+        "reference_note": compared.note() or None,
         "encoders": [_facts(verdict) for verdict in result.verdicts],
         "passed": result.passed,
         "stamped": result.stamped,

@@ -1,4 +1,4 @@
-"""PyTorch in float64 with a bundle's own weights: a reference that doesn't depend on the export."""
+"""PyTorch with a bundle's own weights: a reference that doesn't depend on the export."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.shards import checkpoint_sha256
+from magvit_export.checkpoints.weights import is_seeded
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
 from magvit_export.loading import load_model
 from magvit_runtime.agreement import Outputs
@@ -65,6 +66,27 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         BundleError: The manifest's config isn't one of its family.
         CheckpointError: The checkpoint can't be read.
     """
+    source = check_source(bundle, role, weights)
+    component = bundle.manifest.component
+    family = find_family(component.family)
+    config = stored_config(bundle.path, component.config, family.config)
+    entry = find_model(bundle.manifest.model)
+    model = load_model(family, entry, config, [role], source, component.weights.variant)
+    _check_weights(bundle, model.weights.record)
+    export = family.roles[role]
+    outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
+    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+
+
+def check_source(bundle: Bundle, role: Role, weights: str | None) -> str:
+    """Where the weights of a bundle's role are.
+
+    All but the hub's are compared with the bundle's here: that is cheaper than to load them.
+
+    Raises:
+        InputError: As of `pytorch_role`.
+        CheckpointError: There is no such checkpoint.
+    """
     component = bundle.manifest.component
     recorded = component.weights
     if weights is None and not bundle.is_seeded:
@@ -76,18 +98,13 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
     family = find_family(component.family)
     if role not in family.roles:
         raise InputError(f"the family {family.name!r} has no role {role!r}")
-    config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
-    # Cheaper to compare than to load.
-    if not bundle.is_seeded and source != "hub" and Path(source).exists():
+    if is_seeded(source):
+        _check_weights(bundle, WeightsRecord("seeded", source))
+    elif source != "hub":
         sha256 = checkpoint_sha256(Path(source))
         _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
-    entry = find_model(bundle.manifest.model)
-    model = load_model(family, entry, config, [role], source, recorded.variant)
-    _check_weights(bundle, model.weights.record)
-    export = family.roles[role]
-    outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
-    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+    return source
 
 
 def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:
