@@ -145,6 +145,7 @@ def export_model(
                 tokens=None if family.tokens is None else family.tokens(model.config),
                 heads=there.heads if there else {},
                 stamps=there.stamps if there else {},
+                canaries=there.canaries if there else {},
             )
 
         publish(output, staged, updated)

@@ -157,6 +157,8 @@ def verify(
         lines.append(f"parity stamp in {bundle}: {', '.join(result.stamped)}")
     elif result.unstamped_because:
         lines.append(f"no parity stamp: {result.unstamped_because}")
+    if result.canary:
+        lines.append(f"canary in {bundle}: for `magvit doctor --run` and canary=True")
     if report is not None:
         lines.append(f"report: {report}")
     facts = {
@@ -168,6 +170,7 @@ def verify(
         "passed": result.passed,
         "stamped": result.stamped,
         "unstamped_because": result.unstamped_because,
+        "canary": result.canary,
         "report": None if report is None else str(report),
     }
     if bisect:

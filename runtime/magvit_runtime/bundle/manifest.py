@@ -298,6 +298,22 @@ class ParityStamp(_Record, frozen=True):
     created: str
 
 
+class Canary(_Record, frozen=True):
+    """A few items and what a role gives for them (`magvit_runtime.bundle.canary`).
+
+    Attributes:
+        file: Its file, a key of `Manifest.files`.
+        items: Names of the items, in their order.
+        reference: What gave the outputs.
+        created: When, ISO 8601 in UTC.
+    """
+
+    file: str
+    items: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    reference: str
+    created: str
+
+
 class Manifest(_Record, frozen=True):
     """The whole of bundle.json.
 
@@ -314,6 +330,7 @@ class Manifest(_Record, frozen=True):
         heads: What was trained on top, by name.
         stamps: Stamps of `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
             graph in ONNX Runtime, "encode NAME.plan" for an engine.
+        canaries: Items to try a session on, by role.
     """
 
     schema_version: int
@@ -326,6 +343,7 @@ class Manifest(_Record, frozen=True):
     tokens: TokenSpec | None = None
     heads: dict[str, Head] = {}
     stamps: dict[str, ParityStamp] = {}
+    canaries: dict[Role, Canary] = {}
 
     @property
     def component(self) -> Component:

@@ -59,7 +59,7 @@ class Items:
         sizes = self._batch_sizes(candidate)
         if self.reference.clips is not None:
             shapes = dict.fromkeys(frames.shape[1:] for _, frames in self.reference.clips)
-            fitting = [shape for shape in shapes if _fits(shape, candidate.clip_shape)]
+            fitting = [shape for shape in shapes if candidate.takes(shape)]
             return [ItemSet(shape, False, None, sizes) for shape in fitting]
         usual, *odd = sample_shapes(self.given, candidate.clip_shape)
         few = None
@@ -93,10 +93,3 @@ class Items:
             return candidate.usual_batches
         sizes = tuple(size for size in self.batch_sizes if size in candidate.batches)
         return sizes or (candidate.batches[0],)
-
-
-def _fits(shape: tuple[int, ...], clip_shape: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(clip_shape) and all(
-        isinstance(expected, str) or size == expected
-        for size, expected in zip(shape, clip_shape, strict=True)
-    )

@@ -9,10 +9,10 @@ import numpy as np
 
 from magvit_runtime.agreement import Outputs, new_comparison
 from magvit_runtime.backends.opening import open_role
+from magvit_runtime.backends.running import run_clips
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.types import Array
-from magvit_runtime.verification.running import run_clips
 from magvit_runtime.verification.times import backend_seconds, item_flop
 
 # Names of clips, and what the graph takes of each: uint8 frames, or int32 ids.

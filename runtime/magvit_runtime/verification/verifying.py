@@ -14,6 +14,8 @@ import numpy as np
 from magvit_runtime.agreement import Agreement, Comparison, Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime.backends.running import run_clips
+from magvit_runtime.bundle.canary import CanaryItem, write_canary
 from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import write_stamps
@@ -21,7 +23,6 @@ from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.types import Array
 from magvit_runtime.verification.item_sets import ClipSource, Items, ItemSet
 from magvit_runtime.verification.references import Reference
-from magvit_runtime.verification.running import run_clips
 from magvit_runtime.verification.times import backend_seconds, item_flop
 
 
@@ -60,6 +61,7 @@ class Verification:
         passed: Whether something ran here, and all that ran agrees.
         stamped: Subjects that have a new stamp.
         unstamped_because: Why there are none although all passed; "" otherwise.
+        canary: Whether the bundle has a new canary.
     """
 
     reference: str
@@ -67,6 +69,7 @@ class Verification:
     passed: bool
     stamped: tuple[str, ...]
     unstamped_because: str
+    canary: bool
 
 
 @dataclass
@@ -98,6 +101,7 @@ def verify_bundle(
     """Compares a bundle's graphs and engines with a reference; stamps them if all that run agree.
 
     All files are checked against their digests first. A graph or engine that fails loses its stamp.
+    If all agree, the bundle keeps a few items with the reference's outputs as its canary.
 
     Args:
         bundle: The bundle.
@@ -133,14 +137,17 @@ def verify_bundle(
     ran = [verdict for verdict in verdicts if verdict.runs]
     passed = bool(ran) and all(verdict.passed for verdict in ran)
     stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
-    problem = ""
+    problem, canary = "", False
     try:
         write_stamps(
             bundle, role, stamps, [verdict.subject for verdict in ran if not verdict.passed]
         )
+        # A graph of the bundle itself proves least; it doesn't replace what another one gave.
+        if passed and (reference.subject is None or role not in bundle.manifest.canaries):
+            canary = write_canary(bundle, role, _canary_items(comparison), reference.name)
     except InputError as error:  # A read-only bundle can still be verified.
         stamps, problem = {}, str(error)
-    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
+    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem, canary)
 
 
 def in_order(bundle: Bundle, role: Role = "encode") -> list[Candidate | Unfit]:
@@ -196,6 +203,15 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     )
     passed = agreement.passes(candidate.precision)
     return Verdict(*facts, runs=True, passed=passed, agreement=agreement, record=record)
+
+
+def _canary_items(comparison: _Comparison) -> Iterator[CanaryItem]:
+    """The first item of each set: engines of a fixed size take only one of them."""
+    for chosen, (outputs, _) in comparison.known.items():
+        (names, arrays), *_ = comparison.items.parts(chosen)
+        first = {kind: values[:1] for kind, values in outputs[0].items()}
+        label = f"{names[0]} {'×'.join(map(str, chosen.shape))}"
+        yield CanaryItem(label, arrays[:1], first)
 
 
 def _estimate(items: Items, candidates: Sequence[Candidate]) -> float:
