@@ -1,37 +1,40 @@
 // Channels to positions on the CPU: a task copies one row of the output.
 #include <algorithm>
+#include <cstdint>
+#include <limits>
 
 #include "conv/pool.h"
+#include "depth_to_space/block_places.h"
 #include "magvit/operators.h"
 
 namespace magvit {
 namespace {
 
-struct Block {
-  int64_t frames, height, width;
+// `BlockPlaces` counts them in 32 bits.
+constexpr int64_t kMostPositions = std::numeric_limits<int32_t>::max();
+
+struct Sizes {
+  int64_t of[3];  // frames, height, width
 };
 
+Sizes SizesOf(const magvit_feature_map& map) { return {{map.frames, map.height, map.width}}; }
+
 // `row` counts the rows of all frames of the output.
-void CopyRow(const magvit_feature_map& input, const Block& block, const magvit_feature_map& output,
-             int64_t row) {
-  const int64_t frame = row / output.height, y = row % output.height;
-  // The first frame of the input gives one frame: what the others would be is left out.
-  const int64_t fine_frame = frame == 0 ? 0 : frame + block.frames - 1;
-  const int64_t source_row = fine_frame / block.frames * input.height + y / block.height;
-  const int64_t part = fine_frame % block.frames * block.height + y % block.height;
+void CopyRow(const magvit_feature_map& input, const BlockPlaces& blocks,
+             const magvit_feature_map& output, int64_t row) {
   const int64_t padding = output.channel_pitch - output.channels;
-  float* target = output.values + row * output.width * output.channel_pitch;
-  for (int64_t x = 0; x < output.width; ++x) {
-    const float* source = input.values +
-                          (source_row * input.width + x / block.width) * input.channel_pitch +
-                          (part * block.width + x % block.width) * output.channels;
+  const int64_t first = row * output.width;
+  for (int64_t position = first; position < first + output.width; ++position) {
+    const BlockPlaces::Place place = blocks.At(static_cast<uint32_t>(position));
+    const float* source = input.values + int64_t{place.position} * input.channel_pitch +
+                          int64_t{place.part} * output.channels;
+    float* target = output.values + position * output.channel_pitch;
     std::copy(source, source + output.channels, target);
     std::fill_n(target + output.channels, padding, 0.0f);
-    target += output.channel_pitch;
   }
 }
 
-magvit_status Check(const magvit_feature_map* input, const Block& block,
+magvit_status Check(const magvit_feature_map* input, const int64_t* block,
                     const magvit_feature_map* output) {
   if (input == nullptr || output == nullptr || input->values == nullptr ||
       output->values == nullptr) {
@@ -41,12 +44,9 @@ magvit_status Check(const magvit_feature_map* input, const Block& block,
     return MAGVIT_BAD_BACKGROUND;
   }
   const bool fits =
-      block.frames > 0 && block.height > 0 && block.width > 0 && input->frames > 0 &&
-      input->height > 0 && input->width > 0 && output->channels > 0 &&
-      output->frames == (input->frames - 1) * block.frames + 1 &&
-      output->height == input->height * block.height &&
-      output->width == input->width * block.width &&
-      input->channels == block.frames * block.height * block.width * output->channels &&
+      output->channels > 0 && BlocksFit(SizesOf(*input).of, block, SizesOf(*output).of) &&
+      output->frames <= kMostPositions / output->height / output->width &&
+      input->channels == block[0] * block[1] * block[2] * output->channels &&
       input->channel_pitch >= input->channels && output->channel_pitch >= output->channels;
   return fits ? MAGVIT_OK : MAGVIT_BAD_SHAPE;
 }
@@ -57,11 +57,12 @@ magvit_status Check(const magvit_feature_map* input, const Block& block,
 magvit_status magvit_depth_to_space_run(const magvit_feature_map* input, const int64_t* block,
                                         const magvit_feature_map* output, magvit_pool* pool) {
   if (block == nullptr || pool == nullptr) return MAGVIT_NULL_POINTER;
-  const magvit::Block sizes = {block[0], block[1], block[2]};
-  const magvit_status status = magvit::Check(input, sizes, output);
+  const magvit_status status = magvit::Check(input, block, output);
   if (status != MAGVIT_OK) return status;
+  const magvit::BlockPlaces blocks =
+      magvit::PlacesOfBlocks(magvit::SizesOf(*input).of, block, magvit::SizesOf(*output).of);
   const auto lock = pool->threads.Own();
   pool->threads.Run(output->frames * output->height,
-                    [&](int64_t row, int32_t) { magvit::CopyRow(*input, sizes, *output, row); });
+                    [&](int64_t row, int32_t) { magvit::CopyRow(*input, blocks, *output, row); });
   return MAGVIT_OK;
 }

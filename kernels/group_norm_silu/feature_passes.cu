@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "cuda_operators/map_checks.h"
+#include "cuda_operators/map_views.h"
 #include "group_norm_silu/feature_sources.cuh"
 #include "group_norm_silu/options.h"
 #include "group_norm_silu/pass_plans.cuh"
@@ -18,13 +18,6 @@ using Stored = StoredFeatures<T, kMapVector>;
 
 bool HasAddends(const magvit_cuda_addends& addends) {
   return addends.bias != nullptr || addends.residual != nullptr;
-}
-
-// Calls `use` with a null pointer of the C++ type of `dtype`, and returns its result.
-template <typename Use>
-cudaError_t WithType(magvit_dtype dtype, const Use& use) {
-  if (dtype == MAGVIT_FLOAT32) return use(static_cast<float*>(nullptr));
-  return use(static_cast<Half*>(nullptr));
 }
 
 // Calls `use` with the source that reads `features`, and returns its result.

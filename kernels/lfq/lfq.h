@@ -25,6 +25,11 @@ MAGVIT_HOST_DEVICE int32_t LfqBit(Half latent) {
   return static_cast<uint16_t>(latent.bits - 1) < 0x7c00 ? 1 : 0;
 }
 
+// The code that a bit of an id stands for.
+MAGVIT_HOST_DEVICE float LfqSign(int32_t id, int channel) {
+  return (id >> channel & 1) != 0 ? 1.0f : -1.0f;
+}
+
 // Bytes that hold the bits of one id.
 MAGVIT_HOST_DEVICE int PackedBytes(int channels) { return (channels + 7) / 8; }
 

@@ -52,7 +52,7 @@ class _OnStreams:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = getattr(self._library, name)
-        if name in ("magvit_cuda_workspace_bytes", "magvit_cuda_error_message"):
+        if name.endswith(("_workspace_bytes", "_error_message")):
             return function
 
         def run(*arguments: Any) -> int:

@@ -1,5 +1,5 @@
-// The CUDA operators of magvit-runtime as a C interface: all of an encoder except its convs, on
-// feature maps in channels-last GPU memory.
+// The CUDA operators of magvit-runtime as a C interface: all of an encoder and of a decoder except
+// their convs, on feature maps in channels-last GPU memory.
 //
 // Nothing here allocates or waits, and only CUDA's facts about each kernel are remembered. Each
 // function enqueues kernels on `stream` (a cudaStream_t, of a context that is current in the
@@ -40,7 +40,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_CUDA_OPERATORS_ABI 2
+#define MAGVIT_CUDA_OPERATORS_ABI 3
 
 // Feature maps [batch, sizes..., pitch] on the GPU, inside a border that may be empty.
 struct magvit_cuda_map {
@@ -105,13 +105,113 @@ MAGVIT_EXPORT int32_t magvit_cuda_apply(struct magvit_cuda_map features,
                                         const void* workspace, struct magvit_cuda_map output,
                                         void* stream);
 
-// Latents to token ids, as magvit_lfq, and to float32 in channels-first order.
+// A map without a border to float32 in channels-first order, [batch, channels, positions].
+MAGVIT_EXPORT int32_t magvit_cuda_channels_first(struct magvit_cuda_map features, float* output,
+                                                 void* stream);
+
+// Latents to token ids, as magvit_lfq.
 //
-//   latents         without a border, 1 to 31 channels
-//   ids             int32 [batch, positions]
-//   channels_first  float32 [batch, channels, positions], or NULL
-MAGVIT_EXPORT int32_t magvit_cuda_lfq(struct magvit_cuda_map latents, int32_t* ids,
-                                      float* channels_first, void* stream);
+//   latents  without a border, 1 to 31 channels
+//   ids      int32 [batch, positions]
+MAGVIT_EXPORT int32_t magvit_cuda_lfq(struct magvit_cuda_map latents, int32_t* ids, void* stream);
+
+// Bytes of workspace (32-byte aligned, not initialised) that the search of any codebook takes.
+MAGVIT_EXPORT int64_t magvit_cuda_codebook_workspace_bytes(struct magvit_cuda_map latents);
+
+// Latents to token ids, as magvit_codebook_argmax.
+//
+//   latents   without a border
+//   codebook  float [rows, channels]
+//   ids       int32 [batch, positions]
+//   margins   float [batch, positions], or NULL
+MAGVIT_EXPORT int32_t magvit_cuda_codebook_argmax(struct magvit_cuda_map latents,
+                                                  const float* codebook, int64_t rows, int32_t* ids,
+                                                  float* margins, void* workspace, void* stream);
+
+// Token ids to a map's interior: channel i is 1 where bit i is set, and -1 elsewhere.
+//
+//   ids  int32 [batch, sizes...]
+MAGVIT_EXPORT int32_t magvit_cuda_lfq_codes(const int32_t* ids, struct magvit_cuda_map output,
+                                            void* stream);
+
+// Token ids to a map's interior: the rows of a codebook that they number. An id that is no row
+// reads nothing and gives NaN.
+//
+//   codebook  float [rows, pitch of the output], 32-byte aligned; padding is not read
+MAGVIT_EXPORT int32_t magvit_cuda_codebook_rows(const int32_t* ids, const float* codebook,
+                                                int64_t rows, struct magvit_cuda_map output,
+                                                void* stream);
+
+// A statistic of each channel of a map, and a linear layer of these: vectors = weight s + bias.
+struct magvit_cuda_channel_statistic {
+  int32_t is_spread;    // 1: s = sqrt(unbiased variance + epsilon); 0: s = the mean
+  float epsilon;        // not negative
+  const float* weight;  // [outputs, channels of the map]; NULL leaves this one out
+  const float* bias;    // [outputs]
+  float* vectors;       // [batch, outputs]
+};
+
+// Two of these, for a GroupNorm whose weight and bias are each sample's own. The variance of a
+// single position is 0.
+//
+//   map  without a border, at most 256 channels
+MAGVIT_EXPORT int32_t magvit_cuda_channel_vectors(struct magvit_cuda_map map,
+                                                  struct magvit_cuda_channel_statistic scale,
+                                                  struct magvit_cuda_channel_statistic shift,
+                                                  int64_t outputs, void* stream);
+
+// Blocks of positions out of channels, as magvit_depth_to_space_run, plus a bias before that.
+//
+//   features  without a border
+//   bias      float [channels of the features], or NULL
+//   block     frames, height and width of a block
+MAGVIT_EXPORT int32_t magvit_cuda_depth_to_space(struct magvit_cuda_map features, const float* bias,
+                                                 const int64_t* block,
+                                                 struct magvit_cuda_map output, void* stream);
+
+// Each position as a block of equal ones.
+//
+//   features  without a border
+//   output    `height` times as high and `width` times as wide; of the same batch, frames, channels
+//             and pitch
+MAGVIT_EXPORT int32_t magvit_cuda_repeat(struct magvit_cuda_map features, int64_t height,
+                                         int64_t width, struct magvit_cuda_map output,
+                                         void* stream);
+
+// What is added to the maps of an attention; each float [channels], or NULL.
+struct magvit_cuda_attention_biases {
+  const float* queries;
+  const float* keys;
+  const float* values;
+};
+
+// Bytes of workspace (32-byte aligned, not initialised) of an attention: the products, 4 bytes
+// each.
+MAGVIT_EXPORT int64_t magvit_cuda_attention_workspace_bytes(struct magvit_cuda_map queries);
+
+// Attention with one head over all positions of a sample, as magvit_attention_run. The four maps
+// are alike and without a border; the first three are of one type. Sums, products and the softmax
+// are float32.
+MAGVIT_EXPORT int32_t magvit_cuda_attention(struct magvit_cuda_map queries,
+                                            struct magvit_cuda_map keys,
+                                            struct magvit_cuda_map values,
+                                            struct magvit_cuda_attention_biases biases,
+                                            struct magvit_cuda_map output, void* workspace,
+                                            void* stream);
+
+// floor((clip(x, low, high) + offset) * scale + rounding), in float32, and at most a byte.
+struct magvit_cuda_rounding {
+  float low, high, offset, scale, rounding;
+};
+
+// A map to bytes. A NaN counts as the lowest value.
+//
+//   features  without a border, channels at most 8
+//   bias      float [channels], added first; or NULL
+//   frames    uint8 [batch, sizes..., channels]
+MAGVIT_EXPORT int32_t magvit_cuda_bytes(struct magvit_cuda_map features, const float* bias,
+                                        struct magvit_cuda_rounding rounding, uint8_t* frames,
+                                        void* stream);
 
 // CUDA's message for an error; never NULL, never freed.
 MAGVIT_EXPORT const char* magvit_cuda_error_message(int32_t error);

@@ -1,4 +1,4 @@
-"""The CUDA operators of libmagvit_cuda.so: pixels, the passes of GroupNorm, and LFQ.
+"""The CUDA operators of libmagvit_cuda.so: all of encoders and decoders but their convs.
 
 kernels/include/magvit/cuda_operators.h says what each does. Pointers are addresses on the GPU.
 """
@@ -6,6 +6,7 @@ kernels/include/magvit/cuda_operators.h says what each does. Pointers are addres
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from magvit_runtime.native_libraries.lookup import cuda_library, load_library, m
 from magvit_runtime.native_libraries.operators import GroupNormOptions
 from magvit_runtime.types import FloatType
 
-ABI = 2
+ABI = 3
 DTYPES: dict[FloatType, int] = {"float32": 0, "float16": 1}
 
 Triple = ctypes.c_int64 * 3
@@ -40,6 +41,36 @@ class Addends(ctypes.Structure):
     """`struct magvit_cuda_addends`."""
 
     _fields_ = (("bias", ctypes.c_void_p), ("residual", ctypes.c_void_p))
+
+
+class ChannelStatistic(ctypes.Structure):
+    """`struct magvit_cuda_channel_statistic`."""
+
+    _fields_ = (
+        ("is_spread", ctypes.c_int32),
+        ("epsilon", ctypes.c_float),
+        ("weight", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("vectors", ctypes.c_void_p),
+    )
+
+
+class AttentionBiases(ctypes.Structure):
+    """`struct magvit_cuda_attention_biases`."""
+
+    _fields_ = (
+        ("queries", ctypes.c_void_p),
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+    )
+
+
+class Rounding(ctypes.Structure):
+    """`struct magvit_cuda_rounding`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_float) for name in ("low", "high", "offset", "scale", "rounding")
+    )
 
 
 class CudaOperators:
@@ -112,9 +143,100 @@ class CudaOperators:
             stream,
         )
 
-    def lfq(self, latents: MapStructure, ids: int, channels_first: int, stream: int) -> None:
-        """Latents to ids, and to float32 with channels first."""
-        self._call("magvit_cuda_lfq", latents, ids, channels_first, stream)
+    def channels_first(self, features: MapStructure, output: int, stream: int) -> None:
+        """A map to float32 with channels first."""
+        self._call("magvit_cuda_channels_first", features, output, stream)
+
+    def lfq(self, latents: MapStructure, ids: int, stream: int) -> None:
+        """Latents to ids."""
+        self._call("magvit_cuda_lfq", latents, ids, stream)
+
+    def codebook_workspace_bytes(self, latents: MapStructure) -> int:
+        """Bytes of workspace that the search of a codebook takes."""
+        return int(self._library.magvit_cuda_codebook_workspace_bytes(latents))
+
+    def codebook_argmax(
+        self,
+        latents: MapStructure,
+        codebook: int,
+        rows: int,
+        ids: int,
+        margins: int,
+        workspace: int,
+        stream: int,
+    ) -> None:
+        """Latents to the rows of a codebook that fit best, and by how much."""
+        self._call(
+            "magvit_cuda_codebook_argmax", latents, codebook, rows, ids, margins, workspace, stream
+        )
+
+    def lfq_codes(self, ids: int, output: MapStructure, stream: int) -> None:
+        """Ids to 1 and -1 for each bit."""
+        self._call("magvit_cuda_lfq_codes", ids, output, stream)
+
+    def codebook_rows(
+        self, ids: int, codebook: int, rows: int, output: MapStructure, stream: int
+    ) -> None:
+        """Ids to the rows of a codebook, whose pitch is the output's; NaN where there is none."""
+        self._call("magvit_cuda_codebook_rows", ids, codebook, rows, output, stream)
+
+    def channel_vectors(
+        self,
+        features: MapStructure,
+        scale: ChannelStatistic,
+        shift: ChannelStatistic,
+        outputs: int,
+        stream: int,
+    ) -> None:
+        """Linear layers of the spread or the mean of a map's channels, for each clip."""
+        self._call("magvit_cuda_channel_vectors", features, scale, shift, outputs, stream)
+
+    def depth_to_space(
+        self,
+        features: MapStructure,
+        bias: int | None,
+        block: Sequence[int],
+        output: MapStructure,
+        stream: int,
+    ) -> None:
+        """Blocks of positions out of channels, to which a bias is added before."""
+        self._call("magvit_cuda_depth_to_space", features, bias, Triple(*block), output, stream)
+
+    def repeat(
+        self, features: MapStructure, height: int, width: int, output: MapStructure, stream: int
+    ) -> None:
+        """Each position as a block of equal ones."""
+        self._call("magvit_cuda_repeat", features, height, width, output, stream)
+
+    def attention_workspace_bytes(self, queries: MapStructure) -> int:
+        """Bytes of workspace that an attention takes."""
+        return int(self._library.magvit_cuda_attention_workspace_bytes(queries))
+
+    def attention(
+        self,
+        queries: MapStructure,
+        keys: MapStructure,
+        values: MapStructure,
+        biases: AttentionBiases,
+        output: MapStructure,
+        workspace: int,
+        stream: int,
+    ) -> None:
+        """Attention with one head over all positions; biases are added to the maps first."""
+        self._call(
+            "magvit_cuda_attention", queries, keys, values, biases, output, workspace, stream
+        )
+
+    def bytes_of(
+        self,
+        features: MapStructure,
+        bias: int | None,
+        rounding: Rounding,
+        frames: int,
+        stream: int,
+    ) -> None:
+        """A map, to which a bias is added first, to bytes."""
+        self._call("magvit_cuda_bytes", features, bias, rounding, frames, stream)
 
     def _call(self, name: str, *arguments: object) -> None:
         status = getattr(self._library, name)(*arguments)
@@ -143,29 +265,32 @@ def _load(path: Path) -> ctypes.CDLL:
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Tells ctypes the signatures of a library of this interface."""
     pointer, number, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    options = ctypes.POINTER(GroupNormOptions)
-    library.magvit_cuda_workspace_bytes.argtypes = (MapStructure, number)
-    library.magvit_cuda_workspace_bytes.restype = number
-    library.magvit_cuda_pixels.argtypes = (pointer, real, real, MapStructure, pointer)
-    library.magvit_cuda_statistics.argtypes = (
-        MapStructure,
-        Addends,
-        MapStructure,
-        options,
-        pointer,
-        pointer,
-        pointer,
-    )
-    library.magvit_cuda_apply.argtypes = (
-        MapStructure,
-        Addends,
-        ctypes.c_int,
-        options,
-        pointer,
-        MapStructure,
-        pointer,
-    )
-    library.magvit_cuda_lfq.argtypes = (MapStructure, pointer, pointer, pointer)
+    features, options = MapStructure, ctypes.POINTER(GroupNormOptions)
+    launches: dict[str, tuple[Any, ...]] = {
+        "pixels": (pointer, real, real, features),
+        "statistics": (features, Addends, features, options, pointer, pointer),
+        "apply": (features, Addends, ctypes.c_int, options, pointer, features),
+        "channels_first": (features, pointer),
+        "lfq": (features, pointer),
+        "codebook_argmax": (features, pointer, number, pointer, pointer, pointer),
+        "lfq_codes": (pointer, features),
+        "codebook_rows": (pointer, pointer, number, features),
+        "channel_vectors": (features, ChannelStatistic, ChannelStatistic, number),
+        "depth_to_space": (features, pointer, Triple, features),
+        "repeat": (features, number, number, features),
+        "attention": (features, features, features, AttentionBiases, features, pointer),
+        "bytes": (features, pointer, Rounding, pointer),
+    }
+    for name, arguments in launches.items():
+        getattr(library, f"magvit_cuda_{name}").argtypes = (*arguments, pointer)  # the stream
+    sizes: dict[str, tuple[Any, ...]] = {
+        "workspace": (features, number),
+        "codebook_workspace": (features,),
+        "attention_workspace": (features,),
+    }
+    for name, arguments in sizes.items():
+        function = getattr(library, f"magvit_cuda_{name}_bytes")
+        function.argtypes, function.restype = arguments, number
     library.magvit_cuda_error_message.argtypes = (ctypes.c_int32,)
     library.magvit_cuda_error_message.restype = ctypes.c_char_p
     return library

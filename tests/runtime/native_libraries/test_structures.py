@@ -25,6 +25,9 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "magvit_adaptive_norm_call": convs.AdaptiveNormCall,
     "magvit_cuda_map": cuda_operators.MapStructure,
     "magvit_cuda_addends": cuda_operators.Addends,
+    "magvit_cuda_channel_statistic": cuda_operators.ChannelStatistic,
+    "magvit_cuda_attention_biases": cuda_operators.AttentionBiases,
+    "magvit_cuda_rounding": cuda_operators.Rounding,
 }
 NUMBERS = {
     "MAGVIT_NO_ACTIVATION": operators.ACTIVATIONS["none"],

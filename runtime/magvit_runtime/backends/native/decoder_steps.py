@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.clip_shape import ClipShape
+from magvit_runtime.errors import BackendError
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,20 @@ class CodebookRows:
     def output_shape(self, shapes: Mapping[str, ClipShape]) -> ClipShape:
         """The output's shape for those of the values before."""
         return (*shapes[self.input][:3], self.codebook.shape[1])
+
+    def check(self, ids: NDArray[Any]) -> None:
+        """Checks ids.
+
+        Raises:
+            BackendError: One is no row.
+        """
+        rows = len(self.codebook)
+        if ids.min() < 0 or ids.max() >= rows:
+            raise BackendError(
+                "an id is no row of the codebook",
+                found=f"{ids.min()} … {ids.max()}",
+                expected=f"0 … {rows - 1}",
+            )
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,7 @@ class CpuExecutor:
                     write_codes(clip.arrays[step.input], codes)
                     clip.maps[step.output] = codes
                 case CodebookRows():
+                    step.check(clip.arrays[step.input])
                     rows = self._new_map(step.output, clip)
                     write_rows(clip.arrays[step.input], self._codebooks[step.output], rows)
                     clip.maps[step.output] = rows

@@ -23,8 +23,9 @@ from magvit_runtime.backends.native.cuda.cudnn_graph import import_cudnn
 from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
 from magvit_runtime.backends.native.cuda.launches import ConvLibrary, LoadedProgram
 from magvit_runtime.backends.native.cuda.parameters import CudaParameters
-from magvit_runtime.backends.native.cuda.schedule import check_outputs
+from magvit_runtime.backends.native.cuda.program_check import check_program
 from magvit_runtime.backends.native.cuda.worker import CudaWorker
+from magvit_runtime.backends.native.decoder_steps import CodebookRows
 from magvit_runtime.backends.native.program import Program
 from magvit_runtime.cuda.arrays import DeviceArray, view_device_array
 from magvit_runtime.cuda.device import CudaDevice, open_device
@@ -55,8 +56,7 @@ class CudaExecutor:
 
     Raises:
         InputError: `workers` isn't positive.
-        BackendError: The program has an output that a GPU doesn't give, or the GPU's memory is
-            short.
+        BackendError: `check_program` refuses the program, or the GPU's memory is short.
     """
 
     def __init__(
@@ -69,10 +69,11 @@ class CudaExecutor:
         workers: int = 1,
     ) -> None:
         (self._input,) = program.inputs
+        self._rows = [step for step in program.steps if isinstance(step, CodebookRows)]
         self._pool: WorkerPool[CudaWorker] = WorkerPool(device)
         with device.current(), ExitStack() as opened:
             opened.callback(convs.close)
-            check_outputs(program)
+            check_program(program)
             parameters = CudaParameters(device, program)
             opened.callback(parameters.close)
             results = ResultMemory(device)
@@ -123,15 +124,20 @@ class CudaExecutor:
 
         Raises:
             InputError: The program doesn't take this array.
-            BackendError: CUDA or cuDNN failed, or the executor is closed.
+            BackendError: CUDA or cuDNN failed, an id is no row of the codebook, or the executor is
+                closed.
         """
-        frames = inputs[self._input.name]
-        clips = self._clips(frames.shape, frames.dtype)
+        given = inputs[self._input.name]
+        clips = self._clips(given.shape, given.dtype)
+        for rows in self._rows:
+            rows.check(given)
         with self._pool.borrow() as worker:
-            return worker.run(frames.reshape(clips), outputs)
+            return worker.run(given.reshape(clips), outputs)
 
     def run_device(self, inputs: Mapping[str, object], outputs: Sequence[str]) -> list[DeviceArray]:
         """As `run`, with arrays on this GPU; the results stay there.
+
+        Ids on the GPU aren't checked: the frames of an id that is no row of the codebook are black.
 
         Raises:
             InputError: As `run`; or it isn't a contiguous array on this GPU.
@@ -153,7 +159,7 @@ class CudaExecutor:
             InputError: The program doesn't take this shape.
             BackendError: As `run`.
         """
-        clips = self._clips(tuple(shape), np.dtype(np.uint8))
+        clips = self._clips(tuple(shape), np.dtype(self._input.dtype))
         self._pool.warm_up(lambda worker: worker.rehearse(clips))
 
     def close(self) -> None:
@@ -175,7 +181,7 @@ class CudaExecutor:
         return self._loaded
 
     def _clips(self, shape: Shape, dtype: np.dtype[Any]) -> Shape:
-        """The shape [N, T, H, W, 3] of a batch, in which an image is a clip of one frame."""
+        """The shape [N, T, H, W, C] of a batch, in which an image is a clip of one frame."""
         if not self._input.takes(dtype, shape):
             raise InputError(
                 "the native backend can't run these inputs",

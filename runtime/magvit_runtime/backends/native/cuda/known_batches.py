@@ -1,4 +1,4 @@
-"""Which batch sizes an encoder on a GPU has plans for."""
+"""Which batch sizes a program on a GPU has plans for."""
 
 from __future__ import annotations
 

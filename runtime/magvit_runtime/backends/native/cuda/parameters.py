@@ -10,12 +10,29 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.arena import ALIGNMENT
 from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE
-from magvit_runtime.backends.native.program import Conv, Program, Step, channel_pitch
+from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization, CodebookRows
+from magvit_runtime.backends.native.program import (
+    CodebookSearch,
+    Conv,
+    Program,
+    Step,
+    channel_pitch,
+)
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
 from magvit_runtime.native_libraries.operators import ACTIVATIONS, GroupNormOptions
 
-Kind = Literal["weight", "bias", "norm weight", "norm bias"]
+Kind = Literal[
+    "weight",
+    "bias",
+    "norm weight",
+    "norm bias",
+    "scale weight",
+    "scale bias",
+    "shift weight",
+    "shift bias",
+    "codebook",
+]
 
 
 class CudaParameters:
@@ -73,15 +90,26 @@ class CudaParameters:
 
 
 def _arrays(step: Step) -> Iterator[tuple[Kind, NDArray[Any]]]:
-    """The parameters of a step; only convs have any."""
-    if not isinstance(step, Conv):
-        return
-    yield "weight", _channels_last(step.weight)
-    if step.bias is not None:
-        yield "bias", np.ascontiguousarray(step.bias, np.float32)
-    if step.normalization is not None:
-        yield "norm weight", np.ascontiguousarray(step.normalization.weight)
-        yield "norm bias", np.ascontiguousarray(step.normalization.bias)
+    """The parameters of a step."""
+    match step:
+        case Conv():
+            yield "weight", _channels_last(step.weight)
+            if step.bias is not None:
+                yield "bias", np.ascontiguousarray(step.bias, np.float32)
+            if step.normalization is not None:
+                yield "norm weight", np.ascontiguousarray(step.normalization.weight)
+                yield "norm bias", np.ascontiguousarray(step.normalization.bias)
+        case AdaptiveNormalization():
+            yield "scale weight", np.ascontiguousarray(step.scale.weight)
+            yield "scale bias", np.ascontiguousarray(step.scale.bias)
+            yield "shift weight", np.ascontiguousarray(step.shift.weight)
+            yield "shift bias", np.ascontiguousarray(step.shift.bias)
+        case CodebookSearch():
+            yield "codebook", np.ascontiguousarray(step.codebook)
+        case CodebookRows():
+            channels = step.codebook.shape[1]
+            padding = channel_pitch(channels, CHANNEL_MULTIPLE) - channels
+            yield "codebook", np.pad(step.codebook, [(0, 0), (0, padding)])
 
 
 def _channels_last(weight: NDArray[Any]) -> NDArray[Any]:

@@ -1,21 +1,58 @@
-"""A program as the steps of one run on a GPU: what is launched, on which buffers.
+"""A program as the steps of one run on a GPU.
 
 A conv writes its bare result. The first step that reads the result adds the bias and the residual.
 That step is either the statistics pass of a normalisation, which also writes the sum, or the pass
 that writes the next conv's input. The second pass normalises, activates, converts, and leaves a
-border of zeros if the conv's plan wants one.
+border of zeros if the conv's plan wants one. Attention, depth to space and the bytes of a decoder
+add a bias themselves.
+
+An adaptive norm is the same two passes with each clip's own scale and shift, over the map's own
+memory. The next normalisation's statistics read its result once more: some 50 us of a released
+video decoder's 12 ms on an H100, by the bytes (not measured).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from magvit_runtime.backends.native.arena import Lifetime
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE, CudaMap, arrivals_bytes
+from magvit_runtime.backends.native.cuda.steps import (
+    Added,
+    Apply,
+    Attend,
+    Codes,
+    Convolution,
+    Give,
+    Pixels,
+    Quantize,
+    Repeat,
+    Rows,
+    Search,
+    Statistics,
+    Step,
+    ToBytes,
+    ToSpace,
+    Vectors,
+    extras_of,
+    maps_of,
+)
+from magvit_runtime.backends.native.cuda.values import Parts, Values
+from magvit_runtime.backends.native.decoder_steps import (
+    AdaptiveNormalization,
+    CodebookRows,
+    DepthToSpace,
+    PixelRounding,
+    Repetition,
+    SignCodes,
+)
 from magvit_runtime.backends.native.program import (
+    Attention,
     ClipShape,
+    CodebookSearch,
     Conv,
     LookupFreeQuantization,
     PixelNormalization,
@@ -23,85 +60,14 @@ from magvit_runtime.backends.native.program import (
     Sizes,
     channel_pitch,
 )
-from magvit_runtime.errors import BackendError
+from magvit_runtime.backends.native.program import Step as ProgramStep
 from magvit_runtime.types import FloatType
 
 # The buffer in which all statistics passes of a run count their blocks.
 ARRIVALS = "arrivals"
 
 _NO_BORDER = (0, 0, 0)
-
-
-@dataclass(frozen=True)
-class Added:
-    """The terms that are added to a conv's result.
-
-    Attributes:
-        bias_of: Index of the program's step whose bias it is, or None.
-        residual: A map of the sum's type, or None.
-    """
-
-    bias_of: int | None = None
-    residual: CudaMap | None = None
-
-    def __bool__(self) -> bool:
-        return self != Added()
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Frames to normalised values, for a reader of them."""
-
-    normalization: PixelNormalization
-    output: CudaMap
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Moments of features plus what is added, for the normalisation that step `reader` reads with.
-
-    The sum goes to `total`, which is `features` if nothing is added.
-    """
-
-    features: CudaMap
-    added: Added
-    total: CudaMap
-    reader: int
-    moments: str
-
-
-@dataclass(frozen=True)
-class Apply:
-    """Features plus what is added, rounded to `sum_type`; normalised for `reader`, unless None."""
-
-    features: CudaMap
-    added: Added
-    sum_type: FloatType
-    reader: int | None
-    moments: str | None
-    output: CudaMap
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """The bare conv that is step `index` of the program."""
-
-    index: int
-    geometry: ConvGeometry
-    input: CudaMap
-    output: CudaMap
-    workspace: str
-
-
-@dataclass(frozen=True)
-class Quantize:
-    """Latents to ids, and to channels first if that is asked for."""
-
-    quantization: LookupFreeQuantization
-    latents: CudaMap
-
-
-Step = Pixels | Statistics | Apply | Convolution | Quantize
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -118,23 +84,19 @@ class Schedule:
     buffers: Mapping[str, Lifetime]
 
 
-def check_outputs(program: Program) -> None:
-    """Refuses a program whose outputs no step of a schedule writes.
+@dataclass(frozen=True)
+class Workspaces:
+    """Bytes of workspace that the operators take.
 
-    Raises:
-        BackendError: Its outputs aren't ids and the latents that they are made of, each once.
+    Attributes:
+        moments: Of the statistics of a map, for a number of groups.
+        products: Of an attention, for its queries.
+        search: Of the search of a codebook, for its latents.
     """
-    quantizations = [step for step in program.steps if isinstance(step, LookupFreeQuantization)]
-    written = {value for step in quantizations for value in (step.input, step.output)}
-    given = {output.value for output in program.outputs}
-    is_each_once = len(given) == len(program.outputs)
-    if not (is_each_once and {step.output for step in quantizations} <= given <= written):
-        raise BackendError(
-            "the native backend can't give these outputs on a GPU",
-            found=", ".join(output.name for output in program.outputs),
-            expected="ids, and the latents that they are made of, each once",
-            mend="use backend='native', or backend='onnxruntime'",
-        )
+
+    moments: Callable[[CudaMap, int], int]
+    products: Callable[[CudaMap], int]
+    search: Callable[[CudaMap], int]
 
 
 def plan_schedule(
@@ -143,7 +105,7 @@ def plan_schedule(
     shapes: Mapping[str, ClipShape],
     precision: ConvPrecision,
     plan_of: Callable[[ConvGeometry], ConvPlan],
-    moments_size: Callable[[CudaMap, int], int],
+    workspaces: Workspaces,
 ) -> Schedule:
     """Plans the run of a program for one shape.
 
@@ -153,15 +115,15 @@ def plan_schedule(
         shapes: Shapes of all values of one clip.
         precision: Of the session.
         plan_of: The plan of a conv.
-        moments_size: Bytes that the statistics of a map take, for a number of groups.
+        workspaces: What the operators take.
     """
-    scheduler = _Scheduler(program, batch, shapes, precision, plan_of, moments_size)
+    scheduler = _Scheduler(program, batch, shapes, precision, plan_of, workspaces)
     scheduler.add_all()
     return Schedule(tuple(scheduler.steps), scheduler.lifetimes())
 
 
 class _Scheduler:
-    """The steps so far, and where each value is."""
+    """The steps so far, one step of the program after the other."""
 
     def __init__(
         self,
@@ -170,145 +132,157 @@ class _Scheduler:
         shapes: Mapping[str, ClipShape],
         precision: ConvPrecision,
         plan_of: Callable[[ConvGeometry], ConvPlan],
-        moments_size: Callable[[CudaMap, int], int],
+        workspaces: Workspaces,
     ) -> None:
-        self.steps: list[Step] = []
         self._program = program
         self._batch = batch
         self._shapes = shapes
         self._precision = precision
         self._plan_of = plan_of
-        self._moments_size = moments_size
-        self._outputs = {output.value for output in program.outputs}
-        self._stored: dict[str, CudaMap] = {}
-        # Values that their reader makes from frames, in its own type and with its own border.
-        self._pixels: dict[str, PixelNormalization] = {}
-        # Values that are never written: their only reader adds their parts itself.
-        self._sums: dict[str, tuple[CudaMap, Added, FloatType]] = {}
-        self._extra_sizes: dict[str, int] = {}
+        self._workspaces = workspaces
+        self._values = Values(program, batch, shapes, workspaces.moments)
+        self.steps = self._values.steps
+        # Inputs without a border, by value and normalisation: convs that read through the same one
+        # share them.
+        self._inputs: dict[tuple[str, int, FloatType], CudaMap] = {}
 
     def add_all(self) -> None:
         """The steps of the whole program."""
+        maps = {output.value for output in self._program.outputs if output.is_map}
         for index, step in enumerate(self._program.steps):
-            match step:
-                case PixelNormalization():
-                    self._pixels[step.output] = step
-                case Conv():
-                    self._add_conv(index, step)
-                case LookupFreeQuantization():
-                    self.steps.append(Quantize(step, self._stored[step.input]))
-
-    def _add_conv(self, index: int, conv: Conv) -> None:
-        """The steps of one conv: its input, itself, and what its readers need first."""
-        sizes = self._shapes[conv.input][:3]
-        geometry = _geometry(conv, self._batch, sizes, self._precision)
-        plan = self._plan_of(geometry)
-        source = self._input(index, conv, sizes, plan)
-        result = CudaMap(
-            f"conv {index}",
-            _type_of(conv),
-            self._batch,
-            geometry.output_sizes,
-            conv.weight.shape[0],
-        )
-        workspace = f"workspace {index}"
-        self._extra_sizes[workspace] = plan.workspace
-        self.steps.append(Convolution(index, geometry, source, result, workspace))
-        self._finish(index, conv, result)
+            self._add(index, step)
+            if step.output in maps:
+                self.steps.append(Give(step.output, self._values.map(step.output)))
 
     def lifetimes(self) -> dict[str, Lifetime]:
         """When each buffer is in use."""
         last_step = len(self.steps) - 1
         found = {ARRIVALS: Lifetime(arrivals_bytes(self._batch), 0, last_step)}
         for i, step in enumerate(self.steps):
-            for name, size, has_border in self._uses(step):
+            uses = [(m.buffer, m.size, m.before + m.after != _NO_BORDER * 2) for m in maps_of(step)]
+            uses += [(name, self._values.sizes[name], False) for name in extras_of(step)]
+            for name, size, has_border in uses:
                 first = 0 if has_border else found[name].first if name in found else i
                 found[name] = Lifetime(size, first, last_step if has_border else i)
         return found
+
+    def _add(self, index: int, step: ProgramStep) -> None:
+        values = self._values
+        match step:
+            case PixelNormalization():
+                values.make_by(step.output, partial(Pixels, step))
+            case SignCodes():
+                values.make_by(step.output, partial(Codes, step))
+            case CodebookRows():
+                values.make_by(step.output, partial(Rows, index, step))
+            case Repetition():
+                values.make_by(step.output, partial(Repeat, step, values.map(step.input)))
+            case Conv():
+                self._add_conv(index, step)
+            case AdaptiveNormalization():
+                self._add_adaptive_norm(index, step)
+            case DepthToSpace():
+                parts = values.parts(step.input)
+                output = values.new_map(step.output, parts.dtype)
+                bias_of = parts.added.bias_of
+                self.steps.append(ToSpace(parts.features, bias_of, step.block, output))
+                values.settle(step.output, Parts(output, Added(), output.dtype))
+            case Attention():
+                self._add_attention(index, step)
+            case LookupFreeQuantization():
+                self.steps.append(Quantize(step, values.map(step.input)))
+            case CodebookSearch():
+                latents = values.map(step.input)
+                workspace = self._extra(f"search {index}", self._workspaces.search(latents))
+                self.steps.append(Search(index, step, latents, workspace))
+            case PixelRounding():
+                parts = values.parts(step.input)
+                self.steps.append(ToBytes(step, parts.features, parts.added.bias_of))
+
+    def _add_conv(self, index: int, conv: Conv) -> None:
+        """The steps of one conv: its input, itself, and what its readers need first."""
+        values = self._values
+        sizes = self._shapes[conv.input][:3]
+        geometry = _geometry(conv, self._batch, sizes, self._precision)
+        plan = self._plan_of(geometry)
+        source = self._input(index, conv, sizes, plan)
+        result = replace(values.new_map(conv.output, _type_of(conv)), buffer=f"conv {index}")
+        workspace = self._extra(f"workspace {index}", plan.workspace)
+        self.steps.append(Convolution(index, geometry, source, result, workspace))
+        residual = None
+        if conv.residual is not None:
+            residual = values.in_type(values.map(conv.residual), conv.output_type)
+        added = Added(None if conv.bias is None else index, residual)
+        values.settle(conv.output, Parts(result, added, conv.output_type))
 
     def _input(self, index: int, conv: Conv, sizes: Sizes, plan: ConvPlan) -> CudaMap:
         """A conv's input, in the type and with the border that the conv wants."""
         channels = conv.weight.shape[1]
         target = CudaMap(f"input {index}", _type_of(conv), self._batch, sizes, channels)
-        if plan.padding == "border":
+        has_border = plan.padding == "border"
+        if has_border:
             target = replace(target, before=conv.pads_before, after=conv.pads_after)
             # One buffer for all convs of the same input: no other step may write into its border.
             name = f"{target.dtype} {sizes} {channels} in {target.before}, {target.after}"
             target = replace(target, buffer=name)
-        if conv.input in self._pixels:
-            self.steps.append(Pixels(self._pixels[conv.input], target))
-        elif conv.input in self._sums:
-            features, added, sum_type = self._sums[conv.input]
-            self.steps.append(Apply(features, added, sum_type, None, None, target))
+        if conv.normalization is not None:
+            key = conv.input, id(conv.normalization), target.dtype
+            if not has_border and key in self._inputs:
+                return self._inputs[key]
+            stored, moments = self._values.map(conv.input), self._values.moments_for(conv)
+            self.steps.append(Apply(stored, Added(), stored.dtype, moments, target))
+            if not has_border:
+                self._inputs[key] = target
+            return target
+        make = self._values.maker(conv.input)
+        if make is not None:
+            self.steps.append(make(target))
+            return target
+        parts = self._values.parts(conv.input)
+        if not parts.added and replace(target, buffer=parts.features.buffer) == parts.features:
+            return parts.features
+        self.steps.append(Apply(parts.features, parts.added, parts.dtype, None, target))
+        return target
+
+    def _add_adaptive_norm(self, index: int, step: AdaptiveNormalization) -> None:
+        values = self._values
+        parts = values.parts(step.input)
+        total = values.total_of(step.input, parts)
+        size = 2 * self._batch * total.channels * _FLOAT_BYTES
+        vectors = self._extra(f"vectors {index}", size)
+        scale, shift = values.map(step.scale.map), values.map(step.shift.map)
+        if scale == shift:
+            self.steps.append(Vectors(index, step, ("scale", "shift"), scale, vectors))
         else:
-            stored = self._stored[conv.input]
-            if conv.normalization is not None:
-                moments = f"moments {index}"
-                self.steps.append(Apply(stored, Added(), stored.dtype, index, moments, target))
-            elif replace(target, buffer=stored.buffer) == stored:
-                return stored
-            else:
-                self.steps.append(Apply(stored, Added(), stored.dtype, None, None, target))
-        return target
+            self.steps.append(Vectors(index, step, ("scale",), scale, vectors))
+            self.steps.append(Vectors(index, step, ("shift",), shift, vectors))
+        moments = values.new_moments(index, total, step.groups, vectors)
+        self.steps.append(Statistics(parts.features, parts.added, total, moments))
+        is_last = values.is_read_once(step.input)
+        target = total if is_last else values.new_map(step.output, total.dtype)
+        self.steps.append(Apply(total, Added(), total.dtype, moments, target))
+        values.settle(step.output, Parts(target, Added(), target.dtype))
 
-    def _finish(self, index: int, conv: Conv, result: CudaMap) -> None:
-        """Adds a conv's bias and residual to its result, in whichever step is cheapest."""
-        added = Added(
-            None if conv.bias is None else index,
-            None if conv.residual is None else self._as_type(conv.residual, conv.output_type),
-        )
-        if not added and result.dtype != conv.output_type:
-            result = self._converted(result, conv.output_type, f"value {index}")
-        total = result
-        if result.dtype != conv.output_type:
-            total = replace(result, buffer=f"value {index}", dtype=conv.output_type)
-
-        readers = [(i, self._program.steps[i]) for i in self._program.readers(conv.output)]
-        for i, reader in readers:
-            if isinstance(reader, Conv) and reader.input == conv.output and reader.normalization:
-                moments = f"moments {i}"
-                self._extra_sizes[moments] = self._moments_size(result, reader.normalization.groups)
-                self.steps.append(Statistics(result, added, total, i, moments))
-                result, added = total, Added()
-        if added:
-            if len(readers) == 1 and conv.output not in self._outputs:
-                ((_, reader),) = readers
-                if isinstance(reader, Conv) and reader.residual != conv.output:
-                    self._sums[conv.output] = result, added, conv.output_type
-                    return
-            self.steps.append(Apply(result, added, conv.output_type, None, None, total))
-        self._stored[conv.output] = total
-
-    def _as_type(self, value: str, dtype: FloatType) -> CudaMap:
-        stored = self._stored[value]
-        if stored.dtype == dtype:
-            return stored
-        return self._converted(stored, dtype, f"{stored.buffer} as {dtype}")
-
-    def _converted(self, source: CudaMap, dtype: FloatType, buffer: str) -> CudaMap:
-        target = replace(source, buffer=buffer, dtype=dtype)
-        self.steps.append(Apply(source, Added(), source.dtype, None, None, target))
-        return target
-
-    def _uses(self, step: Step) -> list[tuple[str, int, bool]]:
-        """Name and size of each buffer of a step, and whether it has a border."""
-        maps: list[CudaMap | None]
-        extra: str | None = None
-        match step:
-            case Pixels(_, output):
-                maps = [output]
-            case Statistics(features, added, total, _, extra):
-                maps = [features, added.residual, total]
-            case Apply(features, added, _, _, extra, output):
-                maps = [features, added.residual, output]
-            case Convolution(_, _, source, output, extra):
-                maps = [source, output]
-            case Quantize(_, latents):
-                maps = [latents]
-        uses = [
-            (m.buffer, m.size, m.before + m.after != _NO_BORDER * 2) for m in maps if m is not None
+    def _add_attention(self, index: int, step: Attention) -> None:
+        values = self._values
+        read = [values.parts(name) for name in step.reads]
+        is_alike = len({parts.features.dtype for parts in read}) == 1
+        maps = [
+            parts.features if is_alike else values.in_type(parts.features, "float32")
+            for parts in read
         ]
-        return uses + ([] if extra is None else [(extra, self._extra_sizes[extra], False)])
+        biases = [parts.added.bias_of for parts in read]
+        output = values.new_map(step.output, read[2].dtype)
+        products = self._extra(f"products {index}", self._workspaces.products(maps[0]))
+        self.steps.append(
+            Attend((maps[0], maps[1], maps[2]), (biases[0], biases[1], biases[2]), output, products)
+        )
+        values.settle(step.output, Parts(output, Added(), output.dtype))
+
+    def _extra(self, name: str, size: int) -> str:
+        """A buffer that is no map."""
+        self._values.sizes[name] = size
+        return name
 
 
 def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) -> ConvGeometry:

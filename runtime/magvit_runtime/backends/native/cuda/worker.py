@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.native.arena import plan_arena
 from magvit_runtime.backends.native.cuda.launches import LoadedProgram, Places, bind_launches
-from magvit_runtime.backends.native.cuda.maps import CudaMap
-from magvit_runtime.backends.native.cuda.schedule import Schedule, plan_schedule
+from magvit_runtime.backends.native.cuda.schedule import (
+    Schedule,
+    Workspaces,
+    plan_schedule,
+)
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
 from magvit_runtime.cuda.memory import (
     DeviceBuffer,
@@ -30,15 +33,13 @@ from magvit_runtime.types import Shape
 # Two are usual: the full batch, and single clips. Each has its own memory.
 SHAPES_KEPT = 4
 
-_BYTES = np.dtype(np.uint8)
-
 
 class CudaWorker:
     """Runs one batch at a time; at most one thread may use it at once.
 
     A new shape is planned and allocated on its first run. Its second run is captured into a CUDA
     graph, and from then on a run allocates nothing in CUDA. A batch that fits into a known size
-    runs in the memory of that size. The other frames there are zeros or those of an earlier run.
+    runs in the memory of that size. The other clips there are zeros or those of an earlier run.
     They don't change the results, because no operator mixes clips.
     """
 
@@ -54,8 +55,10 @@ class CudaWorker:
         """The stream that all of its work goes to."""
         return self._stream
 
-    def run(self, clips: NDArray[np.uint8], outputs: Sequence[str]) -> list[Array]:
-        """Outputs of uint8 [N, T, H, W, 3] by the program's names, as arrays that are the caller's.
+    def run(self, clips: NDArray[Any], outputs: Sequence[str]) -> list[Array]:
+        """Outputs by the program's names, as arrays that are the caller's.
+
+        `clips` is the program's input, uint8 [N, T, H, W, 3] or int32 [N, t, h, w, 1].
 
         Outputs that nobody asked for are neither written channels-first nor copied.
         """
@@ -63,7 +66,7 @@ class CudaWorker:
         results = [shape.result(name, len(clips)) for name in outputs]
         try:
             self._clock.begin()
-            shape.frames.upload(clips, self._stream)
+            shape.input.upload(clips, self._stream)
             self._clock.mark()
             shape.launch(outputs)
             self._clock.mark()
@@ -87,7 +90,7 @@ class CudaWorker:
         results = []
         try:
             size = tensor_bytes(clips.shape, clips.dtype)
-            copy_on_device(device, shape.frames.on_device.pointer, clips.pointer, size, stream)
+            copy_on_device(device, shape.input.on_device.pointer, clips.pointer, size, stream)
             shape.launch(outputs)
             for name in outputs:
                 buffer, sizes, dtype = shape.result(name, clips.shape[0])
@@ -100,7 +103,7 @@ class CudaWorker:
         return results
 
     def rehearse(self, clips: Shape) -> None:
-        """Runs exactly this shape on whatever frames are in memory, with and without maps."""
+        """Runs exactly this shape on whatever clips are in memory, with and without maps."""
         outputs = self._loaded.program.outputs
         shape = self._shape(clips)
         try:
@@ -132,14 +135,19 @@ class _Shape:
     """The memory of one shape, and its runs: with the maps among the outputs, and without."""
 
     def __init__(self, loaded: LoadedProgram, clips: Shape, stream: Any, queue: Any) -> None:
-        def moments_size(features: CudaMap, groups: int) -> int:
-            return loaded.operators.workspace_bytes(features.at(0), groups)
-
+        operators = loaded.operators
+        workspaces = Workspaces(
+            moments=lambda features, groups: operators.workspace_bytes(features.at(0), groups),
+            products=lambda queries: operators.attention_workspace_bytes(queries.at(0)),
+            search=lambda latents: operators.codebook_workspace_bytes(latents.at(0)),
+        )
         program, device, batch = loaded.program, loaded.device, clips[0]
         (source,) = program.inputs
-        shapes = program.shapes({source.name: source.clip_shape(clips)})
+        dtype = np.dtype(source.dtype)
+        _, t, h, w, c = clips
+        shapes = program.shapes({source.name: (t, h, w, c)})
         schedule = plan_schedule(
-            program, batch, shapes, loaded.precision, loaded.convs.plan, moments_size
+            program, batch, shapes, loaded.precision, loaded.convs.plan, workspaces
         )
         self._outputs = {
             output.name: (output.shape(batch, shapes[output.value]), np.dtype(output.dtype))
@@ -156,11 +164,11 @@ class _Shape:
 
             block = DeviceBuffer(device, arena.size)
             memory.callback(block.close)
-            self.frames = staged(clips, _BYTES)
+            self.input = staged(clips, dtype)
             self._staged = {name: staged(*output) for name, output in self._outputs.items()}
-            # Zeros for borders, which no step writes, and for frames, in runs of fewer clips.
+            # Zeros for borders, which no step writes, and for clips, in runs of fewer of them.
             device.call("cudaMemsetAsync", block.pointer, 0, arena.size, stream)
-            pointer, size = self.frames.on_device.pointer, tensor_bytes(clips, _BYTES)
+            pointer, size = self.input.on_device.pointer, tensor_bytes(clips, dtype)
             device.call("cudaMemsetAsync", pointer, 0, size, stream)
             outputs = {o: self._staged[o.name].on_device.pointer for o in program.outputs}
             places = Places(

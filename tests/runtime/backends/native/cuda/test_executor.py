@@ -27,6 +27,7 @@ from seeded_checkpoints import TINY
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
 from magvit_runtime.backends.native.arena import plan_arena
+from magvit_runtime.backends.native.cpu.executor import CpuExecutor
 from magvit_runtime.backends.native.cuda.conv_plans import (
     ConvGeometry,
     ConvPlan,
@@ -34,13 +35,9 @@ from magvit_runtime.backends.native.cuda.conv_plans import (
     Padding,
 )
 from magvit_runtime.backends.native.cuda.executor import CudaExecutor, open_cuda_executor
-from magvit_runtime.backends.native.cuda.schedule import (
-    Apply,
-    Convolution,
-    Statistics,
-    plan_schedule,
-)
+from magvit_runtime.backends.native.cuda.schedule import Workspaces, plan_schedule
 from magvit_runtime.backends.native.cuda.session import CudaSession
+from magvit_runtime.backends.native.cuda.steps import Apply, Convolution, Statistics
 from magvit_runtime.backends.native.cuda.worker import SHAPES_KEPT
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
@@ -62,6 +59,7 @@ from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 PaddingOf = Callable[[ConvGeometry], Padding]
 
 OUTPUTS = ["ids", "latents"]
+NO_WORKSPACES = Workspaces(lambda *_: 0, lambda _: 0, lambda _: 0)
 
 
 def implied(geometry: ConvGeometry) -> Padding:
@@ -299,7 +297,7 @@ def full_schedule(program: Program, padding_of: PaddingOf) -> Any:
         return ConvPlan(padding_of(geometry), 0, {}, 0, 1.0)
 
     shapes = program.shapes({"frames": (17, 128, 128, 3)})
-    return plan_schedule(program, 1, shapes, "fp32", plan_of, lambda *_: 0)
+    return plan_schedule(program, 1, shapes, "fp32", plan_of, NO_WORKSPACES)
 
 
 def test_every_map_is_read_and_written_as_few_times_as_can_be(small_bundle: Path) -> None:
@@ -420,13 +418,26 @@ def test_a_missing_library_says_how_to_get_it(
         load_cuda_operators()
 
 
-def test_outputs_that_no_kernel_writes_are_refused(cuda: Cuda, tiny_bundle: Path) -> None:
+def test_ids_must_be_an_output_and_each_output_once(cuda: Cuda, tiny_bundle: Path) -> None:
     program = lower(read_graph(graph_of(tiny_bundle)))
-    first = Output("first", program.convs[0].output, "NCTHW", "float32")
-    for outputs in (program.outputs[1:], (*program.outputs, first), program.outputs * 2):
+    for outputs in (program.outputs[1:], program.outputs * 2):
         with pytest.raises(BackendError, match="can't give these outputs on a GPU: found"):
             open_encoder(cuda, replace(program, outputs=outputs))
     assert not cuda.blocks
+
+
+def test_any_map_can_be_an_output(cuda: Cuda, tiny_bundle: Path) -> None:
+    program = lower(read_graph(graph_of(tiny_bundle)))
+    maps = [Output(conv.output, conv.output, "NCTHW", "float32") for conv in program.convs[:-1]]
+    program = replace(program, outputs=(*program.outputs, *maps))
+    frames, names = clips_of(2, 3, 8, 8), [output.name for output in program.outputs]
+    encoder, on_cpu = open_encoder(cuda, program), CpuExecutor(program)
+    for _ in range(2):
+        found = encoder.run({"frames": frames}, names)
+        expected = on_cpu.run({"frames": frames}, names)
+        for one, wanted in zip(found[1:], expected[1:], strict=True):
+            np.testing.assert_allclose(one, wanted, atol=1e-4)
+    encoder.close()
 
 
 def test_clips_that_are_too_small_are_refused(cuda: Cuda, tiny_bundle: Path) -> None:

@@ -94,21 +94,22 @@ def test_what_it_says_of_itself(cuda: Cuda, open_session: Open) -> None:
 def test_only_what_is_asked_for_is_made_and_copied(
     cuda: Cuda, open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written: list[bool] = []
-    lfq = CudaOperators.lfq
+    written: list[int] = []
+    channels_first = CudaOperators.channels_first
 
-    def spy(self: CudaOperators, latents: Any, ids: int, channels_first: int, stream: int) -> None:
-        written.append(bool(channels_first))
-        lfq(self, latents, ids, channels_first, stream)
+    def spy(self: CudaOperators, features: Any, output: int, stream: int) -> None:
+        written.append(output)
+        channels_first(self, features, output, stream)
 
-    monkeypatch.setattr(CudaOperators, "lfq", spy)
+    monkeypatch.setattr(CudaOperators, "channels_first", spy)
     with open_session() as session:
         for _ in range(3):
             session.run({"frames": clips_of(2)}, ["ids"])
         assert cuda.copies[DEVICE_TO_HOST] == [2 * IDS_BYTES] * 3
-        assert set(written) == {False}
+        assert not written
         latents, ids = session.run({"frames": clips_of(2)}, ["latents", "ids"])
         assert cuda.copies[DEVICE_TO_HOST][3:] == [2 * LATENTS_BYTES, 2 * IDS_BYTES]
+        assert len(written) == 1
         powers = 1 << np.arange(18).reshape(18, 1, 1, 1)
         np.testing.assert_array_equal(ids, ((latents > 0) * powers).sum(1))
         np.testing.assert_array_equal(ids, ids_of(session, clips_of(2)))
