@@ -1,4 +1,4 @@
-"""The native backend on its two devices: encoders, and on a CPU decoders."""
+"""The native backend on its two devices."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from magvit_runtime.hardware.packages import is_installed
 from magvit_runtime.native_libraries.lookup import cuda_library
 
 _CUDA_RANK, _CPU_RANK = 30, 40
-# Operators of ours that graphs may hold and no kernel of this backend does on a GPU.
-_CPU_ONLY = frozenset({"CodebookArgmax", "SpatialAttention"})
 _NO_CPU_PRECISION = "the native backend computes in float32 on a CPU"
 
 
 class NativeBackend:
-    """Encoders and decoders on the CPU in float32; encoders on an NVIDIA GPU with cuDNN's convs."""
+    """Encoders and decoders on the CPU in float32, and on an NVIDIA GPU with cuDNN's convs."""
 
     names = ("native", "native-cuda")
 
@@ -49,19 +47,9 @@ class NativeBackend:
             device="cuda",
             rank=_CUDA_RANK,
             reason="the native backend can use the GPU",
-            why_not=partial(_why_not_on_cuda, bundle, role, machine),
+            why_not=partial(why_no_cuda, machine),
             open_graph=_open_on_gpu,
         )
-
-
-def _why_not_on_cuda(bundle: Bundle, role: Role, machine: Machine, precision: Precision) -> str:
-    """Why the native backend doesn't run a bundle's graph on a GPU here; "" where it may."""
-    if role != "encode":
-        return "on a GPU the native backend runs encoders only"
-    operators = bundle.graphs(role)[precision].operators
-    if missing := sorted(_CPU_ONLY & operators.keys()):
-        return f"the native backend has no {' and no '.join(missing)} on a GPU yet"
-    return why_no_cuda(machine, precision)
 
 
 def why_no_cuda(machine: Machine, precision: Precision) -> str:

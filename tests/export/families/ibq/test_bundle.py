@@ -200,9 +200,13 @@ def test_verify_and_doctor_of_the_decoder(tiny_ibq_bundle: Path) -> None:
     assert {"decode onnxruntime fp16", "decode native fp32"} <= stamps.keys()
     with Detokenizer.open(tiny_ibq_bundle, require_parity=True) as detokenizer:
         assert detokenizer.capabilities.backend == "native"
+
     ways = ways_of(tiny_ibq_bundle, "decode")
     assert ways["native fp32"]["runs"]
-    assert "encoders only" in ways["native-cuda fp32"]["problem"]
+    # On a machine with a GPU and cuDNN it may run; nothing speaks against the graph itself.
+    assert (
+        ways["native-cuda fp32"]["runs"] or "not installed" in ways["native-cuda fp32"]["problem"]
+    )
 
 
 def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:

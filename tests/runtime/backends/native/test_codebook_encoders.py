@@ -11,15 +11,12 @@ import pytest
 from onnx import ModelProto
 from runtime.backends.native.graphs import FRAMES, Encoder
 
-from magvit_runtime import BackendError, open_bundle
-from magvit_runtime.backends.candidates import list_candidates
+from magvit_runtime import BackendError
 from magvit_runtime.backends.native.attention import Attention
 from magvit_runtime.backends.native.codebook import CodebookSearch
 from magvit_runtime.backends.native.cpu.session import CpuSession
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
-from magvit_runtime.hardware.gpus import Gpu
-from magvit_runtime.hardware.machine import Machine
 
 ROWS = 700
 
@@ -131,13 +128,3 @@ def test_keys_of_another_size_are_named(tmp_path: Path) -> None:
         pytest.raises(BackendError, match="attention takes maps of one shape"),
     ):
         session.run({FRAMES: np.zeros((1, 8, 8, 3), np.uint8)}, ["ids"])
-
-
-def test_on_a_gpu_it_says_what_is_missing(tiny_ibq_bundle: Path) -> None:
-    machine = Machine()
-    machine.gpus = (Gpu("NVIDIA L4", "8.9", "580", 23034, 22000, "GPU-1"),)
-    found = list_candidates(open_bundle(tiny_ibq_bundle), machine=machine).of("native-cuda")
-    assert not found.fit
-    assert {one.why for one in found.unfit} == {
-        "the native backend has no CodebookArgmax and no SpatialAttention on a GPU yet"
-    }

@@ -6,7 +6,6 @@ Without a GPU, the kernels' speed and cuDNN's own work stay untested.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from runtime import stand_in_gpu
-from runtime.stand_in_cudnn import NumpyConvs, conv, operators_on
+from runtime.backends.native.cuda.on_stand_in import (
+    PaddingOf,
+    border,
+    implied,
+    mixed,
+    open_program,
+)
+from runtime.stand_in_cudnn import conv
 from runtime.stand_in_gpu import Cuda
 from seeded_checkpoints import TINY
 
@@ -31,10 +37,8 @@ from magvit_runtime.backends.native.cpu.executor import CpuExecutor
 from magvit_runtime.backends.native.cuda.conv_plans import (
     ConvGeometry,
     ConvPlan,
-    ConvPrecision,
-    Padding,
 )
-from magvit_runtime.backends.native.cuda.executor import CudaExecutor, open_cuda_executor
+from magvit_runtime.backends.native.cuda.executor import open_cuda_executor
 from magvit_runtime.backends.native.cuda.schedule import Workspaces, plan_schedule
 from magvit_runtime.backends.native.cuda.session import CudaSession
 from magvit_runtime.backends.native.cuda.steps import Apply, Convolution, Statistics
@@ -50,45 +54,18 @@ from magvit_runtime.backends.native.program import (
     PixelNormalization,
     Program,
 )
-from magvit_runtime.cuda.device import open_device
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.native_libraries.cuda_operators import load_cuda_operators
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
-PaddingOf = Callable[[ConvGeometry], Padding]
-
 OUTPUTS = ["ids", "latents"]
 NO_WORKSPACES = Workspaces(lambda *_: 0, lambda _: 0, lambda _: 0)
-
-
-def implied(geometry: ConvGeometry) -> Padding:
-    return geometry.paddings[0]
-
-
-def border(geometry: ConvGeometry) -> Padding:
-    return geometry.paddings[-1]
-
-
-def mixed(geometry: ConvGeometry) -> Padding:
-    return geometry.paddings[sum(geometry.sizes) % len(geometry.paddings)]
 
 
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     return stand_in_gpu.install(monkeypatch)[0]
-
-
-def open_encoder(
-    cuda: Cuda,
-    program: Program,
-    precision: ConvPrecision = "fp32",
-    padding_of: PaddingOf = mixed,
-    workers: int = 1,
-) -> CudaExecutor:
-    device = open_device()
-    convs = NumpyConvs(cuda, padding_of)
-    return CudaExecutor(program, precision, device, operators_on(cuda), convs, workers)
 
 
 def clips_of(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -133,7 +110,7 @@ def test_latents_are_those_of_onnx_runtime(
     frames = clips_of(*shape)
     expected = onnx_latents(graph_of(tiny_bundle), frames)
     program = lower(read_graph(graph_of(tiny_bundle)))
-    with_encoder = open_encoder(cuda, program, padding_of=padding_of)
+    with_encoder = open_program(cuda, program, padding_of=padding_of)
     for _ in range(3):  # Plain, captured, replayed.
         ids, latents = with_encoder.run({"frames": frames}, OUTPUTS)
         np.testing.assert_allclose(latents, expected, atol=2e-4)
@@ -150,7 +127,7 @@ def test_half_precision_stays_within_the_parity_rule(
     frames = clips_of(2, 5, 16, 24)
     expected = onnx_latents(graph_of(tiny_bundle), frames)
     program = lower(read_graph(graph_of(half_bundle / name, "fp16")))
-    encoder = open_encoder(cuda, program, "fp16", border)
+    encoder = open_program(cuda, program, "fp16", border)
     (latents,) = encoder.run({"frames": frames}, ["latents"])
     error = float(np.sqrt(np.mean((latents - expected) ** 2)) / expected.std())
     assert 1e-5 < error < 8e-3
@@ -167,7 +144,7 @@ def test_images(cuda: Cuda, tmp_path: Path) -> None:
         config=config,
     )
     frames = clips_of(2, 17, 24)
-    encoder = open_encoder(cuda, lower(read_graph(graph_of(tmp_path / "bundle"))))
+    encoder = open_program(cuda, lower(read_graph(graph_of(tmp_path / "bundle"))))
     ids, latents = encoder.run({"frames": frames}, OUTPUTS)
     expected = onnx_latents(graph_of(tmp_path / "bundle"), frames)
     np.testing.assert_allclose(latents, expected, atol=2e-4)
@@ -282,7 +259,7 @@ def test_any_program_computes_what_it_says(
     cuda: Cuda, drawn: tuple[Program, NDArray[np.uint8]], padding_of: PaddingOf
 ) -> None:
     program, frames = drawn
-    encoder = open_encoder(cuda, program, padding_of=padding_of)
+    encoder = open_program(cuda, program, padding_of=padding_of)
     (latents,) = encoder.run({"frames": frames}, ["latents"])
     expected = np.moveaxis(reference(program, frames), -1, 1)
     np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -339,7 +316,7 @@ def test_without_a_gpu_it_says_so(tiny_bundle: Path) -> None:
 
 def test_shapes_come_and_go_and_all_memory_is_given_back(cuda: Cuda, tiny_bundle: Path) -> None:
     program = lower(read_graph(graph_of(tiny_bundle)))
-    encoder = open_encoder(cuda, program)
+    encoder = open_program(cuda, program)
     first = clips_of(1, 3, 8, 8)
     expected = encoder.run({"frames": first}, ["latents"])[0]
     for batch in range(2, SHAPES_KEPT + 3):
@@ -354,7 +331,7 @@ def test_shapes_come_and_go_and_all_memory_is_given_back(cuda: Cuda, tiny_bundle
 
 
 def test_a_shape_that_was_seen_allocates_nothing(cuda: Cuda, tiny_bundle: Path) -> None:
-    encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
+    encoder = open_program(cuda, lower(read_graph(graph_of(tiny_bundle))))
     frames = clips_of(2, 3, 8, 8)
     encoder.run({"frames": frames}, OUTPUTS)
     before = cuda.allocations
@@ -365,7 +342,7 @@ def test_a_shape_that_was_seen_allocates_nothing(cuda: Cuda, tiny_bundle: Path) 
 
 
 def test_threads_share_the_workers(cuda: Cuda, tiny_bundle: Path) -> None:
-    encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))), workers=2)
+    encoder = open_program(cuda, lower(read_graph(graph_of(tiny_bundle))), workers=2)
     batches = [clips_of(1, 3, 8, 8, seed=seed) for seed in range(8)]
 
     def latents_of(batch: NDArray[np.uint8]) -> NDArray[Any]:
@@ -379,7 +356,7 @@ def test_threads_share_the_workers(cuda: Cuda, tiny_bundle: Path) -> None:
 
 
 def test_without_graphs_it_runs_all_the_same_and_says_so(cuda: Cuda, tiny_bundle: Path) -> None:
-    encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
+    encoder = open_program(cuda, lower(read_graph(graph_of(tiny_bundle))))
     cuda.capture_fails = True
     frames = clips_of(1, 3, 8, 8)
     first = encoder.run({"frames": frames}, ["latents"])[0]
@@ -389,7 +366,7 @@ def test_without_graphs_it_runs_all_the_same_and_says_so(cuda: Cuda, tiny_bundle
 
 
 def test_too_little_memory_is_an_error_that_leaks_nothing(cuda: Cuda, tiny_bundle: Path) -> None:
-    encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
+    encoder = open_program(cuda, lower(read_graph(graph_of(tiny_bundle))))
     blocks = len(cuda.blocks)
     cuda.memory = 1000
     with pytest.raises(BackendError, match="cudaErrorMemoryAllocation"):
@@ -404,7 +381,7 @@ def test_too_little_memory_is_an_error_that_leaks_nothing(cuda: Cuda, tiny_bundl
 def test_what_is_no_batch_is_refused(
     cuda: Cuda, tiny_bundle: Path, frames: NDArray[np.uint8]
 ) -> None:
-    encoder = open_encoder(cuda, lower(read_graph(graph_of(tiny_bundle))))
+    encoder = open_program(cuda, lower(read_graph(graph_of(tiny_bundle))))
     with pytest.raises(InputError, match=r"expected frames uint8 \[N, T, H, W, 3\]"):
         encoder.run({"frames": frames}, OUTPUTS)
     encoder.close()
@@ -422,7 +399,7 @@ def test_ids_must_be_an_output_and_each_output_once(cuda: Cuda, tiny_bundle: Pat
     program = lower(read_graph(graph_of(tiny_bundle)))
     for outputs in (program.outputs[1:], program.outputs * 2):
         with pytest.raises(BackendError, match="can't give these outputs on a GPU: found"):
-            open_encoder(cuda, replace(program, outputs=outputs))
+            open_program(cuda, replace(program, outputs=outputs))
     assert not cuda.blocks
 
 
@@ -431,7 +408,7 @@ def test_any_map_can_be_an_output(cuda: Cuda, tiny_bundle: Path) -> None:
     maps = [Output(conv.output, conv.output, "NCTHW", "float32") for conv in program.convs[:-1]]
     program = replace(program, outputs=(*program.outputs, *maps))
     frames, names = clips_of(2, 3, 8, 8), [output.name for output in program.outputs]
-    encoder, on_cpu = open_encoder(cuda, program), CpuExecutor(program)
+    encoder, on_cpu = open_program(cuda, program), CpuExecutor(program)
     for _ in range(2):
         found = encoder.run({"frames": frames}, names)
         expected = on_cpu.run({"frames": frames}, names)
@@ -444,7 +421,7 @@ def test_clips_that_are_too_small_are_refused(cuda: Cuda, tiny_bundle: Path) -> 
     program = lower(read_graph(graph_of(tiny_bundle)))
     pixels, first, *others = program.steps
     first = replace(first, pads_before=(0, 0, 0), pads_after=(0, 0, 0))
-    encoder = open_encoder(cuda, replace(program, steps=(pixels, first, *others)))
+    encoder = open_program(cuda, replace(program, steps=(pixels, first, *others)))
     with pytest.raises(BackendError, match=r"clips of this size: found .* would make \[-1"):
         encoder.run({"frames": clips_of(1, 1, 2, 2)}, OUTPUTS)
     encoder.close()

@@ -20,7 +20,7 @@ from runtime.stand_in_arrays import DlpackArray, host_copy
 from runtime.stand_in_cudnn import NumpyConvs, operators_on
 from runtime.stand_in_gpu import Cuda
 
-from magvit_runtime import Tokenizer
+from magvit_runtime import Detokenizer, Tokenizer
 from magvit_runtime.backends.native import backend
 from magvit_runtime.backends.native.cuda import executor as cuda_executor
 from magvit_runtime.backends.native.cuda.session import CudaSession
@@ -355,3 +355,47 @@ def test_a_tokenizer_warms_up_its_batch_size_or_those_asked_for(
         for batch in (0, 3):
             with pytest.raises(InputError, match=f"found {batch}, expected 1 to `batch_size`, 2"):
                 tokenizer.warm_up(CLIP, batches=[batch])
+
+
+# The detokenizer, and a codebook's tokenizer.
+
+
+def test_a_detokenizer_takes_and_gives_device_arrays(
+    cuda: Cuda,
+    convs: NumpyConvs,
+    tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend, "why_no_cuda", lambda *_: "")
+    ids = np.random.default_rng(0).integers(0, 2**18, (3, 1, 2, 3), np.int32)
+    with Detokenizer.open(tiny_bundle, backend="native") as on_cpu:
+        expected = on_cpu(ids)
+    with Detokenizer.open(tiny_bundle, backend="native-cuda", batch_size=2) as detokenizer:
+        detokenizer.warm_up((1, 2, 3))
+        assert {geometry.batch for geometry in convs.planned} == {2}
+        assert detokenizer.capabilities.device_arrays
+        frames = detokenizer(ids)
+        assert np.abs(frames.astype(int) - expected).max() <= 1
+        on_device = detokenizer.decode_device(DlpackArray(cuda, ids[:2]))
+        np.testing.assert_array_equal(host_copy(cuda, on_device), frames[:2])
+        with pytest.raises(InputError, match="expected 0"):
+            detokenizer(np.full((1, 1, 2, 3), 2**18, np.int32))
+
+
+def test_a_tokenizer_of_a_codebook_gives_ids_margins_and_latents(
+    cuda: Cuda,
+    convs: NumpyConvs,
+    tiny_ibq_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend, "why_no_cuda", lambda *_: "")
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    options = {"precision": "fp32", "batch_size": 2}
+    with Tokenizer.open(tiny_ibq_bundle, backend="native", **options) as on_cpu:
+        expected, latents = on_cpu(images), on_cpu.latents(images)
+    with Tokenizer.open(tiny_ibq_bundle, backend="native-cuda", **options) as tokenizer:
+        np.testing.assert_array_equal(tokenizer(images), expected)
+        np.testing.assert_allclose(tokenizer.latents(images), latents, atol=2e-4)
+        on_device = tokenizer.encode_device(DlpackArray(cuda, images))
+        np.testing.assert_array_equal(host_copy(cuda, on_device), expected)
+    assert not convs.queues
