@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from magvit_runtime.native_libraries.operators import GroupNormOptions, group_no
 from magvit_runtime.types import FloatType
 
 Size = tuple[int, int, int, int]
+Row = dict[str, Any]
 
 # Channels, frames, height and width of the released encoder's levels.
 SIZES: tuple[Size, ...] = ((128, 17, 128, 128), (256, 17, 64, 64), (512, 5, 16, 16))
@@ -101,21 +103,31 @@ class Gpu:
 def main() -> None:
     """Checks all sizes at batches of 1 and 8."""
     seed = secrets.randbits(32)
+    print_rows(
+        [
+            partial(check_case, batch=batch, size=size, dtype=dtype, seed=seed)
+            for size in SIZES
+            for dtype in TOLERANCES
+            for batch in (1, 8)
+        ],
+        seed,
+    )
+
+
+def print_rows(checks: Iterable[Callable[[Gpu], list[Row]]], seed: int) -> None:
+    """Runs checks one after the other, each in memory of its own, and prints their rows."""
     device = open_device()
     operators = load_cuda_operators()
     with device.current():
         stream = device.new_stream()
         with ExitStack() as memory:
             copy_rate = measure_copy(Gpu(device, operators, stream, memory), 2**28)
-        for size in SIZES:
-            for dtype in TOLERANCES:
-                for batch in (1, 8):
-                    with ExitStack() as memory:
-                        gpu = Gpu(device, operators, stream, memory)
-                        for row in check_case(gpu, batch, size, dtype, seed):
-                            rate = row.pop("bytes") / row["microseconds"] * 1e6
-                            row |= {"seed": seed, "of_copy": round(rate / copy_rate, 3)}
-                            print(json.dumps(row), flush=True)
+        for check in checks:
+            with ExitStack() as memory:
+                for row in check(Gpu(device, operators, stream, memory)):
+                    rate = row.pop("bytes") / row["microseconds"] * 1e6
+                    row |= {"seed": seed, "of_copy": round(rate / copy_rate, 3)}
+                    print(json.dumps(row), flush=True)
 
 
 def measure_copy(gpu: Gpu, size: int) -> float:
@@ -128,15 +140,13 @@ def measure_copy(gpu: Gpu, size: int) -> float:
     return 2 * size / time * 1e6
 
 
-def check_case(
-    gpu: Gpu, batch: int, size: Size, dtype: FloatType, seed: int
-) -> list[dict[str, Any]]:
+def check_case(gpu: Gpu, batch: int, size: Size, dtype: FloatType, seed: int) -> list[Row]:
     """The operators on one map: rows of a report, `bytes` being what a launch has to move."""
     channels, *sizes = size
     random = np.random.default_rng(seed)
-    plain = _map(batch, size, dtype)
+    plain = new_map(batch, size, dtype)
     shape = (batch, *sizes, channels)
-    features, residual = (_normal(random, shape, dtype) for _ in range(2))
+    features, residual = (normal(random, shape, dtype) for _ in range(2))
     bias, weight, shift = random.standard_normal((3, channels), np.float32)
     bordered = replace(plain, before=(2, 1, 1), after=(0, 1, 1))
     features_at, residual_at, sum_at = (
@@ -189,14 +199,14 @@ def check_case(
         total = (features[clip].astype(np.float32) + bias + residual[clip]).astype(dtype)
         normalized = group_norm_silu(np.moveaxis(total[None], -1, 1), weight, shift, GROUPS)
         expected = np.pad(np.moveaxis(normalized[0], 0, -1), border)
-        return _error(found_sum[clip], total), _error(found[clip], expected)
+        return largest_error(found_sum[clip], total), largest_error(found[clip], expected)
 
     with ThreadPoolExecutor() as pool:
         sum_errors, apply_errors = zip(*pool.map(errors, range(batch)), strict=True)
     facts = {"shape": [batch, *size], "dtype": dtype}
     rows = [
-        _row("statistics", facts, max(sum_errors), statistics_time, 3 * plain.size),
-        _row("apply", facts, max(apply_errors), apply_time, 2 * plain.size),
+        report_row("statistics", facts, max(sum_errors), statistics_time, 3 * plain.size),
+        report_row("apply", facts, max(apply_errors), apply_time, 2 * plain.size),
     ]
     if channels == SIZES[-1][0]:
         rows.append(_check_lfq(gpu, batch, size, dtype, random))
@@ -207,24 +217,19 @@ def check_case(
 
 def _check_lfq(
     gpu: Gpu, batch: int, size: Size, dtype: FloatType, random: np.random.Generator
-) -> dict[str, Any]:
+) -> Row:
     sizes, bits = size[1:], 18
-    latents = _map(batch, (bits, *sizes), dtype)
-    values = _normal(random, (batch, *sizes, latents.pitch), dtype)
+    latents = new_map(batch, (bits, *sizes), dtype)
+    values = normal(random, (batch, *sizes, latents.pitch), dtype)
     source, ids = gpu.upload(values), gpu.allocate(4 * values[..., 0].size)
-    channels_first = gpu.allocate(4 * bits * values[..., 0].size)
-    time = gpu.microseconds(
-        lambda: gpu.operators.lfq(latents.at(source), ids, channels_first, int(gpu.stream))
-    )
-    expected = np.ascontiguousarray(np.moveaxis(values[..., :bits], -1, 1))
-    found = gpu.download(channels_first, expected.shape, "float32")
-    wrong = int((gpu.download(ids, (batch, *sizes), "int32") != lfq(expected)).sum())
+    time = gpu.microseconds(lambda: gpu.operators.lfq(latents.at(source), ids, int(gpu.stream)))
+    expected = lfq(np.ascontiguousarray(np.moveaxis(values[..., :bits], -1, 1)))
+    wrong = int((gpu.download(ids, expected.shape, "int32") != expected).sum())
     facts = {"shape": [batch, bits, *sizes], "dtype": dtype}
-    moved = values.nbytes + 2 * found.nbytes
-    return _row("lfq", facts, wrong + _error(found, expected), time, moved)
+    return report_row("lfq", facts, wrong, time, values.nbytes + expected.nbytes)
 
 
-def _check_pixels(gpu: Gpu, features: CudaMap, random: np.random.Generator) -> dict[str, Any]:
+def _check_pixels(gpu: Gpu, features: CudaMap, random: np.random.Generator) -> Row:
     target = replace(features, channels=3)
     frames = random.integers(0, 256, (target.batch, *target.sizes, 3), np.uint8)
     source, output = gpu.upload(frames), gpu.allocate(target.size)
@@ -240,15 +245,18 @@ def _check_pixels(gpu: Gpu, features: CudaMap, random: np.random.Generator) -> d
     expected = np.pad(inside.astype(target.dtype), padding)
     found = gpu.download(output, expected.shape, target.dtype)
     facts = {"shape": [target.batch, 3, *target.sizes], "dtype": target.dtype}
-    return _row("pixels", facts, _error(found, expected), time, frames.nbytes + target.size)
+    return report_row(
+        "pixels", facts, largest_error(found, expected), time, frames.nbytes + target.size
+    )
 
 
-def _map(batch: int, size: Size, dtype: FloatType) -> CudaMap:
+def new_map(batch: int, size: Size, dtype: FloatType) -> CudaMap:
+    """A map without a border."""
     channels, frames, height, width = size
     return CudaMap("", dtype, batch, (frames, height, width), channels)
 
 
-def _normal(
+def normal(
     random: np.random.Generator, shape: tuple[int, ...], dtype: FloatType
 ) -> NDArray[np.floating]:
     """Normal numbers, which repeat after `PERIOD`."""
@@ -256,16 +264,17 @@ def _normal(
     return np.resize(period, shape)
 
 
-def _error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def largest_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """The largest error, relative above 1; infinite if a value isn't finite."""
     wanted = expected.astype(np.float32)
     errors = np.abs(found.astype(np.float32) - wanted) / (1 + np.abs(wanted))
     return float(np.where(np.isfinite(errors), errors, np.inf).max())
 
 
-def _row(
+def report_row(
     operator: str, facts: dict[str, Any], error: float, microseconds: float, moved: int
-) -> dict[str, Any]:
+) -> Row:
+    """A row: `error` is compared with the tolerance of the type, `moved` is bytes."""
     tolerance = TOLERANCES[facts["dtype"]]
     return {
         "operator": operator,

@@ -156,13 +156,19 @@ def second_set(place: Workplace) -> list[Step]:
     steps = [
         _build("kernels-build", 60, place, (place.checker,)),
         Step("kernels", (str(place.checker),), 60, files=(place.checker,)),
-        _script(
-            "operators",
-            60,
-            place,
-            ("check_operators.py",),
-            files=(place.library("operators"), place.library("cuda")),
-            modules=CUDA,
+        *(
+            _script(
+                name,
+                60,
+                place,
+                (script,),
+                files=(place.library("operators"), place.library("cuda")),
+                modules=CUDA,
+            )
+            for name, script in (
+                ("operators", "check_operators.py"),
+                ("decoding", "check_decoding.py"),
+            )
         ),
         _measure("onnxruntime", "fp16", place),
         _measure("native", "tf32", place),

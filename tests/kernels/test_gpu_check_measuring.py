@@ -17,6 +17,8 @@ import torch
 
 pytestmark = pytest.mark.usefixtures("gpu_check_scripts")
 
+DECODING_CHECK = Path(__file__).parents[2] / "kernels" / "gpu_check" / "check_decoding.py"
+
 
 @pytest.fixture
 def measure(gpu_check_scripts: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -182,4 +184,56 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(check_operators, "group_norm_silu", lambda x, *_: np.zeros_like(x))
         rows = check_operators.check_case(gpu, 1, sizes[0], "float32", seed=0)
         assert [row["operator"] for row in rows if not row["passed"]] == ["apply"]
+    assert not cuda.blocks
+
+
+def test_the_decoding_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the test before, on the operators of decoders and of codebooks."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))
+    import check_decoding
+    import check_operators
+    from runtime import stand_in_gpu
+    from runtime.stand_in_cudnn import operators_on
+
+    from magvit_runtime.cuda.device import open_device
+    from magvit_runtime.native_libraries.cuda_operators import CudaOperators
+
+    cuda = stand_in_gpu.install(monkeypatch)[0]
+    cuda.milliseconds = [1.0] * 1000
+    monkeypatch.setattr(check_operators, "LAUNCHES", 1)
+    monkeypatch.setattr(check_operators, "ROUNDS", 1)
+    monkeypatch.setattr(check_operators, "PERIOD", 997)
+    small = check_decoding.Sizes(
+        codes=(18, 2, 3, 4),
+        rows=(24, 1, 3, 4),
+        attention=(40, 1, 5, 7),
+        coarse=(64, 2, 3, 4),
+        repeated=(16, 1, 5, 4),
+        colours=(3, 3, 8, 9),
+        codebook=70,
+    )
+    device = open_device()
+
+    def rows() -> list[dict[str, Any]]:
+        with ExitStack() as memory:
+            gpu = check_operators.Gpu(device, operators_on(cuda), device.new_stream(), memory)
+            return [
+                row
+                for check in check_decoding.CHECKS
+                for dtype in ("float16", "float32")
+                for row in check(gpu, batch=2, dtype=dtype, seed=0, sizes=small)
+            ]
+
+    passed = rows()
+    assert len({row["operator"] for row in passed}) == 9
+    assert all(row["passed"] for row in passed), passed
+    for operator in vars(CudaOperators):
+        # Each operator that does nothing is noticed.
+        if operator.startswith("_") or f".{operator}(" not in DECODING_CHECK.read_text():
+            continue
+        if operator.endswith("_bytes"):
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(CudaOperators, operator, lambda *_: None)
+            assert any(not row["passed"] for row in rows()), operator
     assert not cuda.blocks

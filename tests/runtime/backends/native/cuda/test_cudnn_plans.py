@@ -1,4 +1,4 @@
-"""The real cuDNN has plans for every conv of the released encoder on the GPUs of EC2.
+"""The real cuDNN has plans for every conv of the released models on the GPUs of EC2.
 
 It plans from a description of the GPU, so none is needed; nothing is run. The properties in
 gpu_properties.json are those of the data sheets and of CUDA's programming guide.
@@ -15,15 +15,17 @@ from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
-from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan
-from magvit_runtime.backends.native.cuda.schedule import plan_schedule
+from magvit_runtime.backends.native.cuda.schedule import Workspaces, plan_schedule
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.backends.native.program import ClipShape
+from magvit_runtime.bundle.manifest import Role
 
 HERE = Path(__file__).parent
 CUDNN_SITE = "MAGVIT_CUDNN_SITE"
@@ -46,18 +48,26 @@ COMMON_PROPERTIES = {
 }
 
 
-def released_convs(folder: Path) -> list[ConvGeometry]:
-    """Convs of the released encoder in half precision at batches of 1 and 8, each once.
+# A model, its role, and one clip of its input.
+RELEASED: dict[str, tuple[str, Role, ClipShape]] = {
+    "video encoder": ("open-magvit2-video-128", "encode", (17, 128, 128, 3)),
+    "video decoder": ("open-magvit2-video-128", "decode", (5, 16, 16, 1)),
+    "ibq encoder": ("ibq-1024", "encode", (1, 256, 256, 3)),
+    "ibq decoder": ("ibq-1024", "decode", (1, 16, 16, 1)),
+}
+
+
+def convs_of(name: str, folder: Path) -> list[ConvGeometry]:
+    """Convs of a released model in half precision at batches of 1 and 8, each once.
 
     One residual block a level has the geometries of the released four.
     """
-    config = TokenizerConfig(num_res_blocks=1)
-    released = find_model("open-magvit2-video-128").config
-    assert (config.ch, config.ch_mult) == (released.ch, released.ch_mult) == (128, (1, 2, 2, 4))
-    model = find_model("open-magvit2-video-128")
-    export_model(model, folder, weights="seeded", roles=["encode"], config=config, precision="fp16")
-    program = lower(read_graph(folder / "encode.fp16.onnx"))
-    shapes = program.shapes({program.inputs[0].name: (17, 128, 128, 3)})
+    released, role, clip = RELEASED[name]
+    model = find_model(released)
+    config = msgspec.structs.replace(model.config, num_res_blocks=1)
+    export_model(model, folder, weights="seeded", roles=[role], config=config, precision="fp16")
+    program = lower(read_graph(folder / f"{role}.fp16.onnx"))
+    shapes = program.shapes({program.inputs[0].name: clip})
     found: dict[ConvGeometry, None] = {}
 
     def note(geometry: ConvGeometry) -> ConvPlan:
@@ -65,7 +75,8 @@ def released_convs(folder: Path) -> list[ConvGeometry]:
         return ConvPlan("implied", 0, {}, 0, 0.0)
 
     for batch in (1, 8):
-        plan_schedule(program, batch, shapes, "fp16", note, lambda *_: 16)
+        workspaces = Workspaces(lambda *_: 16, lambda _: 16, lambda _: 16)
+        plan_schedule(program, batch, shapes, "fp16", note, workspaces)
     return list(found)
 
 
@@ -91,17 +102,18 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_every_conv_of_the_released_encoder_has_plans(
-    environment: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize("name", RELEASED)
+def test_every_conv_of_a_released_model_has_plans(
+    environment: dict[str, str], tmp_path: Path, name: str
 ) -> None:
-    convs = released_convs(tmp_path / "bundle")
-    # The first conv, the float32 island before the ids, and one with a stride of each kind.
-    assert {(conv.precision, conv.stride) for conv in convs} == {
-        ("fp16", (1, 1, 1)),
-        ("fp16", (1, 2, 2)),
-        ("fp16", (2, 2, 2)),
-        ("fp32", (1, 1, 1)),
+    convs = convs_of(name, tmp_path / "bundle")
+    # The island before ids or bytes is float32; encoders have strides.
+    assert {conv.precision for conv in convs} == {"fp16", "fp32"}
+    strides = {
+        "video encoder": {(1, 1, 1), (1, 2, 2), (2, 2, 2)},
+        "ibq encoder": {(1, 1, 1), (1, 2, 2)},
     }
+    assert {conv.stride for conv in convs} == strides.get(name, {(1, 1, 1)})
     gpus = json.loads((HERE / "gpu_properties.json").read_text())
     job = {
         "gpus": {name: COMMON_PROPERTIES | facts for name, facts in gpus.items()},
@@ -127,4 +139,4 @@ def test_every_conv_of_the_released_encoder_has_plans(
         at_1, at_8 = (
             sum(plans[gpu, conv.key] for conv in convs if conv.batch == batch) for batch in (1, 8)
         )
-        print(f"{gpu}: {at_1} plans at batch 1, {at_8} at batch 8")
+        print(f"{name}, {gpu}: {at_1} plans at batch 1, {at_8} at batch 8")

@@ -137,7 +137,8 @@ class Drawing:
             options += ["depth to space"] * 2
         match self.draw(st.sampled_from(options)):
             case "conv":
-                self.conv(name, source, self.draw(st.sampled_from([4, 8, 12, 24, 32])))
+                own = [channels] * 3 if channels <= 32 else []
+                self.conv(name, source, self.draw(st.sampled_from([4, 8, 12, 24, 32, *own])))
             case "attention":
                 alike = st.sampled_from(self.alike(self.shapes[source]))
                 self.add(Attention(self.draw(alike), self.draw(alike), source, name))
@@ -198,3 +199,42 @@ def test_any_decoder_computes_what_the_cpu_does(
     on_cpu.close()
     on_gpu.close()
     assert not cuda.blocks
+
+
+def test_a_conv_may_add_its_own_input(cuda: Cuda) -> None:
+    """A sum that a conv reads twice is written after all."""
+    random = np.random.default_rng(0)
+
+    def conv(name: str, source: str, channels: tuple[int, int], residual: str | None) -> Conv:
+        weight = random.standard_normal((channels[1], channels[0], 1, 1, 1)).astype(np.float32)
+        return Conv(
+            name=name,
+            input=source,
+            output=name,
+            weight=weight,
+            bias=random.standard_normal(channels[1]).astype(np.float32),
+            stride=(1, 1, 1),
+            pads_before=(0, 0, 0),
+            pads_after=(0, 0, 0),
+            normalization=None,
+            residual=residual,
+            output_type="float32",
+        )
+
+    program = Program(
+        inputs=(Input("ids", "int32", "NTHW", 1),),
+        steps=(
+            SignCodes("ids", "codes", BITS),
+            conv("first", "codes", (BITS, 8), None),
+            conv("second", "first", (8, 8), "first"),
+            conv("colours", "second", (8, 3), None),
+            PixelRounding("colours", "frames", -20.0, 20.0, 20.0, 6.0, 0.5),
+        ),
+        outputs=(Output("frames", "frames", "NTHWC", "uint8"),),
+    )
+    ids = random.integers(0, 2**BITS, (2, 1, 3, 4), np.int32)
+    on_cpu, on_gpu = CpuExecutor(program, threads=1), open_program(cuda, program)
+    (expected,), (found,) = (one.run({"ids": ids}, ["frames"]) for one in (on_cpu, on_gpu))
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    on_cpu.close()
+    on_gpu.close()
