@@ -1,12 +1,11 @@
 // Attention on the GPU, in float32: one kernel multiplies queries with keys, the other one takes
 // the softmax of the products while it multiplies them with the values.
 //
-// Both multiply tiles in shared memory by ordinary multiply-adds, because neither cuDNN's fused
-// attention takes 512 channels nor half-precision tensor cores the softmax's float32 weights. A
-// released image has 256 positions of 512 channels: 134 MFLOP in 64 and 128 blocks, of 270,000 in
-// the convs beside it. That is some 15 us of an H100 by the count of its instructions (not
-// measured), and as long for any batch up to 4. The products are 256 KB an image, which the second
-// level cache holds.
+// Both multiply tiles in shared memory by ordinary multiply-adds: cuDNN's fused attention doesn't
+// take 512 channels, and tensor cores would round the softmax's weights. A released image has 256
+// positions of 512 channels, which is 134 MFLOP beside some 300,000 in the convs, in 64 blocks and
+// then 128. By the count of its instructions that is 15 us on an H100, for one image or four (not
+// measured). The products are 256 KB an image, which stay in the second-level cache.
 #include <cmath>
 #include <cstdint>
 #include <type_traits>

@@ -12,7 +12,8 @@
 namespace magvit {
 namespace {
 
-// kWhole: the output has whole vectors of channels, so a vector comes from one of the source.
+// kWhole: the output has whole vectors of channels, so a vector comes from one of the source, and
+// its biases are one of the aligned bias.
 template <typename T, typename TOut, bool kWhole>
 struct DepthToSpace {
   PackedView<const T> source;
@@ -24,17 +25,19 @@ struct DepthToSpace {
     const BlockPlaces::Place place = blocks.At(position);
     const int channel = static_cast<int>(place.part) * output.channels + first;
     const T* from = source.At(sample, place.position, channel);
-    float values[kMapVector] = {};
-    if constexpr (kWhole) LoadFloats<kMapVector>(from, values);
+    float values[kMapVector] = {}, added[kMapVector] = {};
+    if constexpr (kWhole) {
+      LoadFloats<kMapVector>(from, values);
+      if (bias != nullptr) LoadFloats<kMapVector>(bias + channel, added);
+    } else {
+      for (int i = 0; i < kMapVector && first + i < output.channels; ++i) {
+        values[i] = ToFloat(from[i]);
+        if (bias != nullptr) added[i] = bias[channel + i];
+      }
+    }
     Vector<TOut, kMapVector> result;
 #pragma unroll
-    for (int i = 0; i < kMapVector; ++i) {
-      if (kWhole || first + i < output.channels) {
-        if constexpr (!kWhole) values[i] = ToFloat(from[i]);
-        if (bias != nullptr) values[i] += bias[channel + i];
-      }
-      result.values[i] = FromFloat<TOut>(values[i]);
-    }
+    for (int i = 0; i < kMapVector; ++i) result.values[i] = FromFloat<TOut>(values[i] + added[i]);
     StoreVector(result, output.At(sample, position, first));
   }
 };
@@ -88,7 +91,7 @@ int32_t magvit_cuda_depth_to_space(magvit_cuda_map features, const float* bias,
     using T = std::remove_pointer_t<decltype(from)>;
     using TOut = std::remove_pointer_t<decltype(to)>;
     const auto source = PackedViewOf<const T>(features);
-    if (output.channels % kMapVector == 0) {
+    if (output.channels % kMapVector == 0 && IsAligned(bias, 32)) {
       const DepthToSpace<T, TOut, true> make = {source, bias, blocks, ViewOf<TOut>(output)};
       return LaunchMakeVectors(make, output, queue);
     }

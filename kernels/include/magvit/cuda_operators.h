@@ -163,7 +163,7 @@ MAGVIT_EXPORT int32_t magvit_cuda_channel_vectors(struct magvit_cuda_map map,
 // Blocks of positions out of channels, as magvit_depth_to_space_run, plus a bias before that.
 //
 //   features  without a border
-//   bias      float [channels of the features], or NULL
+//   bias      float [channels of the features], or NULL; fastest at a multiple of 32 bytes
 //   block     frames, height and width of a block
 MAGVIT_EXPORT int32_t magvit_cuda_depth_to_space(struct magvit_cuda_map features, const float* bias,
                                                  const int64_t* block,

@@ -136,12 +136,18 @@ void TestDepthToSpace(magvit_dtype in, magvit_dtype out, int64_t channels,
   const int64_t parts = block[0] * block[1] * block[2];
   Map features(Packed(in, 2, 3, 2, 5, parts * channels));
   FillRandom(features, 4);
-  const std::vector<float> bias = RandomVector(parts * channels, 5);
+  Map aligned(Packed(MAGVIT_FLOAT32, 1, 1, 1, 1, parts * channels));
+  FillRandom(aligned, 5);
+  const auto* bias = static_cast<const float*>(aligned.map.data);
+  std::vector<float> elsewhere(parts * channels + 9);
+  float* crooked = elsewhere.data() + (magvit::IsAligned(elsewhere.data(), 32) ? 1 : 0);
+  std::copy_n(bias, parts * channels, crooked);
   const magvit_cuda_map packed =
       Packed(out, 2, 2 * block[0] + 1, 2 * block[1], 5 * block[2], channels);
   Map output(has_border ? Bordered(packed) : packed);
   const Pool pool;
-  for (const float* added : {bias.data(), static_cast<const float*>(nullptr)}) {
+  for (const float* added :
+       {bias, static_cast<const float*>(crooked), static_cast<const float*>(nullptr)}) {
     CHECK(magvit_cuda_depth_to_space(features.map, added, block, output.map, nullptr) ==
           cudaSuccess);
     std::vector<float> expected;

@@ -5,6 +5,7 @@ The CPU's results are held against the reference implementation's in tests/parit
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,11 +24,29 @@ from magvit_export.exporting import export_model
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_runtime.agreement.limits import PIXEL_LIMITS
 from magvit_runtime.agreement.signs import compare_latents
+from magvit_runtime.backends.native.attention import Attention
 from magvit_runtime.backends.native.cpu.executor import CpuExecutor
-from magvit_runtime.backends.native.cuda.conv_plans import ConvPrecision
+from magvit_runtime.backends.native.cuda.conv_plans import (
+    ConvGeometry,
+    ConvPlan,
+    ConvPrecision,
+)
+from magvit_runtime.backends.native.cuda.schedule import Workspaces, plan_schedule
+from magvit_runtime.backends.native.cuda.steps import (
+    Apply,
+    Attend,
+    Codes,
+    Repeat,
+    Rows,
+    Statistics,
+    ToBytes,
+    ToSpace,
+    Vectors,
+)
+from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization, DepthToSpace
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.onnx_file import read_graph
-from magvit_runtime.backends.native.program import Program
+from magvit_runtime.backends.native.program import ClipShape, Program
 from magvit_runtime.errors import BackendError, InputError
 
 Arrays = list[NDArray[Any]]
@@ -222,3 +241,50 @@ def test_what_are_no_ids_is_refused(
     with pytest.raises(InputError, match=r"expected ids int32 \[N, H, W\]"):
         decoder.warm_up((1, 2, 3, 4))
     decoder.close()
+
+
+# What is launched.
+
+
+def launched(program: Program, clip: ClipShape, padding_of: PaddingOf) -> Counter[type]:
+    """How often each kind of step runs."""
+
+    def plan_of(geometry: ConvGeometry) -> ConvPlan:
+        return ConvPlan(padding_of(geometry), 0, {}, 0, 1.0)
+
+    shapes = program.shapes({program.inputs[0].name: clip})
+    workspaces = Workspaces(lambda *_: 0, lambda _: 0, lambda _: 0)
+    steps = plan_schedule(program, 1, shapes, "fp16", plan_of, workspaces).steps
+    return Counter(type(step) for step in steps)
+
+
+@pytest.mark.parametrize("padding_of", [implied, border])
+def test_a_video_decoders_maps_are_read_and_written_as_few_times_as_can_be(
+    bundles: dict[str, Path], padding_of: PaddingOf
+) -> None:
+    program = program_of(bundles, "video", "decode", "fp16")
+    count = launched(program, (5, 16, 16, 1), padding_of)
+    normalized = sum(conv.normalization is not None for conv in program.convs)
+    adaptive = sum(isinstance(step, AdaptiveNormalization) for step in program.steps)
+    shortcuts = sum(conv.kernel == (1, 1, 1) for conv in program.convs)
+    upsamplers = sum(isinstance(step, DepthToSpace) for step in program.steps)
+    assert (adaptive, upsamplers, shortcuts) == (3, 2, 1)
+    # Two passes a norm, adaptive or not; one more puts what an upsampler reads into a border. The
+    # map that a shortcut reads lies as that conv wants it.
+    assert count[Statistics] == normalized + adaptive
+    assert count[Apply] == normalized + adaptive + upsamplers
+    assert (count[Vectors], count[ToSpace], count[ToBytes]) == (adaptive, upsamplers, 1)
+    assert count[Codes] == 2  # For the first conv, and for the adaptive norms.
+
+
+def test_queries_keys_and_values_share_what_they_read(bundles: dict[str, Path]) -> None:
+    program = program_of(bundles, "ibq", "decode", "fp16")
+    count = launched(program, (1, 16, 16, 1), implied)
+    norms = {(c.input, id(c.normalization)) for c in program.convs if c.normalization is not None}
+    attention = sum(isinstance(step, Attention) for step in program.steps)
+    assert count[Attend] == attention == 3
+    assert count[Statistics] == len(norms)
+    # Besides those of norms: the bias of what the first 3x3 conv reads, that of what a shortcut is
+    # added to, and the sum before the repetition.
+    assert count[Apply] == len(norms) + 3
+    assert (count[Rows], count[Repeat]) == (1, 1)

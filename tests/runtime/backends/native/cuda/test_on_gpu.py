@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from magvit_runtime import Tokenizer
+from magvit_runtime import Detokenizer, Tokenizer
+from magvit_runtime.agreement.limits import PIXEL_LIMITS
 from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.backends.native.backend import why_no_cuda
 from magvit_runtime.backends.native.cuda.session import CudaSession
+from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.hardware.machine import Machine
 
 CLIP = (5, 32, 32, 3)
@@ -70,3 +72,45 @@ def test_threads_get_their_own_results(session: CudaSession) -> None:
         found = threads.map(lambda clips: ids_of(session, clips), batches)
         for wanted, ids in zip(expected, found, strict=True):
             np.testing.assert_array_equal(ids, wanted)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_frames_of_ids_agree_with_the_cpu(
+    session: CudaSession,  # noqa: ARG001 - skips without a GPU
+    tiny_ibq_bundle: Path,
+    precision: Precision,
+) -> None:
+    ids = np.random.default_rng(1).integers(0, 6000, (3, 16, 16), np.int32)
+    with Detokenizer.open(tiny_ibq_bundle, backend="native", batch_size=3) as on_cpu:
+        expected = on_cpu(ids)
+    options = {"backend": "native-cuda", "precision": precision, "batch_size": 3}
+    with Detokenizer.open(tiny_ibq_bundle, **options) as detokenizer:
+        for _ in range(3):  # Plain, captured, replayed.
+            errors = np.abs(detokenizer(ids).astype(int) - expected)
+            assert errors.max() <= PIXEL_LIMITS[precision].max
+            assert np.sqrt(np.mean(errors**2)) <= PIXEL_LIMITS[precision].rms
+
+
+def test_frames_of_a_video_agree_with_the_cpu(
+    session: CudaSession,  # noqa: ARG001 - skips without a GPU
+    tiny_bundle: Path,
+) -> None:
+    ids = np.random.default_rng(1).integers(0, 2**18, (2, 3, 8, 8), np.int32)
+    with Detokenizer.open(tiny_bundle, backend="native", batch_size=2) as on_cpu:
+        expected = on_cpu(ids)
+    with Detokenizer.open(tiny_bundle, backend="native-cuda", batch_size=2) as detokenizer:
+        for _ in range(3):
+            assert np.abs(detokenizer(ids).astype(int) - expected).max() <= 1
+
+
+def test_tokens_of_a_codebook_agree_with_the_cpu(
+    session: CudaSession,  # noqa: ARG001 - skips without a GPU
+    tiny_ibq_bundle: Path,
+) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    options = {"precision": "fp32", "batch_size": 3}
+    with Tokenizer.open(tiny_ibq_bundle, backend="native", **options) as on_cpu:
+        expected = on_cpu.latents(images)
+    with Tokenizer.open(tiny_ibq_bundle, backend="native-cuda", **options) as tokenizer:
+        latents = tokenizer.latents(images)
+    assert np.sqrt(np.mean((latents - expected) ** 2)) <= 5e-5 * expected.std()
