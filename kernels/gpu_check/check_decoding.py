@@ -55,7 +55,7 @@ class Sizes:
     codes: Size = (18, 5, 16, 16)
     rows: Size = (256, 1, 16, 16)
     attention: Size = (512, 1, 16, 16)
-    coarse: Size = (2048, 9, 32, 32)
+    coarse: Size = (4096, 5, 16, 16)
     repeated: Size = (128, 1, 128, 128)
     colours: Size = (3, 17, 128, 128)
     codebook: int = 16384

@@ -45,6 +45,7 @@ from magvit_runtime.backends.native.program import (
     Program,
     Step,
 )
+from magvit_runtime.errors import BackendError
 
 BITS = 6
 GROUPS = 4
@@ -238,3 +239,28 @@ def test_a_conv_may_add_its_own_input(cuda: Cuda) -> None:
     assert np.abs(found.astype(int) - expected).max() <= 1
     on_cpu.close()
     on_gpu.close()
+
+
+def test_statistics_of_a_map_that_is_too_wide_are_refused(cuda: Cuda) -> None:
+    zeros = np.zeros(4, np.float32)
+    wide = ChannelStatistic("rows", None, np.zeros((4, 257), np.float32), zeros)
+    narrow = ChannelStatistic("rows", None, np.zeros((4, 256), np.float32), zeros)
+
+    def program(statistic: ChannelStatistic) -> Program:
+        channels = statistic.weight.shape[1]
+        return Program(
+            inputs=(Input("ids", "int32", "NTHW", 1),),
+            steps=(
+                CodebookRows("ids", "rows", np.zeros((3, channels), np.float32)),
+                CodebookRows("ids", "few", np.ones((3, 4), np.float32)),
+                AdaptiveNormalization("few", "norm", 2, 1e-6, statistic, statistic),
+            ),
+            outputs=(Output("norm", "norm", "NCTHW", "float32"),),
+        )
+
+    with pytest.raises(BackendError, match="one of 257 channels, expected at most 256"):
+        open_program(cuda, program(wide))
+    executor = open_program(cuda, program(narrow))
+    (found,) = executor.run({"ids": np.zeros((1, 1, 2, 2), np.int32)}, ["norm"])
+    assert found.shape == (1, 4, 1, 2, 2)
+    executor.close()
