@@ -26,8 +26,10 @@ from magvit_export.exporting import export_model
 from magvit_export.families.ibq.tokenizer import empty_tokenizer
 from magvit_export.layers.pixels import to_bytes
 from magvit_runtime import Detokenizer, InputError, Tokenizer, open_bundle
+from magvit_runtime.backends.native.backend import why_no_cuda
 from magvit_runtime.backends.opening import open_role
 from magvit_runtime.bundle.manifest import MarginMetrics
+from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.quantizers.specs import CodebookSpec
 from magvit_runtime.results.token_files import read_tokens
 
@@ -123,7 +125,8 @@ def test_verify_and_doctor(tiny_ibq_bundle: Path) -> None:
         assert tokenizer.capabilities.backend == "native"
     ways = ways_of(tiny_ibq_bundle, "encode")
     assert ways["native fp32"]["runs"]
-    assert "no CodebookArgmax" in ways["native-cuda fp32"]["problem"]
+    # Nothing but the machine speaks against a GPU.
+    assert ways["native-cuda fp32"]["problem"] == why_no_cuda(Machine(), "fp32")
 
 
 def test_the_manifest_says_what_a_decoder_is(tiny_ibq_bundle: Path) -> None:
@@ -200,13 +203,10 @@ def test_verify_and_doctor_of_the_decoder(tiny_ibq_bundle: Path) -> None:
     assert {"decode onnxruntime fp16", "decode native fp32"} <= stamps.keys()
     with Detokenizer.open(tiny_ibq_bundle, require_parity=True) as detokenizer:
         assert detokenizer.capabilities.backend == "native"
-
     ways = ways_of(tiny_ibq_bundle, "decode")
     assert ways["native fp32"]["runs"]
-    # On a machine with a GPU and cuDNN it may run; nothing speaks against the graph itself.
-    assert (
-        ways["native-cuda fp32"]["runs"] or "not installed" in ways["native-cuda fp32"]["problem"]
-    )
+    # Nothing but the machine speaks against a GPU.
+    assert ways["native-cuda fp32"]["problem"] == why_no_cuda(Machine(), "fp32")
 
 
 def test_images_that_are_too_small(tiny_ibq_bundle: Path) -> None:
