@@ -24,18 +24,24 @@ from magvit_runtime.clips.trajectories.records import ReadReport
 from magvit_runtime.clips.trajectories.times import Times
 from magvit_runtime.errors import TrajectoryError
 
-# 48 bytes a point. An id and a label are numbered in the order in which they come.
-RECORD = np.dtype(
-    [
-        ("row", np.int64),
-        ("x", np.float64),
-        ("y", np.float64),
-        ("whole", np.int64),
-        ("part", np.float64),
-        ("id", np.int32),
-        ("label", np.int32),
-    ]
-)
+
+def _record(numbers: int) -> np.dtype[np.void]:
+    """A point of so many numbers, 48 bytes for two of them.
+
+    An id and a label are numbered in the order in which they come.
+    """
+    return np.dtype(
+        [
+            ("row", np.int64),
+            ("places", np.float64, (numbers,)),
+            ("whole", np.int64),
+            ("part", np.float64),
+            ("id", np.int32),
+            ("label", np.int32),
+        ]
+    )
+
+
 # Points in memory at once, unless one trajectory has more: about 12 MB, and twice that to sort.
 POINTS_AT_ONCE = 1 << 18
 
@@ -82,9 +88,11 @@ def _sorted(path: Path, blocks: Iterable[Points]) -> Iterator[Points]:
     counts = np.zeros(1024, np.int64)
     ticks = 0  # 0: the file has no times.
     has_labels = False
+    record = _record(2)
     with _temporary_file(path) as unsorted, _temporary_file(path) as by_id:
         for block in blocks:
             records = _records(block, ids, labels)
+            record = records.dtype
             if len(ids) > len(counts):
                 counts = np.concatenate([counts, np.zeros(len(ids), np.int64)])
             counts += np.bincount(records["id"], minlength=len(counts))
@@ -94,15 +102,14 @@ def _sorted(path: Path, blocks: Iterable[Points]) -> Iterator[Points]:
                 unsorted.write(records.tobytes())
         ends = np.cumsum(counts[: len(ids)])
         with _naming_the_folder(path):
-            _write_by_id(unsorted, by_id, ends)
+            _write_by_id(unsorted, by_id, ends, record)
         id_names, label_names = list(ids), list(labels)
-        for records in _read_by_id(by_id, ends):
+        for records in _read_by_id(by_id, ends, record):
             yield Points(
                 records["row"],
                 [id_names[records["id"][0]]] * len(records),
                 [label_names[label] for label in records["label"]] if has_labels else None,
-                records["x"],
-                records["y"],
+                records["places"],
                 Times(records["whole"], records["part"], ticks) if ticks else None,
             )
 
@@ -120,13 +127,13 @@ def _naming_the_folder(path: Path) -> Iterator[None]:
         raise TrajectoryError(
             f"{path} mixes rows of several trajectories, and they can't be sorted",
             found=f"{error.strerror} in {tempfile.gettempdir()}",
-            mend="sort the file by id, or set TMPDIR to a folder with room for 96 bytes a row",
+            mend="sort the file by id, or set TMPDIR to a folder with room for 128 bytes a row",
         ) from error
 
 
 def _records(block: Points, ids: dict[str, int], labels: dict[str, int]) -> NDArray[np.void]:
-    records = np.zeros(len(block.ids), RECORD)
-    records["row"], records["x"], records["y"] = block.rows, block.x, block.y
+    records = np.zeros(len(block.ids), _record(block.places.shape[1]))
+    records["row"], records["places"] = block.rows, block.places
     records["id"] = [ids.setdefault(name, len(ids)) for name in block.ids]
     if block.times:
         records["whole"], records["part"] = block.times.whole, block.times.part
@@ -148,32 +155,36 @@ def _parts(ends: NDArray[np.int64]) -> list[tuple[int, int]]:
     return parts
 
 
-def _write_by_id(unsorted: IO[bytes], by_id: IO[bytes], ends: NDArray[np.int64]) -> None:
+def _write_by_id(
+    unsorted: IO[bytes], by_id: IO[bytes], ends: NDArray[np.int64], record: np.dtype[np.void]
+) -> None:
     """Writes each part's points together, in file order within the part."""
     parts = _parts(ends)
     lasts = np.array([last for _, last in parts])
     starts = [int(ends[first - 1]) if first else 0 for first, _ in parts]
     unsorted.seek(0)
-    while data := unsorted.read(POINTS_AT_ONCE * RECORD.itemsize):
-        records = np.frombuffer(data, RECORD)
+    while data := unsorted.read(POINTS_AT_ONCE * record.itemsize):
+        records = np.frombuffer(data, record)
         part_of = np.searchsorted(lasts, records["id"], side="right")
         records = records[np.argsort(part_of, kind="stable")]
         present, counts = np.unique(part_of, return_counts=True)
         done = 0
         for part, count in zip(present.tolist(), counts.tolist(), strict=True):
-            by_id.seek(starts[part] * RECORD.itemsize)
+            by_id.seek(starts[part] * record.itemsize)
             by_id.write(records[done : done + count].tobytes())
             starts[part] += count
             done += count
     by_id.flush()
 
 
-def _read_by_id(by_id: IO[bytes], ends: NDArray[np.int64]) -> Iterator[NDArray[np.void]]:
+def _read_by_id(
+    by_id: IO[bytes], ends: NDArray[np.int64], record: np.dtype[np.void]
+) -> Iterator[NDArray[np.void]]:
     """Yields the points of each id."""
     by_id.seek(0)
     for first, last in _parts(ends):
         start = int(ends[first - 1]) if first else 0
         size = int(ends[last - 1]) - start
-        records = np.frombuffer(by_id.read(size * RECORD.itemsize), RECORD)
+        records = np.frombuffer(by_id.read(size * record.itemsize), record)
         records = records[np.argsort(records["id"], kind="stable")]
         yield from np.split(records, ends[first : last - 1] - start)

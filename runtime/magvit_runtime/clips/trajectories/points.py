@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from magvit_runtime.clips.trajectories.columns import RawBlock, Values
 from magvit_runtime.clips.trajectories.names import names_of
 from magvit_runtime.clips.trajectories.numbers import BadValue, NumberReader
-from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
+from magvit_runtime.clips.trajectories.positions import PARTS
+from magvit_runtime.clips.trajectories.records import LARGEST_NUMBER, ReadReport, RowProblem
 from magvit_runtime.clips.trajectories.times import TimeReader, Times
 
 
@@ -25,30 +26,28 @@ class Points:
         rows: int64 [points], as `RawBlock.rows`.
         ids: Id of each point.
         labels: Label of each point, empty where it is missing; None without such a column.
-        x: float64 [points], NaN where the row can't be used (and was reported).
-        y: float64 [points], usable where x is.
+        places: float64 [points, 2, 3 or 4]: (x, y), (x, y, z), or of a box (centre x, centre y, w,
+            h); the first is NaN where the row can't be used (and was reported).
         times: Of each point; None without such a column.
     """
 
     rows: NDArray[np.int64]
     ids: Sequence[str]
     labels: Sequence[str] | None
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
+    places: NDArray[np.float64]
     times: Times | None
 
     def __getitem__(self, part: slice | NDArray[np.int64]) -> Points:
         """Gives some of the points."""
-        places = range(len(self.ids))[part] if isinstance(part, slice) else part.tolist()
+        kept = range(len(self.ids))[part] if isinstance(part, slice) else part.tolist()
         times = self.times and Times(
             self.times.whole[part], self.times.part[part], self.times.ticks
         )
         return Points(
             self.rows[part],
-            [self.ids[place] for place in places],
-            self.labels and [self.labels[place] for place in places],
-            self.x[part],
-            self.y[part],
+            [self.ids[place] for place in kept],
+            self.labels and [self.labels[place] for place in kept],
+            self.places[part],
             times,
         )
 
@@ -63,8 +62,7 @@ def join_points(pieces: Sequence[Points]) -> Points:
         np.concatenate([piece.rows for piece in pieces]),
         [name for piece in pieces for name in piece.ids],
         [label for piece in labels for label in piece] if labels else None,
-        np.concatenate([piece.x for piece in pieces]),
-        np.concatenate([piece.y for piece in pieces]),
+        np.concatenate([piece.places for piece in pieces]),
         Times(
             np.concatenate([piece.whole for piece in times]),
             np.concatenate([piece.part for piece in times]),
@@ -90,21 +88,25 @@ class PointReader:
     def read(self, block: RawBlock) -> Points:
         """Reads one block; rows without an id are left out, other bad ones have x NaN."""
         columns = block.columns
-        self._numbers.look(columns[name] for name in ("x", "y", "t") if name in columns)
+        parts = [name for name in PARTS if name in columns]
+        self._numbers.look(columns[name] for name in (*parts, "t") if name in columns)
         times, bad = self._times.read(columns["t"]) if "t" in columns else (None, [])
-        x, bad_x = self._numbers.read("x", columns["x"])
-        y, bad_y = self._numbers.read("y", columns["y"])
+        numbers = {}
+        for name in parts:
+            numbers[name], wrong = self._numbers.read(name, columns[name])
+            bad += wrong
+        places, wrong = _places(numbers)
+        bad += wrong
         points = Points(
             block.rows,
             names_of(_listed(columns["id"])),
             names_of(_listed(columns["label"])) if "label" in columns else None,
-            x,
-            y,
+            places,
             times,
         )
         nameless = [place for place, name in enumerate(points.ids) if not name]
-        if bad or bad_x or bad_y or nameless:
-            return self._without_bad(points, [*bad, *bad_x, *bad_y], nameless)
+        if bad or nameless:
+            return self._without_bad(points, bad, nameless)
         return points
 
     def _without_bad(self, points: Points, bad: list[BadValue], nameless: list[int]) -> Points:
@@ -113,7 +115,7 @@ class PointReader:
         for place in nameless:
             problems[place] = BadValue(place, "missing_id", "its id is empty")
         for place, (_, problem, message) in sorted(problems.items()):
-            points.x[place] = np.nan
+            points.places[place, 0] = np.nan
             name = points.ids[place] or None
             row = int(points.rows[place])
             self._report.add(RowProblem(row, name, problem, message, "dropped"))
@@ -136,6 +138,29 @@ def runs_of_one_id(blocks: Iterable[Points]) -> Iterator[Points]:
             first = last
     if pieces:
         yield join_points(pieces)
+
+
+def _places(numbers: dict[str, NDArray[np.float64]]) -> tuple[NDArray[np.float64], list[BadValue]]:
+    """Puts the numbers of one layout together, as `Points.places`, and finds bad boxes."""
+    if "w" not in numbers and "x2" not in numbers:
+        return np.stack([*numbers.values()], axis=1), []
+    if "x2" in numbers:
+        (x, y), names = (numbers["x1"], numbers["y1"]), ("x2 - x1", "y2 - y1")
+        w, h = numbers["x2"] - x, numbers["y2"] - y
+    else:
+        x, y = (numbers.get(name, numbers.get(f"c{name}", _NONE)) for name in ("x", "y"))
+        w, h, names = numbers["w"], numbers["h"], ("w", "h")
+    if "cx" not in numbers:
+        x, y = x + w / 2, y + h / 2
+    bad = []
+    for name, size in zip(names, (w, h), strict=True):
+        for place in np.flatnonzero((size < 0) | (size > LARGEST_NUMBER)).tolist():
+            message = f"{name} is {size[place]:g}, expected a box's size from 0 on"
+            bad.append(BadValue(place, "bad_box", message))
+    return np.stack([x, y, w, h], axis=1), bad
+
+
+_NONE = np.empty(0)
 
 
 def _listed(values: Values) -> Sequence[Any]:

@@ -12,6 +12,7 @@ from magvit_runtime.clips.trajectories.formats.npz_rows import npz_points
 from magvit_runtime.clips.trajectories.formats.opening import open_file
 from magvit_runtime.clips.trajectories.formats.parquet_rows import parquet_points
 from magvit_runtime.clips.trajectories.gathering import gather
+from magvit_runtime.clips.trajectories.positions import LAYOUTS, Positions
 from magvit_runtime.clips.trajectories.records import ReadReport, Trajectory
 from magvit_runtime.clips.trajectories.repair import repair_all
 from magvit_runtime.errors import TrajectoryError
@@ -31,11 +32,16 @@ def is_trajectory_file(path: Path) -> bool:
 
 
 def read_trajectories(
-    path: str | Path, report: ReadReport, *, columns: Sequence[str] = ()
+    path: str | Path,
+    report: ReadReport,
+    *,
+    columns: Sequence[str] = (),
+    positions: Positions = "auto",
 ) -> Iterator[Trajectory]:
     """Reads a file's trajectories as a stream.
 
-    The columns are id, x, y and, where known, t and label, in any order; others are ignored. Ids
+    The columns are id, x, y and, where known, t and label, in any order; z of points in space, or
+    w and h of boxes, may be there (`positions` has the names), and others are ignored. Ids
     and labels are text; a number is taken as its text. The rows of an id may stand anywhere in the
     file. docs/trajectories.md says what each kind of file may hold, and what becomes of bad rows.
 
@@ -48,6 +54,10 @@ def read_trajectories(
             .parquet or .npz file.
         report: Filled while the file is read.
         columns: For a text table without a header: the name of each column, in their order.
+        positions: What columns are taken for: "auto" by their names, which are refused where they
+            fit two kinds; "xy" points, as if nothing else were there; "xyz" points in space;
+            "corner-boxes" (x, y, w, h) from the top left, "center-boxes" from the middle, or
+            "corners" (x1, y1, x2, y2).
 
     Returns:
         The usable trajectories, in the order in which their ids first come. The file's ids are
@@ -58,7 +68,10 @@ def read_trajectories(
             where the points are read raises it where the stream comes to it.
     """
     path = Path(path)
-    trajectories = _refusing_os_errors(path, report, columns)
+    if positions != "auto" and positions not in LAYOUTS:
+        expected = ", ".join(["auto", *LAYOUTS])
+        raise TrajectoryError("positions are unknown", found=positions, expected=expected)
+    trajectories = _refusing_os_errors(path, report, columns, positions)
     first = next(trajectories, None)
     if first is None:
         raise _nothing_usable(path, report)
@@ -72,20 +85,22 @@ def _kind(path: Path) -> str:
     return suffixes[-1] if suffixes else ""
 
 
-def _trajectories(path: Path, report: ReadReport, names: Sequence[str]) -> Iterator[Trajectory]:
+def _trajectories(
+    path: Path, report: ReadReport, names: Sequence[str], positions: Positions
+) -> Iterator[Trajectory]:
     kind = _kind(path)
     if names and kind not in TEXT_SUFFIXES:
         raise columns_not_taken(path)
     if kind == ".npz":
-        yield from repair_all(npz_points(path, report), report)
+        yield from repair_all(npz_points(path, report, positions), report)
     elif kind == ".parquet":
-        yield from repair_all(parquet_points(path, report), report)
+        yield from repair_all(parquet_points(path, report, positions), report)
     else:
         with open_file(path) as file:
             if kind in JSON_SUFFIXES:
-                yield from repair_all(json_points(path, file, report), report)
+                yield from repair_all(json_points(path, file, report, positions), report)
             else:
-                table = csv_table(path, file, names)
+                table = csv_table(path, file, names, positions)
                 yield from repair_all(gather(table, report), report, table.breaks)
 
 
@@ -100,7 +115,7 @@ def columns_not_taken(path: Path) -> TrajectoryError:
 
 
 def _refusing_os_errors(
-    path: Path, report: ReadReport, names: Sequence[str]
+    path: Path, report: ReadReport, names: Sequence[str], positions: Positions
 ) -> Iterator[Trajectory]:
     if not is_trajectory_file(path):
         raise TrajectoryError(
@@ -112,7 +127,7 @@ def _refusing_os_errors(
         # Here, so that a reader doesn't take a missing file for a damaged one.
         if not path.is_fifo():
             path.open("rb").close()
-        yield from _trajectories(path, report, names)
+        yield from _trajectories(path, report, names, positions)
     except OSError as error:
         raise TrajectoryError(
             f"{path} can't be opened or read", found=error.strerror or error

@@ -6,16 +6,17 @@
 | line with too few or too many fields         | field_count     | row dropped                    |
 | the header comes again                       | repeated_header | row dropped                    |
 | id empty or missing                          | missing_id      | row dropped                    |
-| x, y or t is missing or isn't a number       | not_a_number    | row dropped                    |
-| x, y or t is NaN, infinite or beyond ±1e300  | not_finite      | row dropped                    |
+| a coordinate or t is no number, or missing   | not_a_number    | row dropped                    |
+| one of them is NaN, infinite, beyond ±1e300  | not_finite      | row dropped                    |
 | two rows with one time                       | repeated_time   | the later row of the file wins |
 | rows not in the order of their times         | unsorted_time   | repaired: sorted by time       |
 | bytes that are no UTF-8                      | encoding        | repaired: read as Windows-1252 |
-| points of more than two coordinates          | further_axes    | repaired: x and y are used     |
+| w or h of a box is negative                  | bad_box         | row dropped                    |
+| points of more numbers than x, y and z       | further_axes    | repaired: x and y are used     |
 | rows before and after a header, no times     | joined_parts    | trajectory refused             |
 | rows of one id with different labels         | mixed_labels    | trajectory refused             |
 | fewer than two usable rows left              | too_few_points  | trajectory refused             |
-| x, y and t of different lengths              | mixed_lengths   | trajectory refused             |
+| coordinates and t of different lengths       | mixed_lengths   | trajectory refused             |
 | a whole trajectory with an id met before     | repeated_id     | the later one refused          |
 
 The last two concern files of whole trajectories: `xy` of npz, and JSON. In files of one row a
@@ -53,6 +54,7 @@ def repair_all(
         trajectory = _repair(points, report, breaks)
         if trajectory is not None:
             report.trajectories += 1
+            report.kinds[trajectory.kind] += 1
             yield trajectory
 
 
@@ -64,7 +66,7 @@ def _repair(points: Points, report: ReadReport, breaks: Sequence[int]) -> Trajec
     def refuse(problem: str, message: str) -> None:
         report.add(RowProblem(first_row, name, problem, message, "refused"))
 
-    usable = np.isfinite(points.x)
+    usable = np.isfinite(points.places[:, 0])
     labels = _labels(points, usable)
     if len(labels) > 1:
         found = ", ".join(sorted(map(repr, labels))[:5])
@@ -76,27 +78,30 @@ def _repair(points: Points, report: ReadReport, breaks: Sequence[int]) -> Trajec
         return None
 
     t = _times(points.times, usable)
-    rows, x, y = points.rows[usable], points.x[usable], points.y[usable]
+    rows, places = points.rows[usable], points.places[usable]
     if (t[1:] < t[:-1]).any():
         message = "its rows are not in the order of their times; they were sorted"
         report.add(RowProblem(first_row, name, "unsorted_time", message, "repaired"))
         # A stable sort: of points with one time, the last of the file stays the last.
         order = np.argsort(t, kind="stable")
-        t, rows, x, y = t[order], rows[order], x[order], y[order]
+        t, rows, places = t[order], rows[order], places[order]
 
     last_of_time = np.append(t[1:] > t[:-1], True)[: len(t)]
     if not last_of_time.all():
         for place in np.flatnonzero(~last_of_time).tolist():
             message = f"a later row has the same time, {t[place]:g}"
             report.add(RowProblem(int(rows[place]), name, "repeated_time", message, "dropped"))
-        t, x, y = t[last_of_time], x[last_of_time], y[last_of_time]
+        t, places = t[last_of_time], places[last_of_time]
     if len(t) < 2:
         message = f"{len(t)} of its {len(usable)} rows can be used, and it needs 2 or more"
         refuse("too_few_points", message)
         return None
 
     label = next(iter(labels), "") or None
-    return Trajectory(name, np.stack([x, y], axis=1), t, label, first_row)
+    xy, numbers = np.ascontiguousarray(places[:, :2]), places.shape[1]
+    z = places[:, 2].copy() if numbers == 3 else None
+    size = places[:, 2:].copy() if numbers == 4 else None
+    return Trajectory(name, xy, t, label, first_row, z, size)
 
 
 def _labels(points: Points, usable: NDArray[np.bool_]) -> set[str]:

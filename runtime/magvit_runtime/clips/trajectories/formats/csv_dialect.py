@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from magvit_runtime.clips.trajectories.columns import NAMING, REQUIRED, find_columns
+from magvit_runtime.clips.trajectories.columns import NAMING, find_columns, has_columns
 from magvit_runtime.clips.trajectories.formats.csv_lines import (
     BLANKS,
     Layout,
@@ -17,7 +17,8 @@ from magvit_runtime.clips.trajectories.formats.csv_lines import (
     fits,
     line_blocks,
 )
-from magvit_runtime.clips.trajectories.names import MISSING, column_name
+from magvit_runtime.clips.trajectories.names import MISSING
+from magvit_runtime.clips.trajectories.positions import PARTS, Positions
 from magvit_runtime.errors import TrajectoryError
 
 DELIMITERS = (",", ";", "\t", "|", BLANKS)
@@ -46,8 +47,14 @@ class Header:
     of: str = "the header has"
 
 
-def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str] = ()) -> Header:
-    """Finds the header, with the delimiter that makes id, x and y of it.
+def find_header(
+    path: Path,
+    file: IO[bytes],
+    encoding: str,
+    named: Sequence[str] = (),
+    positions: Positions = "auto",
+) -> Header:
+    """Finds the header, with the delimiter that makes an id and positions of it.
 
     Args:
         path: For messages.
@@ -55,6 +62,7 @@ def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str]
         encoding: Python's name of the file's encoding.
         named: The names of the columns. The first line then is a row, or names that these
             replace, and the delimiter the one that makes rows with numbers of the first lines.
+        positions: What its columns are taken for.
 
     Raises:
         TrajectoryError: There is no line, or no header in the first; or a column is missing.
@@ -69,7 +77,10 @@ def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str]
         skipped += 1
     lines = lines[skipped:] or [""]
     if named:
-        return _named_header(path, lines[:FIRST_LINES], delimiters, named, skipped)
+        columns = find_columns(
+            Path("the list of columns"), [name.strip() for name in named], positions
+        )
+        return _named_header(path, lines[:FIRST_LINES], delimiters, named, columns, skipped)
 
     # A comment sign before the names, as numpy.savetxt writes it.
     lines[0] = _COMMENT.sub("", lines[0])
@@ -82,9 +93,9 @@ def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str]
             wrong = wrong or error
             continue
         names = _without_last_empty(fields)
-        if set(map(column_name, names)).issuperset(REQUIRED):
+        if has_columns(path, names, positions):
             layout = Layout(delimiter, len(names), skipped + used)
-            return Header(layout, names, find_columns(path, names))
+            return Header(layout, names, find_columns(path, names, positions))
         best = max(best, names, key=len)
     if wrong:
         raise TrajectoryError(
@@ -99,19 +110,24 @@ def find_header(path: Path, file: IO[bytes], encoding: str, named: Sequence[str]
             mend=f"say what the columns are, in their order, such as {NAMING}; "
             "or name them in a first line",
         )
-    find_columns(path, best)  # It says what is missing.
+    find_columns(path, best, positions)  # It says what is missing.
     raise AssertionError("the header has what it was refused for")
 
 
 def _named_header(
-    path: Path, lines: list[str], delimiters: Sequence[str], named: Sequence[str], skipped: int
+    path: Path,
+    lines: list[str],
+    delimiters: Sequence[str],
+    named: Sequence[str],
+    columns: dict[str, int],
+    skipped: int,
 ) -> Header:
     names = [name.strip() for name in named]
-    columns = find_columns(Path("the list of columns"), names)
+    numbers = [place for part, place in columns.items() if part in PARTS]
     rows = {delimiter: _rows(lines, delimiter) for delimiter in delimiters}
     fitting = {
         delimiter: sum(
-            fits(row, len(names)) and all(_is_number(row[columns[name]]) for name in ("x", "y"))
+            fits(row, len(names)) and all(_is_number(row[place]) for place in numbers)
             for row in found
         )
         for delimiter, found in rows.items()
@@ -121,7 +137,8 @@ def _named_header(
         most = max((row for found in rows.values() for row in found), key=len, default=[])
         raise TrajectoryError(
             f"{path} doesn't have the columns that are named: none of its first "
-            f"{len(lines)} lines has {len(names)} fields with numbers as x and y",
+            f"{len(lines)} lines has {len(names)} fields with numbers as "
+            + " and ".join(part for part in columns if part in PARTS),
             found=f"{len(most)} fields: {', '.join(most)[:80]}",
             expected=f"{len(names)} fields: {', '.join(names)[:80]}",
             mend=f"name every column, in their order, such as {NAMING}; "

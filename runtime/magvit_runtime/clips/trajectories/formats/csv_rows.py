@@ -16,10 +16,13 @@ from magvit_runtime.clips.trajectories.formats.encodings import (
     find_encoding,
     note_encoding,
 )
+from magvit_runtime.clips.trajectories.positions import Positions
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 
 
-def csv_table(path: Path, file: IO[bytes], names: Sequence[str] = ()) -> Table:
+def csv_table(
+    path: Path, file: IO[bytes], names: Sequence[str] = (), positions: Positions = "auto"
+) -> Table:
     """Finds out how a text table is written: its encoding, delimiter and header.
 
     Rows are numbered by line. Blank lines are skipped, and so are lines of nothing but delimiters,
@@ -29,12 +32,13 @@ def csv_table(path: Path, file: IO[bytes], names: Sequence[str] = ()) -> Table:
         path: For messages.
         file: Open as long as the table is read.
         names: The names of its columns, where no header says them.
+        positions: What its columns are taken for.
 
     Raises:
         TrajectoryError: The file is empty, isn't text, or its header or names can't be used.
     """
     encoding = find_encoding(path, file)
-    header = find_header(path, file, encoding.name, names)
+    header = find_header(path, file, encoding.name, names, positions)
     breaks: list[int] = []
 
     def blocks(report: ReadReport) -> Iterator[RawBlock]:

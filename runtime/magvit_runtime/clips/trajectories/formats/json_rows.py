@@ -10,10 +10,10 @@ from typing import IO, Any
 import numpy as np
 
 from magvit_runtime.clips.trajectories.columns import (
-    REQUIRED,
     RawBlock,
     Table,
     find_columns,
+    has_columns,
     match_columns,
 )
 from magvit_runtime.clips.trajectories.formats.encodings import find_encoding, note_encoding
@@ -26,6 +26,7 @@ from magvit_runtime.clips.trajectories.formats.whole_values import (
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.names import column_name
 from magvit_runtime.clips.trajectories.points import Points
+from magvit_runtime.clips.trajectories.positions import Positions
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 from magvit_runtime.clips.trajectories.whole import whole_trajectories
 from magvit_runtime.errors import TrajectoryError
@@ -37,18 +38,21 @@ BLOCK_ROWS = 4096
 FIRST = 16
 
 
-def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Points]:
+def json_points(
+    path: Path, file: IO[bytes], report: ReadReport, positions: Positions = "auto"
+) -> Iterator[Points]:
     """Yields the points of each trajectory of a JSON file.
 
     The file is an array of objects, an object a line, or an object of them by id or in a member of
-    `WRAPPERS`. An object is a row, with numbers x and y; or a trajectory, with arrays x and y
-    or with [x, y] pairs in a member of `POSITIONS`. One object may also hold all columns of a
-    table. Arrays and lines are streamed.
+    `WRAPPERS`. An object is a row, with numbers x and y; or a trajectory, with arrays x and y or
+    with lists [x, y] or [x, y, z] in a member of `POSITIONS`. One object may also hold all columns
+    of a table. Arrays and lines are streamed.
 
     Args:
         path: For messages.
         file: Open as long as points are read.
         report: Collects what can't be used.
+        positions: What its members are taken for.
 
     Raises:
         TrajectoryError: The file is empty or no JSON, or holds neither rows nor trajectories.
@@ -56,7 +60,7 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
     encoding = find_encoding(path, file)
     note_encoding(encoding, report)
     start = list(islice(json_values(path, file, encoding.name), 2))
-    inner = _inner(path, start[0].value) if len(start) == 1 else None
+    inner = _inner(path, start[0].value, positions) if len(start) == 1 else None
 
     def values() -> Iterator[Value]:
         if inner is None:
@@ -67,7 +71,7 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
     if not first:
         raise TrajectoryError(f"{path} is empty: it holds no trajectories")
     if any(is_whole(value) for _, value, _ in first):
-        return whole_trajectories(whole_blocks(values(), report), report)
+        return whole_trajectories(whole_blocks(path, values(), report, positions), report)
     keys = list(dict.fromkeys(key for _, value, _ in first for key in _members(value)))
     if not keys:
         raise TrajectoryError(
@@ -75,7 +79,7 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
             found=first[0].wrong or str(first[0].value)[:80],
             expected='objects such as {"id": 1, "x": [0, 1], "y": [0, 1]}',
         )
-    names = {column: keys[place] for column, place in find_columns(path, keys).items()}
+    names = {column: keys[place] for column, place in find_columns(path, keys, positions).items()}
     return gather(
         Table(
             path,
@@ -86,13 +90,16 @@ def json_points(path: Path, file: IO[bytes], report: ReadReport) -> Iterator[Poi
     )
 
 
-def _inner(path: Path, value: Any) -> list[Any] | None:
+def _inner(path: Path, value: Any, positions: Positions) -> list[Any] | None:
     """The rows or trajectories that an object holds; None where it is one itself."""
     if not isinstance(value, dict):
         return None
     keys = {column_name(key): key for key in value}
-    if keys.keys() >= set(REQUIRED) or ("id" in keys and _has_points_by_row(value, keys)):
-        return _rows_of_columns(path, {key: _cells(item) for key, item in value.items()})
+    if has_columns(path, list(value), positions) or (
+        "id" in keys and _has_points_by_row(value, keys)
+    ):
+        columns = {key: _cells(item) for key, item in value.items()}
+        return _rows_of_columns(path, columns, positions)
     if is_whole(value):
         return None
     for wrapper in WRAPPERS:
@@ -103,7 +110,7 @@ def _inner(path: Path, value: Any) -> list[Any] | None:
         if isinstance(inner, list):
             return inner
         if isinstance(inner, dict):
-            return _inner(path, inner)
+            return _inner(path, inner, positions)
     if not all(map(is_whole, value.values())):
         return None
     return [
@@ -112,10 +119,11 @@ def _inner(path: Path, value: Any) -> list[Any] | None:
     ]
 
 
-def _rows_of_columns(path: Path, columns: dict[str, Any]) -> list[Any] | None:
+def _rows_of_columns(path: Path, columns: dict[str, Any], positions: Positions) -> list[Any] | None:
     """The rows of a table that is one object; None where it is one row or one trajectory."""
     keys = list(columns)
-    known = {column: columns[keys[place]] for column, place in match_columns(path, keys).items()}
+    places = match_columns(path, keys, positions)
+    known = {column: columns[keys[place]] for column, place in places.items()}
     known |= {column_name(key): columns[key] for key in keys if column_name(key) in POSITIONS}
     columns = known
     if not isinstance(columns["id"], list):

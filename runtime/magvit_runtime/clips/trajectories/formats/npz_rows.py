@@ -20,9 +20,22 @@ from magvit_runtime.clips.trajectories.columns import (
 )
 from magvit_runtime.clips.trajectories.formats.json_values import Value
 from magvit_runtime.clips.trajectories.formats.object_arrays import read_objects
-from magvit_runtime.clips.trajectories.formats.whole_values import whole_blocks
+from magvit_runtime.clips.trajectories.formats.whole_values import (
+    BOXES,
+    POSITIONS,
+    whole_blocks,
+)
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.points import Points
+from magvit_runtime.clips.trajectories.positions import (
+    LAYOUTS,
+    PARTS,
+    POINT,
+    SAY_WHICH,
+    SPACE,
+    Layout,
+    Positions,
+)
 from magvit_runtime.clips.trajectories.records import ReadReport
 from magvit_runtime.clips.trajectories.whole import whole_trajectories
 from magvit_runtime.errors import TrajectoryError
@@ -31,46 +44,51 @@ Arrays = dict[str, NDArray[Any]]
 
 CHUNK_ROWS = 1 << 14
 # Kinds of NumPy's types that each array may have: numbers, text, bytes, objects, dates, booleans.
-KINDS = {"xy": "fiuO", "x": "fiuUSO", "y": "fiuUSO", "t": "fiuUSOMm", "id": "fiuUSOb"}
-KINDS["label"] = KINDS["id"]
+KINDS = {"t": "fiuUSOMm", "id": "fiuUSOb", "label": "fiuUSOb"}
+KINDS |= dict.fromkeys(PARTS, "fiuUSO") | dict.fromkeys(POSITIONS, "fiuO")
 # Levels of lists in arrays of objects: values of a trajectory, or its points and their coordinates.
-LISTS = {"x": 1, "y": 1, "t": 1, "xy": 2}
+LISTS = dict.fromkeys((*PARTS, "t"), 1) | dict.fromkeys(POSITIONS, 2)
 
 
-def npz_points(path: Path, report: ReadReport) -> Iterator[Points]:
+def npz_points(path: Path, report: ReadReport, positions: Positions = "auto") -> Iterator[Points]:
     """Yields the points of each trajectory of an npz file.
 
     The file holds either the one-dimensional arrays id, x, y and, where known, t and label, all
-    of one length; or xy [trajectories, points, 2] and, where known, id [trajectories] (else the
-    index in xy, from 0), t [trajectories, points] or [points], and label [trajectories]. Where
-    trajectories differ in length, xy is an array of objects [trajectories], each [points, 2]; or x
-    and y are, each [points].
+    of one length; or an array of `POSITIONS`, [trajectories, points, 2 or 3] (4 for boxes), and,
+    where known, id [trajectories] (else the index, from 0), t [trajectories, points] or [points],
+    and label [trajectories]. Where trajectories differ in length, this is an array of objects
+    [trajectories], each [points, 2 or 3]; or x and y are, each [points]. Where x and y stand, z, or
+    w and h of boxes, may stand beside them, and other layouts of `positions` too.
     It is loaded whole. What NumPy has pickled, columns of objects, is read without running it.
 
     Args:
         path: The file.
         report: Collects trajectories and rows that can't be used.
+        positions: What its arrays are taken for.
 
     Raises:
         TrajectoryError: The file is damaged, or an array is missing or has a wrong shape or type.
     """
-    arrays = _load(path)
-    if _is_ragged(arrays):
-        return whole_trajectories(whole_blocks(_ragged(path, arrays), report), report)
-    if "xy" in arrays:
-        return whole_trajectories(_stacked(path, arrays), report)
+    arrays = _load(path, positions)
+    held = next((name for name in POSITIONS if name in arrays), None)
+    if held and arrays[held].dtype != object:
+        return whole_trajectories(_stacked(path, held, arrays, positions), report)
+    if held or _is_ragged(arrays):
+        blocks = whole_blocks(path, _ragged(path, arrays), report, positions)
+        return whole_trajectories(blocks, report)
     return gather(_columns(path, arrays), report)
 
 
-def _load(path: Path) -> Arrays:
+def _load(path: Path, positions: Positions) -> Arrays:
     try:
         # np.load would read other formats too, and give members that hold no array as bytes.
         with zipfile.ZipFile(path) as members, np.load(path, allow_pickle=False) as file:
-            if "xy" in file.files:
-                names = match_columns(path, file.files) | {"xy": file.files.index("xy")}
-                names = {column: names[column] for column in names if column not in ("x", "y")}
+            held = next((name for name in POSITIONS if name in file.files), None)
+            if held:
+                names = match_columns(path, file.files, "xy") | {held: file.files.index(held)}
+                names = {column: names[column] for column in names if column not in PARTS}
             else:
-                names = find_columns(path, file.files)
+                names = find_columns(path, file.files, positions)
             arrays = {}
             for column, place in names.items():
                 name = file.files[place]
@@ -103,7 +121,7 @@ def _load(path: Path) -> Arrays:
             raise TrajectoryError(
                 f"{path}: the array {name} has a type that can't be used",
                 found=array.dtype,
-                expected="numbers" if name == "xy" else "numbers or text",
+                expected="numbers" if name in POSITIONS else "numbers or text",
             )
     return arrays
 
@@ -143,14 +161,12 @@ def _columns(path: Path, arrays: Arrays) -> Table:
 
 def _is_ragged(arrays: Arrays) -> bool:
     """Whether each trajectory is a list of its own."""
-    if "xy" in arrays:
-        return arrays["xy"].dtype == object
-    x = arrays["x"]
+    x = arrays[_first(arrays)]
     return x.ndim == 2 or (x.dtype == object and any(isinstance(item, list) for item in x.flat))
 
 
 def _ragged(path: Path, arrays: Arrays) -> Iterator[Value]:
-    count = len(arrays["xy" if "xy" in arrays else "x"]) if arrays else 0
+    count = len(arrays[_first(arrays)])
     for name, array in arrays.items():
         if array.shape[:1] != (count,):
             _check_shape(path, name, array, (count,))
@@ -162,15 +178,15 @@ def _item(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def _stacked(path: Path, arrays: Arrays) -> Iterator[RawBlock]:
-    xy = arrays["xy"]
-    if xy.ndim != 3 or xy.shape[1] < 2 or xy.shape[2] != 2:
-        raise TrajectoryError(
-            f"{path}: the array xy has the wrong shape",
-            found=list(xy.shape),
-            expected="[trajectories, points ≥ 2, 2]",
-        )
-    count, points, _ = xy.shape
+def _first(arrays: Arrays) -> str:
+    """The array that says how many trajectories there are."""
+    return next(name for name in (*POSITIONS, *PARTS) if name in arrays)
+
+
+def _stacked(path: Path, held: str, arrays: Arrays, positions: Positions) -> Iterator[RawBlock]:
+    stack = arrays[held]
+    layout = _layout(path, held, stack, positions)
+    count, points, _ = stack.shape
     for name in ("id", "label"):
         if name in arrays:
             _check_shape(path, name, arrays[name], (count,))
@@ -180,13 +196,32 @@ def _stacked(path: Path, arrays: Arrays) -> Iterator[RawBlock]:
     names = arrays["id"].tolist() if "id" in arrays else list(range(count))
     labels = arrays["label"].tolist() if "label" in arrays else None
     for index, name in enumerate(names):
-        columns: dict[str, Values] = {
-            "id": [name] * points,
-            "x": xy[index, :, 0],
-            "y": xy[index, :, 1],
-        }
+        columns: dict[str, Values] = {"id": [name] * points}
+        columns |= {part: stack[index, :, place] for place, part in enumerate(layout)}
         if "t" in arrays:
             columns["t"] = _values(times[index])
         if labels is not None:
             columns["label"] = [labels[index]] * points
         yield RawBlock(np.full(points, index + 1), columns)
+
+
+def _layout(path: Path, held: str, stack: NDArray[Any], positions: Positions) -> Layout:
+    """What the numbers of a stack's points are."""
+    fitting: dict[int, Layout] = {2: POINT, 3: SPACE}
+    if held in ("xy", "xyz"):
+        fitting = {len(held): fitting[len(held)]}
+    if held in BOXES:
+        fitting = {}
+    if positions != "auto":
+        wanted = LAYOUTS[positions][-1]
+        # x and y are the first two, whatever follows.
+        fitting = {2: wanted, 3: wanted} if positions == "xy" else {len(wanted): wanted}
+    axes = stack.shape[2] if stack.ndim == 3 and stack.shape[1] >= 2 else 0
+    if axes not in fitting:
+        raise TrajectoryError(
+            f"{path}: the array {held} has the wrong shape",
+            found=list(stack.shape),
+            expected=f"[trajectories, points ≥ 2, {' or '.join(map(str, fitting)) or 4}]",
+            mend=SAY_WHICH if axes == 4 and positions == "auto" else None,
+        )
+    return fitting[axes]

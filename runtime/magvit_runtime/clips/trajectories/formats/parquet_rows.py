@@ -17,10 +17,15 @@ from magvit_runtime.clips.trajectories.columns import (
     match_columns,
 )
 from magvit_runtime.clips.trajectories.formats.json_values import Value
-from magvit_runtime.clips.trajectories.formats.whole_values import POSITIONS, whole_blocks
+from magvit_runtime.clips.trajectories.formats.whole_values import (
+    POINTS,
+    POSITIONS,
+    whole_blocks,
+)
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.names import column_name
 from magvit_runtime.clips.trajectories.points import Points
+from magvit_runtime.clips.trajectories.positions import PARTS, Positions
 from magvit_runtime.clips.trajectories.records import ReadReport
 from magvit_runtime.clips.trajectories.whole import whole_trajectories
 from magvit_runtime.errors import TrajectoryError
@@ -31,24 +36,28 @@ BATCH_TRAJECTORIES = 64
 READ_BUFFER_BYTES = 1 << 16
 
 
-def parquet_points(path: Path, report: ReadReport) -> Iterator[Points]:
+def parquet_points(
+    path: Path, report: ReadReport, positions: Positions = "auto"
+) -> Iterator[Points]:
     """Yields the points of each trajectory of a Parquet file; its first row is numbered 1.
 
-    A row is a point; or, where x and y are columns of lists, or a column of `POSITIONS` is one of
-    lists of points, a whole trajectory.
+    A row is a point; or, where its positions are columns of lists, or a column of `POSITIONS` is
+    one of lists of points, a whole trajectory.
 
     Args:
         path: The file.
         report: Collects what can't be used.
+        positions: What its columns are taken for.
 
     Raises:
         MissingPackageError: pyarrow isn't installed.
         TrajectoryError: The file is damaged, or its columns can't be used.
     """
-    lists = _list_columns(path)
+    lists = _list_columns(path, positions)
     if lists:
-        return whole_trajectories(whole_blocks(_trajectories(path, lists), report), report)
-    return gather(_table(path), report)
+        blocks = whole_blocks(path, _trajectories(path, lists), report, positions)
+        return whole_trajectories(blocks, report)
+    return gather(_table(path, positions), report)
 
 
 @contextmanager
@@ -74,18 +83,20 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _list_columns(path: Path) -> dict[str, str]:
+def _list_columns(path: Path, positions: Positions) -> dict[str, str]:
     """Names of our columns and of one with points, where a row holds a whole trajectory."""
     with _opened(path) as file:
         schema = file.schema_arrow
         names = list(schema.names)
-        known = {column: names[place] for column, place in match_columns(path, names).items()}
+        places = match_columns(path, names, positions)
+        known = {column: names[place] for column, place in places.items()}
+        first = next((part for part in PARTS if part in known), None)
         points = {column_name(name): name for name in names if column_name(name) in POSITIONS}
-        if "x" in known and "y" in known:
-            return known if _is_list(schema.field(known["x"]).type) else {}
+        if first:
+            return known if _is_list(schema.field(known[first]).type) else {}
         for position in POSITIONS:
-            if position in points and _is_list(schema.field(points[position]).type):
-                known = {column: known[column] for column in known if column not in ("x", "y")}
+            kind: Any = schema.field(points[position]).type if position in points else None
+            if _is_list(kind) and (position in POINTS or _is_list(kind.value_type)):
                 return known | {position: points[position]}
         return {}
 
@@ -103,7 +114,7 @@ def _trajectories(path: Path, names: dict[str, str]) -> Iterator[Value]:
 def _cell(column: str, values: Any, place: int) -> Any:
     cell = values[place]
     # Lists of time stamps come as an array, which keeps all that they are.
-    if column in ("x", "y", "t") and _is_list(values.type) and cell.is_valid:
+    if column in (*PARTS, "t") and _is_list(values.type) and cell.is_valid:
         return _values(cell.values)
     return cell.as_py()
 
@@ -111,7 +122,7 @@ def _cell(column: str, values: Any, place: int) -> Any:
 def _is_list(kind: Any) -> bool:
     from pyarrow import types
 
-    return bool(
+    return kind is not None and bool(
         types.is_list(kind)
         or types.is_large_list(kind)
         or types.is_fixed_size_list(kind)
@@ -120,11 +131,11 @@ def _is_list(kind: Any) -> bool:
     )
 
 
-def _table(path: Path) -> Table:
+def _table(path: Path, positions: Positions) -> Table:
     def batches(wanted: Sequence[str] | None = None) -> Iterator[dict[str, Values]]:
         with _opened(path) as file:
             schema = file.schema_arrow
-            places = find_columns(path, schema.names)
+            places = find_columns(path, schema.names, positions)
             names = {column: schema.names[place] for column, place in places.items()}
             for column, name in names.items():
                 _check_type(path, column, schema.field(name).type)

@@ -142,7 +142,7 @@ def test_one_bad_trajectory_costs_no_other(tmp_path: Path) -> None:
         A,
         A | {"id": "none", "x": [], "y": []},
         A | {"id": "holes", "x": [0, None, 2, "NaN", 4], "y": [0, 1, 2, 3, 4]},
-        {"id": "axes", "positions": [[0, 1, 9], [1], [2, 3, 9], [4, 5, 9]]},
+        {"id": "axes", "positions": [[0, 1, 9, 9], [1], [2, 3, 9, 9], [4, 5, 9, 9]]},
         B,
     ]
     trajectories, report = read(tmp_path / "g.json", json.dumps(records))
