@@ -23,8 +23,8 @@ def paint(
     picture: NDArray[np.int64],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
-    radius: float,
-    level: int,
+    radius: NDArray[np.float64],
+    level: NDArray[np.int64],
 ) -> None:
     """Paints pieces of line in place; where shapes overlap the brighter one stays.
 
@@ -33,16 +33,16 @@ def paint(
     Args:
         pictures: uint8 [pictures, H, W], C-contiguous.
         picture: int64 [pieces], the picture that each piece is painted in.
-        start: int64 [pieces, 2], x and y in 1/GRID pixel, at least radius + 0.5 pixels inside
-            the picture.
+        start: int64 [pieces, 2], x and y in 1/GRID pixel, at least radius + 0.5 pixels inside the
+            picture.
         end: int64 [pieces, 2], likewise; equal to start for a disc.
-        radius: Of the disc, or half the width of the line, in pixels.
-        level: Gray level, 1 to 255.
+        radius: float64 [pieces], of the disc, or half the width of the line, in pixels.
+        level: int64 [pieces], gray level, 1 to 255.
     """
     _, height, width = pictures.shape
     canvas = pictures.reshape(-1)
     reach = (radius + 0.5) * GRID
-    margin = int(np.ceil(reach)) + 1
+    margin = int(np.ceil(reach.max(initial=0))) + 1
     side = (STRIDE * GRID + 1 + 2 * margin) // GRID + 1
     window_pixels = np.arange(side)
 
@@ -61,8 +61,8 @@ def paint(
         across = (x * uy)[:, None, :] - (y * ux)[:, :, None]
         beyond_ends = along - np.clip(along, 0, length[here, None, None])
         distance = np.sqrt(beyond_ends * beyond_ends + across * across)
-        cover = np.clip((reach - distance) / GRID, 0, 1)
-        gray = (cover * level + 0.5).astype(np.uint8)
+        cover = np.clip((reach[here, None, None] - distance) / GRID, 0, 1)
+        gray = (cover * level[here, None, None] + 0.5).astype(np.uint8)
 
         # Gray pixels are inside the picture, though a window may reach out of it.
         places = (picture[here, None] * height + rows)[:, :, None] * width + columns[:, None, :]
