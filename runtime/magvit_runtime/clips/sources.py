@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from magvit_runtime.clips.batches import ClipBatch
 from magvit_runtime.clips.trajectories import (
+    ONE_CAMERA,
     TRAJECTORY_SUFFIXES,
+    Cameras,
+    Positions,
     ReadReport,
     RenderStyle,
     StyleOptions,
     Trajectory,
     columns_not_taken,
     is_trajectory_file,
+    note_unseen,
     read_trajectories,
     render_batches,
 )
@@ -36,6 +40,8 @@ def read_clips(
     cutting: Cutting = DROP_TAIL,
     video_report: VideoReport | None = None,
     columns: Sequence[str] = (),
+    positions: Positions = "auto",
+    cameras: Cameras = ONE_CAMERA,
 ) -> Iterator[ClipBatch]:
     """Streams clips from a file, at most `batch_size` in memory.
 
@@ -49,9 +55,13 @@ def read_clips(
         cutting: What becomes of a video's last frames, where they fill no clip.
         video_report: What was met in a video, filled while it is read.
         columns: The names of a text table's columns, where it has no header.
+        positions: What the columns of trajectories are taken for, as of `read_trajectories`.
+        cameras: See trajectories in space. Where there are several, each trajectory gives as many
+            clips, after each other, with ids as `view_id` gives them.
 
     Raises:
-        InputError: The file can't be read, or holds no clip.
+        InputError: The file can't be read, or holds no clip; or there is a camera and nothing in
+            space for it.
     """
     suffix = path.suffix.lower()
     if columns and not is_trajectory_file(path):
@@ -67,17 +77,21 @@ def read_clips(
             VideoReport() if video_report is None else video_report,
         )
     if is_trajectory_file(path):
-        return _rendered_batches(
-            read_trajectories(path, report, columns=columns), style.checked(), batch_size
-        )
+        trajectories = read_trajectories(path, report, columns=columns, positions=positions)
+        return _rendered_batches(trajectories, style.checked(), batch_size, cameras, report)
     expected = sorted(VIDEO_SUFFIXES.union(TRAJECTORY_SUFFIXES, {".npy"}))
     raise InputError(f"{path} is of an unknown kind", expected=", ".join(expected))
 
 
 def _rendered_batches(
-    trajectories: Iterator[Trajectory], style: RenderStyle, batch_size: int
+    trajectories: Iterator[Trajectory],
+    style: RenderStyle,
+    batch_size: int,
+    cameras: Cameras,
+    report: ReadReport,
 ) -> Iterator[ClipBatch]:
-    for batch, frames in render_batches(trajectories, style, batch_size):
+    for batch, frames in render_batches(trajectories, style, batch_size, cameras):
+        note_unseen(batch, frames, style, cameras, report)
         yield ClipBatch(
             tuple(trajectory.id for trajectory in batch),
             tuple(trajectory.label for trajectory in batch),

@@ -8,6 +8,8 @@ Example:
     >>> print(report.summary())
 """
 
+from magvit_runtime.clips.trajectories.camera import ONE_CAMERA, Camera, Cameras, read_camera
+from magvit_runtime.clips.trajectories.positions import Positions
 from magvit_runtime.clips.trajectories.readers import (
     TRAJECTORY_SUFFIXES,
     columns_not_taken,
@@ -15,12 +17,16 @@ from magvit_runtime.clips.trajectories.readers import (
     read_trajectories,
 )
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
-from magvit_runtime.clips.trajectories.rendering import render, render_batches
+from magvit_runtime.clips.trajectories.rendering import note_unseen, render, render_batches
 from magvit_runtime.clips.trajectories.style import DEFAULT_STYLE, RenderStyle, StyleOptions
 
 __all__ = [
     "DEFAULT_STYLE",
+    "ONE_CAMERA",
     "TRAJECTORY_SUFFIXES",
+    "Camera",
+    "Cameras",
+    "Positions",
     "ReadReport",
     "RenderStyle",
     "RowProblem",
@@ -28,6 +34,8 @@ __all__ = [
     "Trajectory",
     "columns_not_taken",
     "is_trajectory_file",
+    "note_unseen",
+    "read_camera",
     "read_trajectories",
     "render",
     "render_batches",

@@ -95,6 +95,10 @@ class PointReader:
         for name in parts:
             numbers[name], wrong = self._numbers.read(name, columns[name])
             bad += wrong
+        if "w" in numbers or "x2" in numbers:
+            self._report.boxes_from = (
+                "two corners" if "x2" in numbers else "middle" if "cx" in numbers else "top left"
+            )
         places, wrong = _places(numbers)
         bad += wrong
         points = Points(

@@ -16,6 +16,7 @@ LARGEST_NUMBER = 1e300
 
 Action = Literal["dropped", "repaired", "refused", "noted"]
 Kind = Literal["point", "space", "box"]
+BoxesFrom = Literal["top left", "middle", "two corners"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,7 @@ class ReadReport:
         problems: The first `KEPT_PROBLEMS` problems, in file order of discovery.
         counts: Number of all problems so far, by (action, problem).
         kinds: Number of usable trajectories so far, by `Trajectory.kind`.
+        boxes_from: What x and y of boxes were taken for; None where there are none.
     """
 
     KEPT_PROBLEMS = 1000
@@ -148,6 +150,7 @@ class ReadReport:
     problems: list[RowProblem] = field(default_factory=list)
     counts: Counter[tuple[Action, str]] = field(default_factory=Counter)
     kinds: Counter[Kind] = field(default_factory=Counter)
+    boxes_from: BoxesFrom | None = None
 
     def add(self, problem: RowProblem) -> None:
         """Counts a problem, and keeps it if it is among the first."""

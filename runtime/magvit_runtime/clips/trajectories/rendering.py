@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from magvit_runtime.clips.trajectories.camera import ONE_CAMERA, Cameras, view_id
 from magvit_runtime.clips.trajectories.fitting import GRID
 from magvit_runtime.clips.trajectories.painting import paint
-from magvit_runtime.clips.trajectories.records import Trajectory
+from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem, Trajectory
 from magvit_runtime.clips.trajectories.strokes import Strokes, reach, strokes_of
 from magvit_runtime.clips.trajectories.style import RenderStyle
 from magvit_runtime.errors import InputError
@@ -82,6 +82,25 @@ def render_batches(
             names = [view_id(item.id, view, cameras.views) for item, view in views]
             items = [item for item, _ in views]
             yield [dataclasses.replace(i, id=n) for i, n in zip(items, names, strict=True)], clips
+
+
+def note_unseen(
+    batch: Sequence[Trajectory],
+    clips: NDArray[np.uint8],
+    style: RenderStyle,
+    cameras: Cameras,
+    report: ReadReport,
+) -> None:
+    """Reports clips of `render_batches` on which nothing is drawn.
+
+    Only a camera that stands still can miss a trajectory.
+    """
+    if not cameras.first.stands_still:
+        return
+    for item, clip in zip(batch, clips, strict=True):
+        if (clip == style.background).all():
+            message = "the camera sees none of it; its clip is empty"
+            report.add(RowProblem(item.first_row, item.id, "out_of_view", message, "noted"))
 
 
 def _render(views: Sequence[View], style: RenderStyle, cameras: Cameras) -> NDArray[np.uint8]:
