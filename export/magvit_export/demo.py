@@ -17,8 +17,15 @@ from magvit_export.training.classifier_training import TrainingOptions, train_cl
 from magvit_runtime import Classifier, Tokenizer
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.clips.contact_sheet import write_contact_sheet
+from magvit_runtime.clips.drawing import drawing_record
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import ReadReport, RenderStyle, read_trajectories, render
+from magvit_runtime.clips.trajectories import (
+    ONE_CAMERA,
+    ReadReport,
+    RenderStyle,
+    read_trajectories,
+    render,
+)
 from magvit_runtime.results.predictions import write_predictions
 from magvit_runtime.results.token_files import read_tokens, token_writer
 
@@ -83,8 +90,11 @@ def run_demo(
         export_model(find_model("trajectory-small"), files["bundle"], weights="seeded")
     with _timed(seconds, "render and tokenize"), Tokenizer.open(files["bundle"]) as tokenizer:
         label = weights_label(tokenizer.bundle)
-        with token_writer(files["tokens"], tokenizer.bundle) as writer:
-            for batch in read_clips(files["trajectories"], style, ReadReport(), batch_size=1):
+        report = ReadReport()
+        batches = read_clips(files["trajectories"], style, report, batch_size=1)
+        drawing = drawing_record(style, "auto", ONE_CAMERA, report)
+        with token_writer(files["tokens"], tokenizer.bundle, drawing=drawing) as writer:
+            for batch in batches:
                 writer.write(batch.ids, batch.labels, tokenizer(batch.frames))
                 advance(len(batch.ids))
     table = read_tokens(files["tokens"])

@@ -13,7 +13,7 @@ from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.backends.opening import BackendName, check_options
 from magvit_runtime.backends.tensor_check import check_array, check_result
-from magvit_runtime.bundle.manifest import GraphRecord, Head, TensorSpec
+from magvit_runtime.bundle.manifest import DrawingRecord, GraphRecord, Head, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.door import Door
 from magvit_runtime.errors import BundleError, InputError
@@ -88,6 +88,11 @@ class Classifier(Door):
     def classes(self) -> tuple[str, ...]:
         """Name of each class, in the order of the probabilities."""
         return self._head.labels
+
+    @property
+    def drawing(self) -> DrawingRecord | None:
+        """How the trajectories that it was trained on were drawn; None where it isn't known."""
+        return self._head.drawing
 
     @property
     def grid(self) -> tuple[int | str, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, with_space
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
@@ -36,6 +37,7 @@ def reconstruction(
     *,
     beside: list[Path] | None = None,
     style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
+    space: Annotated[SpaceOptions, Parameter(name="*")] = DEFAULT_SPACE,
     tail: Tail = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
@@ -55,6 +57,7 @@ def reconstruction(
         clips: Trajectories, uint8 frames (.npy), or a video; as for `magvit tokenize`.
         beside: Further bundles to set beside the first; may be given several times.
         style: How trajectories are drawn. A video must have the height and width.
+        space: What the columns of trajectories are, and what sees those in space.
         tail: What becomes of a video's last frames that fill no clip; as for `magvit tokenize`.
         backend: What runs the models; auto takes the best of this machine.
         precision: Which of a bundle's graphs; the most precise by default.
@@ -71,7 +74,8 @@ def reconstruction(
     from magvit_runtime.evaluation.tables import reconstruction_table
     from magvit_runtime.tokenizer import Tokenizer
 
-    check_outputs(sheet, inputs=(bundle, clips, *(beside or ()), lpips, fid, fvd))
+    check_outputs(sheet, inputs=(bundle, clips, *(beside or ()), lpips, fid, fvd, space.camera))
+    cameras = space.cameras()
     results: list[Reconstruction] = []
     shown: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
 
@@ -94,7 +98,14 @@ def reconstruction(
         ):
             cutting = cutting_for(tail, tokenizer)
             batches = read_clips(
-                clips, style, report, batch_size, cutting=cutting, video_report=video
+                clips,
+                style,
+                report,
+                batch_size,
+                cutting=cutting,
+                video_report=video,
+                positions=space.positions or "auto",
+                cameras=cameras,
             )
             measures = _measures(lpips, fid, fvd)
             results.append(
@@ -117,7 +128,7 @@ def reconstruction(
     text = reconstruction_table([str(path) for path in bundles], results) + written
     if report.counts:
         text += "\n" + report.summary()
-    outcome = Outcome(facts, text)
+    outcome = with_space(Outcome(facts, text), cameras, report)
     return with_video(outcome, tail, video) if is_video(clips) else outcome
 
 

@@ -25,9 +25,10 @@ from magvit_runtime.bundle.reading import Bundle, graph_sha256, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.bundle.writing import refuse_store
 from magvit_runtime.classifier import CLASSIFIER
+from magvit_runtime.clips.trajectories.camera import trajectory_of
 from magvit_runtime.errors import InputError
 from magvit_runtime.quantizers import vocabulary_size
-from magvit_runtime.results.token_files import TokenTable
+from magvit_runtime.results.token_files import TokenFileInfo, TokenTable
 
 MAX_CLIPS_FOR_RIDGE = 20_000
 CLASSIFIER_FILE = "classify.fp32.onnx"
@@ -96,7 +97,9 @@ def train_classifier(
     _check_origin(bundle, table)
     classes, targets = _classes(table)
     labelled = np.flatnonzero(targets >= 0)
-    train, held_out = split_by_class(targets, labelled, options.holdout, options.seed)
+    views = table.info.drawing.views if table.info.drawing else 1
+    groups = _trajectories(table, views)
+    train, held_out = split_by_class(targets, labelled, options.holdout, options.seed, groups)
     tokens = torch.from_numpy(table.tokens.astype(np.int32))
     truth = torch.from_numpy(targets)
     torch.manual_seed(options.seed)
@@ -107,10 +110,13 @@ def train_classifier(
         grid=table.info.grid,
         width=options.width,
     )
-    _fit(model, tokens[train], truth[train], options)
-    train_accuracy = _accuracy(model, tokens[train], truth[train])
+    seen_by = torch.from_numpy(groups)
+    _fit(model, tokens[train], truth[train], seen_by[train], options)
+    train_accuracy = _accuracy(model, tokens[train], truth[train], seen_by[train])
     held_out_accuracy = (
-        _accuracy(model, tokens[held_out], truth[held_out]) if len(held_out) else None
+        _accuracy(model, tokens[held_out], truth[held_out], seen_by[held_out])
+        if len(held_out)
+        else None
     )
     training: dict[str, str | int | float] = {
         "clips": len(train),
@@ -119,14 +125,20 @@ def train_classifier(
         "epochs": options.epochs,
         "seed": options.seed,
     }
+    if views > 1:
+        training["views"] = views
     if held_out_accuracy is not None:
         training["held_out_accuracy"] = round(held_out_accuracy, 4)
-    _export(bundle, model, classes, table.info.grid, options.embedding, training)
+    _export(bundle, model, classes, table.info, options.embedding, training)
     return TrainingResult(classes, train, held_out, train_accuracy, held_out_accuracy)
 
 
 def split_by_class(
-    targets: NDArray[np.int64], rows: NDArray[np.intp], holdout: float, seed: int
+    targets: NDArray[np.int64],
+    rows: NDArray[np.intp],
+    holdout: float,
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Splits rows so that each class keeps its share; at least one row per class is trained on.
 
@@ -135,18 +147,31 @@ def split_by_class(
         rows: Rows to split.
         holdout: Share of each class to hold out.
         seed: Chooses the split.
+        groups: Of every row of the table; rows of one group, as views of one trajectory, stay on
+            one side. By default each row is alone.
 
     Returns:
         (train, held_out): rows in ascending order.
     """
     random = np.random.default_rng(seed)
-    held_out: list[NDArray[np.intp]] = []
+    groups = np.arange(len(targets)) if groups is None else groups
+    held_out: list[NDArray[np.int64]] = []
     for target in np.unique(targets[rows]):
-        members = random.permutation(rows[targets[rows] == target])
+        members = random.permutation(np.unique(groups[rows[targets[rows] == target]]))
         count = min(round(len(members) * holdout), len(members) - 1)
         held_out.append(members[:count])
-    kept_out = np.sort(np.concatenate(held_out)) if held_out else rows[:0]
-    return np.setdiff1d(rows, kept_out), kept_out
+    is_kept_out = np.isin(groups[rows], np.concatenate(held_out) if held_out else [])
+    return np.sort(rows[~is_kept_out]), np.sort(rows[is_kept_out])
+
+
+def _trajectories(table: TokenTable, views: int) -> NDArray[np.int64]:
+    """A number for the trajectory of each row; rows that are views of one share it."""
+    names = [trajectory_of(name, views) for name in table.ids]
+    if views == 1:  # Whether or not ids repeat.
+        return np.arange(len(names))
+    # In the order of the rows, whatever the names are.
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], np.int64)
 
 
 def _check_origin(bundle: Bundle, table: TokenTable) -> None:
@@ -177,7 +202,13 @@ def _natural(label: str) -> tuple[int, str]:
     return (int(label), "") if label.isdecimal() else (2**62, label)
 
 
-def _fit(model: TrajectoryClassifier, ids: Tensor, truth: Tensor, options: TrainingOptions) -> None:
+def _fit(
+    model: TrajectoryClassifier,
+    ids: Tensor,
+    truth: Tensor,
+    groups: Tensor,
+    options: TrainingOptions,
+) -> None:
     if len(ids) > MAX_CLIPS_FOR_RIDGE:
         raise InputError(
             "the closed-form fit takes too many clips",
@@ -186,7 +217,7 @@ def _fit(model: TrajectoryClassifier, ids: Tensor, truth: Tensor, options: Train
             mend="raise --holdout",
         )
     with torch.no_grad():
-        fit = fit_linear(model.features(ids), truth, model.head.out_features)
+        fit = fit_linear(model.features(ids), truth, model.head.out_features, groups)
         model.head.weight.copy_(fit.weight)
         model.head.bias.copy_(fit.bias)
     optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate)
@@ -199,20 +230,26 @@ def _fit(model: TrajectoryClassifier, ids: Tensor, truth: Tensor, options: Train
 
 
 @torch.no_grad()
-def _accuracy(model: TrajectoryClassifier, ids: Tensor, truth: Tensor) -> float:
-    predicted = torch.cat([model(part).argmax(dim=1) for part in torch.split(ids, 256)])
-    return (predicted == truth).double().mean().item()
+def _accuracy(model: TrajectoryClassifier, ids: Tensor, truth: Tensor, groups: Tensor) -> float:
+    """Share of groups whose mean probabilities are highest for their class."""
+    found = torch.cat([model(part).softmax(dim=1) for part in torch.split(ids, 256)])
+    _, first, numbers = np.unique(groups.numpy(), return_index=True, return_inverse=True)
+    # The number of views is the same for all, so the sum has its highest where the mean has.
+    pooled = torch.zeros(len(first), found.shape[1]).index_add(0, torch.from_numpy(numbers), found)
+    predicted = pooled.argmax(dim=1)
+    return (predicted == truth[torch.from_numpy(first)]).double().mean().item()
 
 
 def _export(
     bundle: Bundle,
     model: TrajectoryClassifier,
     classes: Sequence[str],
-    grid: tuple[int, ...],
+    info: TokenFileInfo,
     embedding: EmbeddingKind,
     training: dict[str, str | int | float],
 ) -> None:
     vocabulary = vocabulary_size(bundle.tokens.quantizer)
+    grid = info.grid
     with staging_directory(bundle.path) as staging:
         files = export_onnx(
             ExportedClassifier(model).eval().requires_grad_(False),
@@ -249,6 +286,7 @@ def _export(
                 precision: graph_sha256(bundle, encoder)
                 for precision, encoder in bundle.graphs("encode").items()
             },
+            drawing=info.drawing,
         )
         records = file_records(files)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,13 +35,17 @@ class LinearFit:
     leave_one_out_accuracy: float
 
 
-def fit_linear(features: Tensor, classes: Tensor, num_classes: int) -> LinearFit:
+def fit_linear(
+    features: Tensor, classes: Tensor, num_classes: int, groups: Tensor | None = None
+) -> LinearFit:
     """Fits a layer whose softmax gives class probabilities.
 
     Args:
         features: [N, D], any float type; an N x N matrix is solved, so N can be some ten thousands.
         classes: int64 [N] in 0 .. K-1.
         num_classes: K.
+        groups: int64 [N]; rows of one group, as views of one trajectory, are left out together. By
+            default each row is alone.
 
     Returns:
         The layer: regression onto one-hot targets, times the temperature at which leave-one-out
@@ -60,10 +65,10 @@ def fit_linear(features: Tensor, classes: Tensor, num_classes: int) -> LinearFit
         penalty = strength * scale
         inverse = torch.linalg.inv(gram + penalty * torch.eye(len(gram)).double())
         dual = inverse @ residual_targets
-        # The second term also leaves a clip out of the means of features and targets. Without it,
+        # The second term also leaves clips out of the means of features and targets. Without it,
         # centred features reveal a clip's class through the others', and all look predictable.
-        kept = inverse.diagonal() - 1 / (penalty * len(gram))
-        scores = targets - dual / kept[:, None]
+        means = 1 / (penalty * len(gram))
+        scores = targets - _left_out(inverse, means, dual, groups)
         accuracy = (scores.argmax(dim=1) == classes).double().mean().item()
         if best is None or accuracy > best[0]:
             losses = [
@@ -77,3 +82,21 @@ def fit_linear(features: Tensor, classes: Tensor, num_classes: int) -> LinearFit
     weight = temperature * (dual.T @ centered)
     bias = temperature * prior - weight @ center
     return LinearFit(weight, bias, strength, accuracy)
+
+
+def _left_out(inverse: Tensor, means: Tensor, dual: Tensor, groups: Tensor | None) -> Tensor:
+    """Errors on each clip, float64 [N, K], of the fit without its group.
+
+    Args:
+        inverse: float64 [N, N], of the gram matrix with its penalty.
+        means: What to take from it for clips that are also left out of the means.
+        dual: float64 [N, K], the inverse times the targets.
+        groups: int64 [N], or None where each clip is alone.
+    """
+    if groups is None or len(np.unique(groups.numpy())) == len(groups):
+        return dual / (inverse.diagonal() - means)[:, None]
+    errors = torch.empty_like(dual)
+    for group in np.unique(groups.numpy()):
+        (rows,) = torch.nonzero(groups == group, as_tuple=True)
+        errors[rows] = torch.linalg.solve(inverse[rows[:, None], rows] - means, dual[rows])
+    return errors

@@ -196,6 +196,23 @@ class Component(_Record, frozen=True):
     weights: WeightsRecord
 
 
+class DrawingRecord(_Record, frozen=True):
+    """How trajectories were drawn as clips.
+
+    Attributes:
+        style: Size, length and look of the clips: the fields of `StyleOptions`.
+        positions: What columns were taken for.
+        camera: The fields of the first `Camera` of trajectories in space; None where there were
+            none.
+        views: How many cameras each was seen by, one clip each.
+    """
+
+    style: dict[str, int | float | str]
+    positions: str = "auto"
+    camera: dict[str, Any] | None = None
+    views: Size = 1
+
+
 class Head(_Record, frozen=True):
     """What was trained on top of the bundle's graphs.
 
@@ -205,6 +222,8 @@ class Head(_Record, frozen=True):
         embedding: How ids enter: "bits", "factorized" or "table".
         training: What it was trained on and how well it did, for people to read.
         trained_on: Digest of each encoder graph that the bundle had then, by precision.
+        drawing: How the trajectories that it was trained on were drawn; None where the clips came
+            from something else, or the token file didn't say.
     """
 
     graph: Role
@@ -212,6 +231,7 @@ class Head(_Record, frozen=True):
     embedding: Literal["bits", "factorized", "table"]
     training: dict[str, str | int | float]
     trained_on: dict[Precision, Sha256]
+    drawing: DrawingRecord | None = None
 
 
 class FileRecord(_Record, frozen=True):

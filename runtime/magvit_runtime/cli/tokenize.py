@@ -13,9 +13,16 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, with_space
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
+from magvit_runtime.clips.drawing import drawing_record
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.trajectories import (
+    DEFAULT_STYLE,
+    ReadReport,
+    StyleOptions,
+    is_trajectory_file,
+)
 from magvit_runtime.clips.video import Tail
 from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.files.outputs import check_outputs
@@ -30,6 +37,7 @@ def tokenize(
     output: Annotated[Path, Parameter(alias="-o")],
     style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
     columns: ColumnNames | None = None,
+    space: Annotated[SpaceOptions, Parameter(name="*")] = DEFAULT_SPACE,
     tail: Tail = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
@@ -46,6 +54,7 @@ def tokenize(
         style: How trajectories are drawn. A video must have the height and width, and is cut every
             `frames` frames.
         columns: Names of a text table's columns, where it has no header, such as frame,id,x,y.
+        space: What the columns are, and what sees trajectories in space.
         tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
             repeats the last frame, short makes a shorter clip of them.
         backend: What runs the model; auto takes the best of this machine.
@@ -53,7 +62,8 @@ def tokenize(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    check_outputs(output, inputs=(bundle, source))
+    check_outputs(output, inputs=(bundle, source, space.camera))
+    positions, cameras = space.positions or "auto", space.cameras()
     report, video = ReadReport(), VideoReport()
     clips = 0
     with Tokenizer.open(
@@ -68,9 +78,15 @@ def tokenize(
             cutting=cutting,
             video_report=video,
             columns=columns or (),
+            positions=positions,
+            cameras=cameras,
         )
+        drawing = None
+        if is_trajectory_file(source):
+            drawing = drawing_record(style, positions, cameras, report)
+        cut = tail if is_video(source) else None
         with (
-            token_writer(output, tokenizer.bundle, tail if is_video(source) else None) as writer,
+            token_writer(output, tokenizer.bundle, cut, drawing) as writer,
             progress_bar("clips") as advance,
         ):
             for batch in batches:
@@ -95,5 +111,5 @@ def tokenize(
     )
     if report.counts:
         text += "\n" + report.summary()
-    outcome = Outcome(facts, text)
+    outcome = with_space(Outcome(facts, text), cameras, report)
     return with_video(outcome, tail, video) if is_video(source) else outcome

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.bundle.manifest import DrawingRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.clips.batches import VideoPlace
 from magvit_runtime.clips.video import Tail
@@ -51,6 +52,7 @@ class TokenFileInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         grid: Tokens a clip: [t, h, w], or [h, w] for images.
         tail: What became of a video's last frames that filled no clip; None where the clips come
             from something else.
+        drawing: How trajectories were drawn; None where the clips come from something else.
     """
 
     model: str
@@ -59,6 +61,7 @@ class TokenFileInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     quantizer: QuantizerSpec
     grid: tuple[int, ...]
     tail: Tail | None = None
+    drawing: DrawingRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -107,36 +110,43 @@ class TokenWriter(Protocol):
 
 
 def token_file_info(
-    bundle: Bundle, grid: tuple[int, ...], tail: Tail | None = None
+    bundle: Bundle,
+    grid: tuple[int, ...],
+    tail: Tail | None = None,
+    drawing: DrawingRecord | None = None,
 ) -> TokenFileInfo:
     """Describes tokens that a bundle's encoder made."""
     manifest = bundle.manifest
     weights = manifest.component.weights
     name = weights.name if bundle.is_seeded else f"{weights.source} {weights.name}"
-    return TokenFileInfo(manifest.model, name, weights.sha256, bundle.tokens.quantizer, grid, tail)
+    quantizer = bundle.tokens.quantizer
+    return TokenFileInfo(manifest.model, name, weights.sha256, quantizer, grid, tail, drawing)
 
 
 @contextmanager
-def token_writer(path: Path, bundle: Bundle, tail: Tail | None = None) -> Iterator[TokenWriter]:
+def token_writer(
+    path: Path, bundle: Bundle, tail: Tail | None = None, drawing: DrawingRecord | None = None
+) -> Iterator[TokenWriter]:
     """Opens a token file for writing; the file appears when the block ends without an error.
 
     Args:
         path: .parquet (streams, needs pyarrow) or .npz (held in memory until the end).
         bundle: What makes the tokens.
         tail: The rule for the last frames of a video, for the record.
+        drawing: How trajectories are drawn, for the record.
 
     Raises:
         InputError: The file's kind is unknown, or it can't be written.
         MissingPackageError: pyarrow isn't installed.
     """
-    kinds: dict[str, Callable[[Path, Bundle, Tail | None], TokenWriter]] = {
+    kinds: dict[str, Callable[[Path, Bundle, Tail | None, DrawingRecord | None], TokenWriter]] = {
         ".parquet": _ParquetWriter,
         ".npz": _NpzWriter,
     }
     if path.suffix.lower() not in kinds:
         raise InputError(f"{path} is of an unknown kind", expected=" or ".join(kinds))
     with atomic_path(path) as partial:
-        writer = kinds[path.suffix.lower()](partial, bundle, tail)
+        writer = kinds[path.suffix.lower()](partial, bundle, tail, drawing)
         try:
             yield writer
         finally:
@@ -190,12 +200,15 @@ def _filled_up(tokens: NDArray[np.int32], grid: tuple[int, ...]) -> NDArray[np.i
 
 
 class _ParquetWriter:
-    def __init__(self, path: Path, bundle: Bundle, tail: Tail | None) -> None:
+    def __init__(
+        self, path: Path, bundle: Bundle, tail: Tail | None, drawing: DrawingRecord | None
+    ) -> None:
         self._arrow = _pyarrow()
         self._bundle = bundle
         # Opened here: pyarrow takes no name that isn't UTF-8.
         self._output = path.open("wb")
         self._tail = tail
+        self._drawing = drawing
         self._grid: tuple[int, ...] = ()
         self._file: Any = None
 
@@ -237,16 +250,19 @@ class _ParquetWriter:
         if has_places:
             kinds = {"str": arrow.string(), "int": arrow.int64()}
             schema |= {field.name: kinds[str(field.type)] for field in fields(VideoPlace)}
-        info = token_file_info(self._bundle, grid, self._tail)
+        info = token_file_info(self._bundle, grid, self._tail, self._drawing)
         described = arrow.schema(schema, {METADATA_KEY: msgspec.json.encode(info)})
         self._file = arrow.parquet.ParquetWriter(self._output, described, compression="zstd")
 
 
 class _NpzWriter:
-    def __init__(self, path: Path, bundle: Bundle, tail: Tail | None) -> None:
+    def __init__(
+        self, path: Path, bundle: Bundle, tail: Tail | None, drawing: DrawingRecord | None
+    ) -> None:
         self._path = path
         self._bundle = bundle
         self._tail = tail
+        self._drawing = drawing
         self._rows: list[tuple[str, str | None, NDArray[np.int32]]] = []
         self._places: list[VideoPlace] = []
 
@@ -265,7 +281,7 @@ class _NpzWriter:
             return
         ids, labels, tokens = zip(*self._rows, strict=True)
         grid = tokens[0].shape
-        info = token_file_info(self._bundle, grid, self._tail)
+        info = token_file_info(self._bundle, grid, self._tail, self._drawing)
         columns: dict[str, Any] = {
             "id": ids,
             "label": [label or "" for label in labels],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,7 +22,7 @@ SMALLEST_FIELD, LARGEST_FIELD = 0.1, 179
 MOST_VIEWS = 360
 
 
-class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a camera stands and how it sees.
 
     With `position` and `look_at` it stands still, and trajectories are where they are: those that
@@ -92,6 +92,14 @@ class Camera(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
                 found=f"position and look_at {list(self.position)}",
                 expected="two places",
             )
+
+    def fields(self) -> dict[str, Any]:
+        """What it is in full, without what it leaves open: JSON-ready values by name."""
+        fields = msgspec.to_builtins(self)
+        if not self.stands_still:
+            fields["azimuth"] = AZIMUTH if self.azimuth is None else self.azimuth
+            fields["elevation"] = ELEVATION if self.elevation is None else self.elevation
+        return {name: value for name, value in fields.items() if value is not None}
 
     @property
     def stands_still(self) -> bool:
