@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -28,10 +28,15 @@ from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport, StyleOptions, is_trajectory_file
 from magvit_runtime.clips.video import Tail
 from magvit_runtime.clips.video_frames import VideoReport
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
+from magvit_runtime.reports import PACKAGES_OF_CLIPS, check_report_packages
 from magvit_runtime.results.pooling import Classified, pool_views
-from magvit_runtime.results.predictions import write_predictions
+from magvit_runtime.results.predictions import PredictionCounts, write_predictions
 from magvit_runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from magvit_runtime.reports.classification_page import ClassificationPage
 
 # Labels that `--json` lists.
 FOREIGN_LABELS = 1000
@@ -42,6 +47,7 @@ def classify(
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
+    report: Path | None = None,
     style: Annotated[StyleOptions | None, Parameter(name="*")] = None,
     columns: ColumnNames | None = None,
     space: Annotated[SpaceOptions, Parameter(name="*")] = DEFAULT_SPACE,
@@ -57,6 +63,8 @@ def classify(
         source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
             [N, T, H, W, 3] (.npy), or a video.
         output: CSV file to write.
+        report: HTML page to write besides: each clip plays beside its class and probabilities, and
+            a filter picks classes and mistakes. It opens from disk, without a network.
         style: How trajectories are drawn; without any of it, as the clips that the classifier was
             trained on. A video must have the height and width, and is cut every `frames` frames.
         columns: Names of a text table's columns, where it has no header, such as frame,id,x,y.
@@ -68,8 +76,10 @@ def classify(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    check_outputs(output, inputs=(bundle, source, space.camera))
-    report, video = ReadReport(), VideoReport()
+    check_outputs(output, report, inputs=(bundle, source, space.camera))
+    if report is not None:
+        check_report_packages(PACKAGES_OF_CLIPS)
+    read, video = ReadReport(), VideoReport()
     with (
         Classifier.open(bundle, threads=threads) as classifier,
         Tokenizer.open(
@@ -84,7 +94,7 @@ def classify(
         batches = read_clips(
             source,
             drawing.style,
-            report,
+            read,
             batch_size,
             cutting=cutting,
             video_report=video,
@@ -92,9 +102,10 @@ def classify(
             positions=drawing.positions,
             cameras=drawing.cameras,
         )
-        classified = _classify(batches, tokenizer, classifier, advance)
         views = drawing.cameras.views if is_drawn else 1
-        counts = write_predictions(output, pool_views(classified, views))
+        page = None if report is None else _page(views)
+        classified = _classify(batches, tokenizer, classifier, page, advance)
+        counts = write_predictions(output, _shown(pool_views(classified, views), page))
     label = weights_label(tokenizer.bundle)
     facts = {
         "clips": counts.written,
@@ -103,23 +114,46 @@ def classify(
         "labelled": counts.known,
         "right": counts.right,
         "foreign_labels": dict(counts.foreign.most_common(FOREIGN_LABELS)),
-        "problems": [asdict(problem) for problem in report.problems],
+        "problems": [asdict(problem) for problem in read.problems],
     }
     rows = "clips" if views == 1 else f"trajectories of {views} views each"
     text = f"{counts.written} {rows} -> {output}\n{tokenizer.bundle.manifest.model}, {label}"
     if counts.known:
-        share = counts.right / counts.known
-        text += f"\n{counts.right} of {counts.known} labelled clips predicted right ({share:.1%})"
-    differences = unlike_training(drawing, classifier.drawing, report) if is_drawn else ()
+        text += f"\n{_share(counts)}"
+    differences = unlike_training(drawing, classifier.drawing, read) if is_drawn else ()
     if differences:
         facts["not_as_trained"] = list(differences)
         text += f"\nthe classifier was trained on other clips: {', '.join(differences)}"
     if counts.foreign:
         text += "\n" + _foreign(counts.foreign, classes)
-    if report.counts:
-        text += "\n" + report.summary()
-    outcome = with_space(Outcome(facts, text), drawing.cameras, report)
+    if read.counts:
+        text += "\n" + read.summary()
+    if page is not None and report is not None:
+        facts["report"] = str(report)
+        text += f"\nreport -> {report}"
+        said = {"Model": f"{tokenizer.bundle.manifest.model}, {label}", "Clips": str(source)}
+        said["Right"] = _share(counts) if counts.known else "no clip has a label of these classes"
+        if differences:
+            said["Trained on other clips"] = ", ".join(differences)
+        if read.kinds["space"]:
+            said["Camera"] = str(drawing.cameras.first)
+        with atomic_path(report) as partial:
+            html = page.html(f"Classes of {source.name}", said)
+            partial.write_text(html, "utf-8", "backslashreplace")
+    outcome = with_space(Outcome(facts, text), drawing.cameras, read)
     return with_video(outcome, tail, video) if is_video(source) else outcome
+
+
+def _page(views: int) -> ClassificationPage:
+    # Imported here, because it needs packages of an extra.
+    from magvit_runtime.reports.classification_page import ClassificationPage
+
+    return ClassificationPage(views)
+
+
+def _share(counts: PredictionCounts) -> str:
+    share = counts.right / counts.known
+    return f"{counts.right} of {counts.known} labelled clips predicted right ({share:.1%})"
 
 
 def _foreign(labels: Counter[str], classes: tuple[str, ...]) -> str:
@@ -137,8 +171,18 @@ def _classify(
     batches: Iterator[ClipBatch],
     tokenizer: Tokenizer,
     classifier: Classifier,
+    page: ClassificationPage | None,
     advance: Callable[[int], None],
 ) -> Iterator[Classified]:
     for batch in batches:
+        if page is not None:
+            page.add_clips(batch.frames)
         yield batch.ids, batch.labels, classifier(tokenizer(batch.frames))
         advance(len(batch.ids))
+
+
+def _shown(rows: Iterator[Classified], page: ClassificationPage | None) -> Iterator[Classified]:
+    for row in rows:
+        if page is not None:
+            page.add_rows(*row)
+        yield row

@@ -64,8 +64,8 @@ def strokes_of(trajectory: Trajectory, style: RenderStyle, cameras: Cameras, vie
             f"trajectory {trajectory.id!r} has no z for a camera to see",
             found="a box" if trajectory.size is not None else "x and y",
             expected="x, y and z",
-            mend="leave out --camera, --up and --views; a classifier that was trained on views takes "
-            "no others",
+            mend="leave out --camera, --up and --views; a classifier that was trained on clips of "
+            "cameras takes no others",
         )
     return _of_point(trajectory, style) if trajectory.size is None else _of_box(trajectory, style)
 
