@@ -10,7 +10,7 @@ from magvit_runtime.errors import MissingPackageError
 # By a package's import name: its name for people, and the extras that install it, the usual one
 # first.
 EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
-    "PIL": ("Pillow", ("data",)),
+    "PIL": ("Pillow", ("data", "report", "evaluate")),
     "av": ("PyAV", ("video",)),
     "cuda": ("cuda-bindings", ("tensorrt", "rtx", "native-cuda")),
     "cuda.core": ("cuda-core", ("tensorrt", "rtx", "native-cuda")),
