@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from magvit_export.training.classifier_training import (
     train_classifier,
 )
 from magvit_runtime import Classifier, Tokenizer, open_bundle
+from magvit_runtime.bundle.manifest import DrawingRecord
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.quantizers.specs import LfqSpec
@@ -148,6 +150,42 @@ def test_the_split_keeps_each_class_s_share() -> None:
     np.testing.assert_array_equal(held_out, again[1])
     other = split_by_class(targets, rows, holdout=0.25, seed=1)
     assert held_out.tolist() != other[1].tolist()
+
+
+def test_a_group_stays_on_one_side_of_the_split() -> None:
+    groups = np.repeat(np.arange(20), 3)
+    targets = np.repeat(np.arange(20) % 2, 3)
+    train, held_out = split_by_class(targets, np.arange(60), 0.25, 0, groups)
+    assert set(groups[train]).isdisjoint(groups[held_out])
+    assert Counter(targets[held_out].tolist()) == {0: 6, 1: 6}
+    assert sorted([*train, *held_out]) == list(range(60))
+    # Rows that are alone are split as before there were groups.
+    alone = split_by_class(targets, np.arange(60), 0.25, 0, np.arange(60))
+    np.testing.assert_array_equal(alone[1], split_by_class(targets, np.arange(60), 0.25, 0)[1])
+
+
+def test_views_of_a_trajectory_are_split_together_and_judged_together(bundle: Path) -> None:
+    """A third view of each is noise; the other two outvote it."""
+    table = separable_table()
+    noise = np.random.default_rng(1).integers(0, 2**18, table.tokens.shape, np.int32)
+    drawing = DrawingRecord({"height": 64}, "auto", {"kind": "pinhole"}, 3)
+    views = TokenTable(
+        msgspec.structs.replace(INFO, drawing=drawing),
+        tuple(f"{name}@{view}" for name in table.ids for view in range(3)),
+        tuple(label for label in table.labels for _ in range(3)),
+        np.stack([table.tokens, table.tokens, noise], axis=1).reshape(-1, *GRID),
+    )
+    result = train_classifier(bundle, views, TrainingOptions())
+    names = [name.partition("@")[0] for name in views.ids]
+    train, held_out = ({names[row] for row in rows} for rows in (result.train, result.held_out))
+    assert (len(train), len(held_out)) == (36, 12)
+    assert not train & held_out
+    assert result.held_out_accuracy == 1
+    head = open_bundle(bundle).manifest.heads["classifier"]
+    assert head.drawing == drawing
+    assert head.training["views"] == 3
+    with Classifier.open(bundle) as classifier:
+        assert classifier.drawing == drawing
 
 
 def test_one_clip_of_each_class_is_always_trained_on() -> None:

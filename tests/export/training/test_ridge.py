@@ -50,6 +50,37 @@ def test_leave_one_out_accuracy_and_the_choice_by_it(
     assert fit.leave_one_out_accuracy == pytest.approx(max(by_strength.values()))
 
 
+@pytest.mark.parametrize("sizes", [[3] * 10, [1, 4, 2, 1, 7, 3, 2, 5, 5]])
+def test_groups_are_left_out_together(sizes: list[int]) -> None:
+    x, truth = problem(30, 12, 3)
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    groups = groups[torch.randperm(30, generator=torch.Generator().manual_seed(0))]
+    fit = fit_linear(x, truth, 3, groups)
+    centered = x - x.mean(dim=0)
+    penalty = fit.strength * (centered @ centered.T).diagonal().mean()
+    targets = torch.nn.functional.one_hot(truth, 3).double()
+    right = 0
+    for group in range(len(sizes)):
+        others = groups != group
+        center, prior = x[others].mean(dim=0), targets[others].mean(dim=0)
+        layer = ridge(x[others] - center, targets[others] - prior, penalty)
+        found = ((x[~others] - center) @ layer + prior).argmax(dim=1)
+        right += int((found == truth[~others]).sum())
+    assert fit.leave_one_out_accuracy == pytest.approx(right / 30)
+
+
+def test_copies_reveal_no_class_where_they_are_left_out_together() -> None:
+    """As views of one trajectory would: each alone, and labels of chance look predictable."""
+    random = torch.Generator().manual_seed(4)
+    x = torch.randn(30, 200, generator=random).repeat_interleave(2, dim=0)
+    x = x + 0.01 * torch.randn(60, 200, generator=random)
+    truth = torch.randint(3, (30,), generator=random).repeat_interleave(2)
+    alone = fit_linear(x, truth, 3)
+    together = fit_linear(x, truth, 3, torch.arange(30).repeat_interleave(2))
+    assert alone.leave_one_out_accuracy > 0.95
+    assert together.leave_one_out_accuracy < 0.6
+
+
 def test_the_layer_is_ridge_regression_onto_the_classes() -> None:
     """Equal except for one factor, the temperature, and the constant of each class."""
     x, truth = problem(40, 12, 3)
