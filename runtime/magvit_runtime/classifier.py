@@ -13,7 +13,8 @@ from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
 from magvit_runtime.backends.opening import BackendName, check_options
 from magvit_runtime.backends.tensor_check import check_array, check_result
-from magvit_runtime.bundle.manifest import DrawingRecord, GraphRecord, Head, TensorSpec
+from magvit_runtime.bundle.drawing_record import DrawingRecord
+from magvit_runtime.bundle.manifest import GraphRecord, Head, TensorSpec
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.door import Door
 from magvit_runtime.errors import BundleError, InputError

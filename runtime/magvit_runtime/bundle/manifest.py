@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.errors import BundleError
 from magvit_runtime.quantizers.specs import QuantizerSpec
 from magvit_runtime.types import Precision as Precision
@@ -194,23 +195,6 @@ class Component(_Record, frozen=True):
     family: str
     config: dict[str, Any]
     weights: WeightsRecord
-
-
-class DrawingRecord(_Record, frozen=True):
-    """How trajectories were drawn as clips.
-
-    Attributes:
-        style: Size, length and look of the clips: the fields of `StyleOptions`.
-        positions: What columns were taken for.
-        camera: The fields of the first `Camera` of trajectories in space; None where there were
-            none.
-        views: How many cameras each was seen by, one clip each.
-    """
-
-    style: dict[str, int | float | str]
-    positions: str = "auto"
-    camera: dict[str, Any] | None = None
-    views: Size = 1
 
 
 class Head(_Record, frozen=True):

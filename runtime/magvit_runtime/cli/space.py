@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from magvit_runtime.bundle.manifest import DrawingRecord
+from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.clips.drawing import drawn_so
 from magvit_runtime.clips.trajectories import (

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import msgspec
 
-from magvit_runtime.bundle.manifest import DrawingRecord
+from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.clips.trajectories import (
     Camera,
     Cameras,

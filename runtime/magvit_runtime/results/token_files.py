@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.bundle.manifest import DrawingRecord
+from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.clips.batches import VideoPlace
 from magvit_runtime.clips.video import Tail

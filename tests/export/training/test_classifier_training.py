@@ -16,7 +16,7 @@ from magvit_export.training.classifier_training import (
     train_classifier,
 )
 from magvit_runtime import Classifier, Tokenizer, open_bundle
-from magvit_runtime.bundle.manifest import DrawingRecord
+from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.quantizers.specs import LfqSpec
