@@ -197,6 +197,29 @@ def test_boxes_as_lists_of_four_numbers_need_to_be_explained(tmp_path: Path) -> 
     assert numbers(trajectory) == BOXES
 
 
+def test_rows_of_json_may_hold_their_position_as_a_list(tmp_path: Path) -> None:
+    """As detectors write a box a frame, by COCO's custom."""
+    rows = [{"id": 7, "frame": i, "bbox": box} for i, box in enumerate(CORNERS)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(TrajectoryError, match="may be two corners, or one corner or the middle"):
+        read(path)
+    (trajectory,), _ = read(path, positions="corner-boxes")
+    assert numbers(trajectory) == BOXES
+    assert trajectory.t.tolist() == [0, 1]
+    path.write_text(json.dumps([{"id": "a", "position": point} for point in XYZ]))
+    (trajectory,), _ = read(path)
+    assert numbers(trajectory) == XYZ
+    short = [*XYZ, [1.0], "far", XYZ[0]]
+    path.write_text(json.dumps([{"id": "a", "position": point} for point in short]))
+    (trajectory,), report = read(path)
+    assert numbers(trajectory) == [*XYZ, XYZ[0]]
+    assert [(found.row, found.problem) for found in report.problems] == [
+        (4, "not_a_number"),
+        (5, "not_a_number"),
+    ]
+
+
 def test_bad_rows_are_named_with_row_and_column(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "x,y,z", XYZ)
     path.write_text(path.read_text() + "a,9,9,nan\na,9,9,\na,9,9,far\na,1,2,3\n")

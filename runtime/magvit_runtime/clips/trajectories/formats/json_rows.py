@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -21,18 +21,21 @@ from magvit_runtime.clips.trajectories.formats.json_values import Value, json_va
 from magvit_runtime.clips.trajectories.formats.whole_values import (
     POSITIONS,
     is_whole,
+    layout_of_lists,
     whole_blocks,
 )
 from magvit_runtime.clips.trajectories.gathering import gather
 from magvit_runtime.clips.trajectories.names import column_name
 from magvit_runtime.clips.trajectories.points import Points
-from magvit_runtime.clips.trajectories.positions import Positions
+from magvit_runtime.clips.trajectories.positions import Layout, Positions
 from magvit_runtime.clips.trajectories.records import ReadReport, RowProblem
 from magvit_runtime.clips.trajectories.whole import whole_trajectories
 from magvit_runtime.errors import TrajectoryError
 
 # Members of an object around the trajectories that may hold them.
 WRAPPERS = ("trajectories", "tracks", "records", "rows", "data")
+# Members of a row that may hold its position, as a list of numbers.
+POSITIONS_OF_ROWS = ("position", "point", "bbox", "box")
 BLOCK_ROWS = 4096
 # Values that say what a file holds, and which members its rows have.
 FIRST = 16
@@ -44,7 +47,8 @@ def json_points(
     """Yields the points of each trajectory of a JSON file.
 
     The file is an array of objects, an object a line, or an object of them by id or in a member of
-    `WRAPPERS`. An object is a row, with numbers x and y; or a trajectory, with arrays x and y or
+    `WRAPPERS`. An object is a row, with numbers x and y or a list of them in a member of
+    `POSITIONS_OF_ROWS`; or a trajectory, with arrays x and y or
     with lists [x, y] or [x, y, z] in a member of `POSITIONS`. One object may also hold all columns
     of a table. Arrays and lines are streamed.
 
@@ -72,7 +76,14 @@ def json_points(
         raise TrajectoryError(f"{path} is empty: it holds no trajectories")
     if any(is_whole(value) for _, value, _ in first):
         return whole_trajectories(whole_blocks(path, values(), report, positions), report)
-    keys = list(dict.fromkeys(key for _, value, _ in first for key in _members(value)))
+    keys = _keys(first)
+    listed = _place_in_a_list(path, keys, first, positions)
+    if listed:
+        keys = _keys(_with_parts(first, *listed))
+
+    def rows() -> Iterator[Value]:
+        return _with_parts(values(), *listed) if listed else values()
+
     if not keys:
         raise TrajectoryError(
             f"{path} holds neither rows nor trajectories",
@@ -83,11 +94,36 @@ def json_points(
     return gather(
         Table(
             path,
-            ids=lambda: (block.columns["id"] for block in _rows(values(), names, ReadReport())),
-            blocks=lambda report: _rows(values(), names, report),
+            ids=lambda: (block.columns["id"] for block in _rows(rows(), names, ReadReport())),
+            blocks=lambda report: _rows(rows(), names, report),
         ),
         report,
     )
+
+
+def _keys(values: Iterable[Value]) -> list[str]:
+    return list(dict.fromkeys(key for _, value, _ in values for key in _members(value)))
+
+
+def _place_in_a_list(
+    path: Path, keys: list[str], first: list[Value], positions: Positions
+) -> tuple[str, Layout] | None:
+    """The member of rows whose list is a position, and what its numbers are; None without one."""
+    held = next((key for key in keys if column_name(key) in POSITIONS_OF_ROWS), None)
+    if held is None or has_columns(path, keys, positions):
+        return None
+    numbers = max(len(_list(_members(value).get(held))) for _, value, _ in first)
+    return (held, layout_of_lists(path, column_name(held), numbers, positions)) if numbers else None
+
+
+def _with_parts(values: Iterable[Value], held: str, layout: Layout) -> Iterator[Value]:
+    """Gives rows whose list has become members of its own."""
+    for row, value, wrong in values:
+        if isinstance(value, dict):
+            numbers = _list(value.get(held))
+            numbers = numbers + [None] * (len(layout) - len(numbers))
+            value = value | dict(zip(layout, numbers, strict=False))
+        yield Value(row, value, wrong)
 
 
 def _inner(path: Path, value: Any, positions: Positions) -> list[Any] | None:

@@ -20,7 +20,10 @@ from magvit_runtime.clips.trajectories.names import column_name, name_of
 from magvit_runtime.clips.trajectories.positions import (
     LAYOUTS,
     NAMES,
+    POINT,
     SAY_WHICH,
+    SPACE,
+    Layout,
     Positions,
     choose_layout,
     keys_of,
@@ -31,7 +34,7 @@ from magvit_runtime.errors import TrajectoryError
 # Members, or columns, that may hold a trajectory's points, [[x, y], ...] or [[x, y, z], ...].
 POINTS = ("positions", "points", "xyz", "xy")
 # Those that may hold boxes of four numbers; what the numbers are has to be said.
-BOXES = ("boxes", "bboxes", "bbox")
+BOXES = ("boxes", "bboxes", "bbox", "box")
 POSITIONS = (*POINTS, *BOXES)
 _LISTS = (list, np.ndarray)
 _FIRST = tuple(name for part in ("x", "x1", "cx") for name in NAMES[part])
@@ -113,22 +116,35 @@ def _places(
             mend="leave --positions out, or say what its members are",
         )
     numbers = max(map(_numbers, points), default=2)
-    if name in BOXES and positions not in ("corner-boxes", "center-boxes", "corners"):
-        raise TrajectoryError(
-            f"{path} has boxes of four numbers, which may be two corners, or one corner or the "
-            "middle with width and height",
-            found=f"{name} {str(points[:1])[:60]}",
-            mend=SAY_WHICH,
-        )
-    is_space = name == "xyz" or (numbers == 3 and name != "xy")
-    if positions == "auto":
-        wanted = LAYOUTS["xyz" if is_space else "xy"][0]
-    else:
-        wanted = LAYOUTS[positions][-1]
+    wanted = layout_of_lists(path, name, numbers, positions)
     found: dict[str, Values] = {
         part: [_at(point, at, part) for point in points] for at, part in enumerate(wanted)
     }
     return found, positions == "auto" and numbers > len(wanted)
+
+
+def layout_of_lists(path: Path, name: str, numbers: int, positions: Positions) -> Layout:
+    """What the numbers of points in lists are.
+
+    Args:
+        path: For messages.
+        name: The member that holds the lists.
+        numbers: Numbers of a point.
+        positions: What members are taken for.
+
+    Raises:
+        TrajectoryError: They are boxes, and `positions` doesn't say of which kind.
+    """
+    if positions != "auto":
+        return LAYOUTS[positions][-1]
+    if name in BOXES:
+        raise TrajectoryError(
+            f"{path} has boxes of four numbers, which may be two corners, or one corner or the "
+            "middle with width and height",
+            found=f"a member {name}",
+            mend=SAY_WHICH,
+        )
+    return SPACE if name == "xyz" or (numbers == 3 and name != "xy") else POINT
 
 
 def _numbers(point: Any) -> int:
