@@ -56,6 +56,11 @@ class Row:
     y: float
     bad: str | None = None
 
+    @property
+    def z(self) -> float:
+        """Written into half of the files."""
+        return self.y / 2
+
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[Row]:
@@ -99,7 +104,9 @@ def expected(rows: list[Row], has_times: bool) -> dict[str, Wanted]:
     return result
 
 
-def check(path: Path, rows: list[Row], has_times: bool, has_labels: bool = True) -> None:
+def check(
+    path: Path, rows: list[Row], has_times: bool, has_labels: bool = True, has_z: bool = False
+) -> None:
     """Reads a file, and compares."""
     report = ReadReport()
     wanted = expected(rows, has_times)
@@ -117,6 +124,9 @@ def check(path: Path, rows: list[Row], has_times: bool, has_labels: bool = True)
         assert read[name].label == (label if has_labels else None)
         assert (read[name].t - read[name].t[0]).tolist() == times
         assert read[name].xy.tolist() == points
+        z = read[name].z
+        assert (z is not None) == has_z
+        assert z is None or z.tolist() == [y / 2 for _, y in points]
     assert sum(report.counts["dropped", problem] for problem in BAD) == sum(
         row.bad is not None for row in rows
     )
@@ -154,15 +164,17 @@ def cells(
         "t": [str(row.t) for row in rows],
         "x": [number(row.x) if row.bad is None else row.bad for row in rows],
         "y": [number(row.y) for row in rows],
+        "z": [number(row.z) for row in rows],
     }
 
 
 def shuffled(draw: Callable[..., Any], columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The columns in any order, with others among them, t and label perhaps left out or renamed."""
+    """The columns in any order, with others among them, some perhaps left out or renamed."""
     columns = dict(columns)
     note = draw(st.sampled_from(["", "x", "a, b; c | d\te", 'say "hi"', "two\nlines"]))
     columns["note"] = [note, *["-"] * (len(columns["id"]) - 1)]
-    for name, others in {"t": ["", "time", "Frame"], "label": ["", "class"]}.items():
+    named = {"t": ["", "time", "Frame"], "label": ["", "class"], "z": [""]}
+    for name, others in named.items():
         other = draw(st.sampled_from([name, name.upper(), *others]))
         values = columns.pop(name)
         if other:
@@ -171,10 +183,10 @@ def shuffled(draw: Callable[..., Any], columns: dict[str, list[Any]]) -> dict[st
     return {name: columns[name] for name in names}
 
 
-def kept(columns: dict[str, list[Any]]) -> tuple[bool, bool]:
-    """Whether there are times, and labels."""
+def kept(columns: dict[str, list[Any]]) -> tuple[bool, bool, bool]:
+    """Whether there are times, labels and z."""
     names = {column.lower() for column in columns}
-    return bool(names & {"t", "time", "frame"}), bool(names & {"label", "class"})
+    return bool(names & {"t", "time", "frame"}), bool(names & {"label", "class"}), "z" in names
 
 
 @fuzz
@@ -249,6 +261,7 @@ def test_parquet(data: st.DataObject, rows: list[Row]) -> None:
             "t": t,
             "x": numbers([row.x for row in rows], [row.bad for row in rows]),
             "y": numbers([row.y for row in rows], [None] * len(rows)),
+            "z": numbers([row.z for row in rows], [None] * len(rows)),
         },
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -286,6 +299,7 @@ def test_npz(data: st.DataObject, rows: list[Row]) -> None:
             "t": t if draw(st.booleans()) else np.array(list(map(str, t.tolist())), object),
             "x": x if draw(st.booleans()) else x.astype(object),
             "y": np.array([row.y for row in rows]),
+            "z": np.array([row.z for row in rows]),
         },
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -311,6 +325,9 @@ def json_row(row: Row, draw: Callable[..., Any]) -> dict[str, Any]:
 def test_json_rows(data: st.DataObject, rows: list[Row]) -> None:
     draw = data.draw
     objects = [json_row(row, draw) for row in rows]
+    has_z = draw(st.booleans())
+    if has_z:
+        objects = [item | {"z": row.z} for item, row in zip(objects, rows, strict=True)]
     form = draw(st.sampled_from(["array", "indented", "lines", "columns", "member"]))
     if form == "lines":
         text = "\n".join(map(json.dumps, objects))
@@ -322,7 +339,7 @@ def test_json_rows(data: st.DataObject, rows: list[Row]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("g.jsonl" if form == "lines" else "g.json")
         path.write_bytes(text.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))))
-        check(path, rows, has_times=True)
+        check(path, rows, has_times=True, has_z=has_z)
 
 
 @fuzz
@@ -332,14 +349,19 @@ def test_json_trajectories(data: st.DataObject, rows: list[Row]) -> None:
     names = list(dict.fromkeys(row.id for row in rows))
     rows = [row for name in names for row in rows if row.id == name]
     trajectories = []
+    has_z = draw(st.booleans())
     for name in names:
+        z = [row.z for row in rows if row.id == name]
         points = [json_row(row, draw) for row in rows if row.id == name]
         item: dict[str, Any] = {key: points[0][key] for key in ("id", "label")}
         item["t"] = [point["t"] for point in points]
         if draw(st.booleans()):
             item |= {"x": [point["x"] for point in points], "y": [point["y"] for point in points]}
+            item |= {"z": z} if has_z else {}
         else:
-            item["positions"] = [[point["x"], point["y"]] for point in points]
+            lists = [[point["x"], point["y"]] for point in points]
+            lists = [[*xy, z] for xy, z in zip(lists, z, strict=True)] if has_z else lists
+            item["positions"] = lists
         trajectories.append(item)
     form = draw(st.sampled_from(["array", "indented", "lines", "by id", "member"]))
     if form == "lines":
@@ -357,7 +379,7 @@ def test_json_trajectories(data: st.DataObject, rows: list[Row]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / ("g.ndjson" if form == "lines" else "g.json.gz")
         path.write_bytes(gzip.compress(text.encode(), 1) if path.suffix == ".gz" else text.encode())
-        check(path, rows, has_times=True)
+        check(path, rows, has_times=True, has_z=has_z)
 
 
 def _integers(names: list[str | None]) -> bool:
