@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, with_space
+from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space, with_space
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
@@ -75,6 +75,7 @@ def reconstruction(
     from magvit_runtime.tokenizer import Tokenizer
 
     check_outputs(sheet, inputs=(bundle, clips, *(beside or ()), lpips, fid, fvd, space.camera))
+    check_space(clips, space)
     cameras = space.cameras()
     results: list[Reconstruction] = []
     shown: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []

@@ -19,6 +19,7 @@ from magvit_runtime.cli.space import (
     DEFAULT_SPACE,
     SpaceOptions,
     as_trained,
+    check_space,
     unlike_training,
     with_space,
 )
@@ -76,6 +77,7 @@ def classify(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
+    check_space(source, space)
     check_outputs(output, report, inputs=(bundle, source, space.camera))
     if report is not None:
         check_report_packages(PACKAGES_OF_CLIPS)

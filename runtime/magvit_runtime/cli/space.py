@@ -20,9 +20,11 @@ from magvit_runtime.clips.trajectories import (
     Positions,
     ReadReport,
     StyleOptions,
+    is_trajectory_file,
     read_camera,
 )
 from magvit_runtime.clips.trajectories.camera import Axis
+from magvit_runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,21 @@ class SpaceOptions:
 
 
 DEFAULT_SPACE = SpaceOptions()
+
+
+def check_space(source: Path, space: SpaceOptions) -> None:
+    """Refuses options of trajectories for frames and videos.
+
+    Raises:
+        InputError: There are any, and the source isn't a trajectory file.
+    """
+    given = [name for name, value in vars(space).items() if value is not None]
+    if given and not is_trajectory_file(source):
+        raise InputError(
+            f"{source} holds no trajectories, and nothing is drawn",
+            found=", ".join(f"--{name}" for name in given),
+            mend="leave them out",
+        )
 
 
 @dataclass(frozen=True)

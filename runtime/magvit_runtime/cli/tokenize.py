@@ -13,7 +13,7 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, with_space
+from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space, with_space
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
 from magvit_runtime.clips.drawing import drawing_record
 from magvit_runtime.clips.sources import read_clips
@@ -62,6 +62,7 @@ def tokenize(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
+    check_space(source, space)
     check_outputs(output, inputs=(bundle, source, space.camera))
     positions, cameras = space.positions or "auto", space.cameras()
     report, video = ReadReport(), VideoReport()

@@ -130,6 +130,15 @@ def test_what_cant_be_drawn_is_code_2(tmp_path: Path) -> None:
     assert not output.exists()
 
 
+def test_frames_and_videos_take_no_camera(tiny_bundle: Path, tmp_path: Path) -> None:
+    for name in ("clips.npy", "a.mp4"):
+        source = tmp_path / name
+        source.touch()
+        command = ("tokenize", tiny_bundle, source, "-o", tmp_path / "t.npz", "--views", 2)
+        said = failed(2, *command, "--positions", "xyz")
+        assert f"{source} holds no trajectories, and nothing is drawn: found --positions" in said
+
+
 @pytest.mark.slow
 def test_a_classifier_of_views_draws_as_it_was_trained_and_pools_them(
     tiny_bundle: Path, tmp_path: Path

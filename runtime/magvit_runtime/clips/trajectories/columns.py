@@ -83,7 +83,7 @@ def find_columns(path: Path, names: Sequence[str], positions: Positions = "auto"
             are there in more than one way.
     """
     places = match_columns(path, names, positions)
-    if not has_required(places):
+    if not has_columns(path, names, positions):
         there = {*map(column_name, names)} | keys_of(map(column_name, names))
         missing = [name for name in ("id", *WANTED[positions]) if name not in there]
         raise TrajectoryError(
@@ -94,11 +94,6 @@ def find_columns(path: Path, names: Sequence[str], positions: Positions = "auto"
             f"or blanks between the names; or say what its columns are, such as {NAMING}",
         )
     return places
-
-
-def has_required(places: Mapping[str, object]) -> bool:
-    """Whether columns that were found have an id and whole positions."""
-    return "id" in places and not places.keys().isdisjoint(("y", "y1", "cy"))
 
 
 def has_columns(path: Path, names: Sequence[str], positions: Positions) -> bool:

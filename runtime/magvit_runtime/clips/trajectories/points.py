@@ -148,23 +148,26 @@ def _places(numbers: dict[str, NDArray[np.float64]]) -> tuple[NDArray[np.float64
     """Puts the numbers of one layout together, as `Points.places`, and finds bad boxes."""
     if "w" not in numbers and "x2" not in numbers:
         return np.stack([*numbers.values()], axis=1), []
-    if "x2" in numbers:
-        (x, y), names = (numbers["x1"], numbers["y1"]), ("x2 - x1", "y2 - y1")
-        w, h = numbers["x2"] - x, numbers["y2"] - y
-    else:
-        x, y = (numbers.get(name, numbers.get(f"c{name}", _NONE)) for name in ("x", "y"))
-        w, h, names = numbers["w"], numbers["h"], ("w", "h")
-    if "cx" not in numbers:
-        x, y = x + w / 2, y + h / 2
+    columns = []
     bad = []
-    for name, size in zip(names, (w, h), strict=True):
-        for place in np.flatnonzero((size < 0) | (size > LARGEST_NUMBER)).tolist():
-            message = f"{name} is {size[place]:g}, expected a box's size from 0 on"
+    for axis, size in (("x", "w"), ("y", "h")):
+        if "x2" in numbers:
+            low, high = numbers[f"{axis}1"], numbers[f"{axis}2"]
+            middle, length, name = low / 2 + high / 2, high - low, f"{axis}2 - {axis}1"
+        elif "cx" in numbers:
+            middle, length, name = numbers[f"c{axis}"], numbers[size], size
+        else:
+            middle, length, name = numbers[axis] + numbers[size] / 2, numbers[size], size
+        columns.append((middle, length))
+        wrong = (length < 0) | (length > LARGEST_NUMBER) | (np.abs(middle) > LARGEST_NUMBER)
+        for place in np.flatnonzero(wrong).tolist():
+            message = (
+                f"{name} is {length[place]:g}, expected a size from 0 on, of a box within "
+                f"±{LARGEST_NUMBER:g}"
+            )
             bad.append(BadValue(place, "bad_box", message))
+    (x, w), (y, h) = columns
     return np.stack([x, y, w, h], axis=1), bad
-
-
-_NONE = np.empty(0)
 
 
 def _listed(values: Values) -> Sequence[Any]:

@@ -234,11 +234,15 @@ def test_bad_rows_are_named_with_row_and_column(tmp_path: Path) -> None:
     (trajectory,), report = read(path)
     assert len(trajectory.t) == 2
     assert [(found.row, found.problem, found.message) for found in report.problems] == [
-        (4, "bad_box", "x2 - x1 is -1, expected a box's size from 0 on"),
+        (4, "bad_box", "x2 - x1 is -1, expected a size from 0 on, of a box within ±1e+300"),
     ]
-    path = write_csv(tmp_path / "c.csv", "x,y,w,h", [*CORNERS, [0, 0, 1, -2]])
-    _, report = read(path)
-    assert report.problems[0].message == "h is -2, expected a box's size from 0 on"
+    path = write_csv(tmp_path / "c.csv", "x,y,w,h", [*CORNERS, [0, 0, 1, -2], [1e300, 0, 1e300, 0]])
+    (trajectory,), report = read(path)
+    assert len(trajectory.t) == 2
+    assert [found.row for found in report.problems] == [4, 5]
+    assert (
+        report.problems[0].message == "h is -2, expected a size from 0 on, of a box within ±1e+300"
+    )
 
 
 def test_columns_of_no_position_are_left_alone(tmp_path: Path) -> None:
