@@ -29,7 +29,6 @@ from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport, StyleOptions, is_trajectory_file
 from magvit_runtime.clips.video import Tail
 from magvit_runtime.clips.video_frames import VideoReport
-from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.reports import PACKAGES_OF_CLIPS, check_report_packages
 from magvit_runtime.results.pooling import Classified, pool_views
@@ -139,9 +138,7 @@ def classify(
             said["Trained on other clips"] = ", ".join(differences)
         if read.kinds["space"]:
             said["Camera"] = str(drawing.cameras.first)
-        with atomic_path(report) as partial:
-            html = page.html(f"Classes of {source.name}", said)
-            partial.write_text(html, "utf-8", "backslashreplace")
+        page.write(report, f"Classes of {source.name}", said)
     outcome = with_space(Outcome(facts, text), drawing.cameras, read)
     return with_video(outcome, tail, video) if is_video(source) else outcome
 

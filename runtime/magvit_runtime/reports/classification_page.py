@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from magvit_runtime.clips.trajectories.names import name_of
+from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.reports.clip_strips import ClipStrip, clip_strip
 from magvit_runtime.types import Classification
 
@@ -78,6 +81,16 @@ class ClassificationPage:
                 rounded = [round(value, 6) for value in probabilities]
                 self._rows.append(ShownRow(name, label, predicted, right, rounded, clips))
 
+    def write(self, path: Path, title: str, facts: Mapping[str, str]) -> None:
+        """Writes `html` to a file.
+
+        Raises:
+            InputError: The file can't be written.
+        """
+        with atomic_path(path) as partial:
+            # A file name that is no text costs no page.
+            partial.write_text(self.html(title, facts), "utf-8", "backslashreplace")
+
     def html(self, title: str, facts: Mapping[str, str]) -> str:
         """HTML of the page with its style, script and data; it makes no request.
 
@@ -93,8 +106,8 @@ class ClassificationPage:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        # In a script's text only a < can end the script.
-        text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
+        # In ASCII, for names that are no text; and in a script's text only a < can end the script.
+        text = json.dumps(msgspec.to_builtins(data), separators=(",", ":")).replace("<", "\\u003c")
         return environment.get_template("classification.html.jinja").render(
             title=title,
             facts=facts,

@@ -78,6 +78,16 @@ def test_it_fetches_nothing_and_text_stays_text() -> None:
     assert "default-src 'none'" in html
 
 
+def test_names_that_are_no_text_cost_no_page(tmp_path: Path) -> None:
+    page = ClassificationPage(1)
+    page.add_clips(gray_clips(1))
+    found = Classification(("a",), np.array([[1.0]], np.float32), ("a",))
+    page.add_rows(("\udcff",), (None,), found)
+    page.write(tmp_path / "page.html", "Classes of \udcff.csv", {})
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert data_of(html)["rows"][0]["id"] == "\udcff"
+
+
 def test_views_of_a_trajectory_are_side_by_side() -> None:
     data = data_of(page_of(gray_clips(6), views=3).html("Classes", {}))
     assert [len(row["clips"]) for row in data["rows"]] == [3, 3]
