@@ -116,6 +116,7 @@ def test_colors_large_clips_and_long_ones_are_made_fit() -> None:
     assert (still.frames, still.height, still.width) == (1, 24, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_a_browser_shows_every_row_and_finds_no_fault(tmp_path: Path) -> None:
     assert CHROMIUM is not None
