@@ -261,8 +261,14 @@ def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrajectoryError, match="has no column h: found"):
         read(path, positions="corner-boxes")
     (tmp_path / "a.json").write_text(json.dumps([{"id": 1, "x": [0, 1], "y": [0, 1]}]))
-    with pytest.raises(TrajectoryError, match="has a trajectory without x, y, z"):
+    with pytest.raises(
+        TrajectoryError, match="no usable trajectory: row 1: it has no x, y, z, but id"
+    ):
         read(tmp_path / "a.json", positions="xyz")
+    half = [{"id": 1, "x1": [0, 1], "y1": [0, 1]}, {"id": 2, "x": [0, 1], "y": [0, 1]}]
+    (tmp_path / "b.json").write_text(json.dumps(half))
+    (trajectory,), report = read(tmp_path / "b.json")
+    assert (trajectory.id, report.counts) == ("2", {("refused", "bad_line"): 1})
     with pytest.raises(TrajectoryError, match="positions are unknown: found sphere"):
         read(path, positions="sphere")
 

@@ -75,6 +75,10 @@ def whole_blocks(
         members = value if isinstance(value, dict) else {"positions": value}
         members = {column_name(key): item for key, item in members.items()}
         places, has_more = _places(path, members, positions)
+        if not places:
+            message = f"it has no {', '.join(WANTED[positions])}, but {', '.join(members)}"
+            report.add(RowProblem(row, None, "bad_line", message[:200], "refused"))
+            continue
         first = len(next(iter(places.values())))
         columns = {**places, **_others(members, "x" not in members, first)}
         name = name_of(members.get("id", index))
@@ -94,7 +98,10 @@ def whole_blocks(
 def _places(
     path: Path, members: dict[str, Any], positions: Positions
 ) -> tuple[dict[str, Values], bool]:
-    """The columns of one trajectory's positions, and whether its points have numbers of no use."""
+    """The columns of one trajectory's positions, and whether its points have numbers of no use.
+
+    Without positions there are no columns.
+    """
     listed: dict[str, Values] = {
         name: item for name, item in members.items() if isinstance(item, _LISTS)
     }
@@ -108,13 +115,9 @@ def _places(
     if "x" in listed and positions in ("auto", "xy"):
         return {"x": listed["x"], "y": _list(members.get("y"))}, False
     name = next((name for name in POSITIONS if isinstance(members.get(name), list)), None)
-    points: list[Any] = members[name] if name else []
     if name is None:
-        raise TrajectoryError(
-            f"{path} has a trajectory without {', '.join(WANTED[positions])}",
-            found=", ".join(members),
-            mend="leave --positions out, or say what its members are",
-        )
+        return {}, False
+    points: list[Any] = members[name]
     numbers = max(map(_numbers, points), default=2)
     wanted = layout_of_lists(path, name, numbers, positions)
     found: dict[str, Values] = {
