@@ -133,9 +133,7 @@ def _from_its_place(xyz: NDArray[np.float64], camera: Camera, turn: float, focus
 
     cosine, sine = _circle(turn)
     axes = [(cosine * x - sine * y, sine * x + cosine * y, z) for x, y, z in (right, down, away)]
-    with np.errstate(over="ignore", invalid="ignore"):
-        offset = (xyz - look_at) / unit
-        turned = _turned(offset, axes)
+    turned = _turned((xyz - look_at) / unit, axes)
     turned[:, 2] += distance
     return Seen(turned, distance, focus / distance, camera.kind == "pinhole")
 

@@ -58,7 +58,9 @@ def strokes_of(trajectory: Trajectory, style: RenderStyle, cameras: Cameras, vie
         InputError: There is a camera, or more than one, and nothing in space for it.
     """
     if trajectory.z is not None:
-        return _of_space(trajectory, style, cameras, view)
+        # What is too far away for numbers is left out.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return _of_space(trajectory, style, cameras, view)
     if cameras.camera is not None or cameras.views > 1:
         raise InputError(
             f"trajectory {trajectory.id!r} has no z for a camera to see",
@@ -175,8 +177,7 @@ def _inside(
     From is above to where none is. (Liang and Barsky, 1984.)
     """
     delta = ends - starts
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        one, other = (low - starts) / delta, (high - starts) / delta
+    one, other = (low - starts) / delta, (high - starts) / delta
     still = delta == 0
     within = (starts >= low) & (starts <= high)
     enter = np.where(still, np.where(within, 0, 2), np.minimum(one, other))

@@ -121,6 +121,15 @@ def test_what_is_beside_the_picture_is_cut_at_its_edge() -> None:
     assert (half[0, :, 62:, 0] > 110).any()  # Half of the disc is in the picture.
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-300, 1e-12, 1.0, 1e12, 1e299])
+def test_no_number_is_too_large_for_a_camera_that_stands_still(scale: float) -> None:
+    near = Camera(position=(0.0, -1e-12, 0.0), look_at=(0.0, 0.0, 0.0))
+    for camera in (near, south_and_higher(), Camera(position=(0.0, 0, 1e300), look_at=(0.0, 0, 0))):
+        items = [path(np.array([[-1, 2, 1], [1, -1, 0.5], [0.1, 3, -1]]) * scale)]
+        assert render(items, STYLE, Cameras(camera, 2)).shape == (2, 5, 65, 65, 3)
+
+
 def test_a_line_towards_the_camera_is_a_dot_that_grows() -> None:
     camera = Cameras(Camera(azimuth=-90, elevation=0))
     clip = render([path([[3, 2, 1], [3, -2, 1]])], STYLE, camera)[0]
