@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from magvit_runtime.bundle.drawing_record import DrawingRecord
+from magvit_runtime.bundle.graph_work import GraphWork as GraphWork
 from magvit_runtime.errors import BundleError
 from magvit_runtime.quantizers.specs import QuantizerSpec
 from magvit_runtime.types import Precision as Precision
@@ -93,24 +94,6 @@ class Postprocessing(_Record, frozen=True):
     layout: Literal["NTHWC", "NHWC"]
     color: Literal["RGB"]
     formula: str
-
-
-class GraphWork(_Record, frozen=True):
-    """The work of a graph for one item, at the model's own size.
-
-    Attributes:
-        shapes: The item: the shape of each input by its name.
-        flop: Operations of convs and matrix products, done directly: 2 per multiplication, those
-            with padding included.
-        weight_bytes: Weights, read once per call for any number of items.
-        map_bytes: The inputs and outputs of convs and matrix products, and the terms added to the
-            residual stream, moved once, with all else fused.
-    """
-
-    shapes: dict[str, tuple[Size, ...]]
-    flop: Annotated[int, msgspec.Meta(ge=0)]
-    weight_bytes: Annotated[int, msgspec.Meta(ge=0)]
-    map_bytes: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class GraphRecord(_Record, frozen=True):
