@@ -1,1 +1,1 @@
-"""Training the tokenizer itself: encoder, lookup-free quantizer and decoder on drawn trajectories."""
+"""Training the tokenizer itself, encoder and decoder, on drawn trajectories."""

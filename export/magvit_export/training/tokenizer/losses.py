@@ -1,60 +1,25 @@
 """What training minimises: how far clips are from their reconstructions, and the quantizer's terms.
 
 Source: Yu et al., "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation", 2023
-(arXiv 2310.05737), section 3: reconstruction, commitment and entropy. Its perceptual and adversarial
-losses are left out: clips of trajectories are lines on a flat ground, and no network of faces and
-fur says more of them than their pixels do.
+(arXiv 2310.05737), section 3: reconstruction, commitment and entropy. Its perceptual and
+adversarial losses are left out: clips of trajectories are lines on a flat ground, and no network of
+faces and fur says more of them than their pixels do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from magvit_runtime.errors import InputError
+from magvit_export.training.tokenizer.options import LossWeights
 
 # A line's surroundings count as drawn: what is painted there in error makes it thick or blurred.
 _AROUND = 2
 # Of a bit's probability: its entropy's slope stays finite.
 _LEAST = 1e-6
-
-
-class LossWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much each term counts.
-
-    Attributes:
-        drawn: Share of the reconstruction that the drawn pixels and their surroundings have in all,
-            0..1; the flat ground has the rest. Weighed by their number, as a plain mean does, the
-            ground has over nine tenths, and training may end in pictures of nothing else.
-        absolute: Share of absolute differences in the reconstruction, 0..1; squares have the rest.
-        commitment: Of the distance between latents and their signs. 0.25 is usual (van den Oord et
-            al., 2017).
-        certainty: Of each token's own entropy, which is minimised.
-        variety: Of the entropy of the tokens of drawn places in a batch, which is maximised.
-    """
-
-    drawn: float = 0.5
-    absolute: float = 0.2
-    commitment: float = 0.25
-    certainty: float = 0.1
-    variety: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("drawn", "absolute"):
-            # Written so that NaN fails too.
-            if not 0 <= getattr(self, name) <= 1:
-                found = getattr(self, name)
-                raise InputError(f"the weight {name!r} is out of range", found=found, expected="0..1")
-        for name in ("commitment", "certainty", "variety"):
-            if not 0 <= getattr(self, name) <= 1000:
-                found = getattr(self, name)
-                raise InputError(
-                    f"the weight {name!r} is out of range", found=found, expected="0..1000"
-                )
 
 
 @dataclass(frozen=True)
@@ -96,6 +61,9 @@ def reconstruction_loss(
     found: Tensor, wanted: Tensor, drawn: Tensor, weights: LossWeights
 ) -> Tensor:
     """Mean difference of pixels, of which the drawn ones have a share of their own.
+
+    Weighed by their number, as a plain mean does, the flat ground has over nine tenths, and
+    training may end in pictures of nothing else.
 
     Args:
         found: [N, 3, T, H, W], what the decoder gave.

@@ -1,12 +1,13 @@
 """The kinds of generated trajectories: each a curve in a box of about -1..1, before it is turned.
 
-A curve takes its random numbers and the shares of its way, float64 [samples] rising from 0 to 1, and
-gives float64 [samples, 3]. In two dimensions its first two coordinates are used.
+A curve takes its random numbers and the shares of its way, float64 [samples] rising from 0 to 1,
+and gives float64 [samples, 3]. In two dimensions its first two coordinates are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def circular(draws: Draws, way: Array) -> Array:
 
 
 def helical(draws: Draws, way: Array) -> Array:
-    """2 to 4 turns around its axis, of radius 0.3 to 0.6; in two dimensions its side view, a wave."""
+    """2 to 4 turns around its axis, of radius 0.3 to 0.6; in two dimensions a wave, its side view."""
     turns = _either_way(draws, 2, 4) * way + draws.uniform(0, 1)
     radius = draws.uniform(0.3, 0.6)
     return _joined(2 * way - 1, radius * sine(turns), radius * cosine(turns))
@@ -66,10 +67,11 @@ def lissajous(draws: Draws, way: Array) -> Array:
 def random_walk(draws: Draws, way: Array) -> Array:
     """Independent normal steps, scaled to the box; the way's pace doesn't matter to it."""
     steps = draws.normals((len(way), 3))
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         after += before
     low, high = steps.min(axis=0), steps.max(axis=0)
-    return (2 * steps - (low + high)) / (high - low).max()
+    walk: Array = (2 * steps - (low + high)) / (high - low).max()
+    return walk
 
 
 def spline(draws: Draws, way: Array) -> Array:
@@ -82,7 +84,8 @@ def spline(draws: Draws, way: Array) -> Array:
     before, start, end, after = (knots[piece + i] for i in range(4))
     bent = 2 * before - 5 * start + 4 * end - after
     cubic = 3 * start - 3 * end + after - before
-    return start + 0.5 * share * ((end - before) + share * (bent + share * cubic))
+    curve: Array = start + 0.5 * share * ((end - before) + share * (bent + share * cubic))
+    return curve
 
 
 KINDS: Mapping[str, Curve] = {

@@ -1,8 +1,8 @@
 """Random numbers and sines of which every machine makes the same bits.
 
-NumPy promises the same stream of a bit generator everywhere, but not of its distributions; and sines
-differ in their last bit from one processor to the next. So all is made here by sums, products and
-square roots, which IEEE 754 rounds in one way.
+NumPy promises the same stream of a bit generator everywhere, but not of its distributions; and
+sines differ in their last bit from one processor to the next. So all is made here by sums, products
+and square roots, which IEEE 754 rounds in one way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# Uniform numbers in a sum that stands for a normal one: its variance is 1 (Irwin, 1927; Hall, 1927).
+# Uniform numbers in a sum that stands for a normal one, of variance 1 (Irwin, 1927; Hall, 1927).
 _SUMMED = 12
 # sin(x) = x - x³/3! + …; the term after x²³ is below 1e-20 for x ≤ π/2.
 _SINE = [(-1) ** i / math.factorial(2 * i + 1) for i in range(12)]
