@@ -33,7 +33,7 @@ def circular(draws: Draws, way: Array) -> Array:
 
 
 def helical(draws: Draws, way: Array) -> Array:
-    """2 to 4 turns around its axis, of radius 0.3 to 0.6; in two dimensions a wave, its side view."""
+    """2 to 4 turns of radius 0.3 to 0.6 around its axis; in two dimensions its side view."""
     turns = _either_way(draws, 2, 4) * way + draws.uniform(0, 1)
     radius = draws.uniform(0.3, 0.6)
     return _joined(2 * way - 1, radius * sine(turns), radius * cosine(turns))

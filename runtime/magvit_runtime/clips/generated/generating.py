@@ -108,7 +108,8 @@ def generate_trajectory(kind: str, number: int, options: GenerationOptions) -> G
     positions = turned + draws.uniforms(-0.5, 0.5, (options.dimensions,))
     positions = positions + options.noise * draws.normals(positions.shape)
     unit = 10.0**DECIMALS
-    return GeneratedTrajectory(f"{kind}-{number:05}", kind, np.rint(positions * unit) / unit, t)
+    rounded = np.rint(positions * unit) / unit + 0.0  # No negative zeros.
+    return GeneratedTrajectory(f"{kind}-{number:05}", kind, rounded, t)
 
 
 def _flat(kind: str, curve: NDArray[np.float64], draws: Draws) -> NDArray[np.float64]:
