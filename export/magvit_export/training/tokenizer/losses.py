@@ -8,6 +8,7 @@ faces and fur says more of them than their pixels do.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ from magvit_export.training.tokenizer.options import LossWeights
 _AROUND = 2
 # Of a bit's probability: its entropy's slope stays finite.
 _LEAST = 1e-6
+# Of a bit's variance, which is 1/4 at most.
+_FLOOR = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Losses:
         reconstruction: Of pixels in -1..1.
         commitment: Mean square of latents minus their signs.
         certainty: Mean entropy of a bit of a token, 0..1 bit.
-        variety: Mean over bits of the entropy of its mean over the drawn tokens, 0..1 bit.
+        variety: Entropy of the mean drawn token, a bit of it, as `quantizer_losses` estimates it;
+            at most 1 bit, and below 0 where bits are copies.
     """
 
     reconstruction: Tensor
@@ -85,10 +89,15 @@ def quantizer_losses(latents: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Te
 
     The paper takes entropies over all 2^K codes, where code c has the probability softmax of
     -|z - c|². Its codes are all sign patterns, so that probability is a product over bits, of
-    sigmoid(4·z_i) for +1. A token's entropy is then exactly the sum of its bits' entropies. The
-    entropy of the batch's mean is at most the sum of the mean bits' entropies, and equal where bits
-    are independent: that bound is what is maximised, so bits that are balanced but copies of each
-    other cost nothing. Both are given a bit, not a token.
+    sigmoid(4·z_i) for +1. A token's entropy is then exactly the sum of its bits' entropies.
+
+    The entropy of the batch's mean is the sum of the mean bits' entropies less their total
+    correlation: what they tell of one another. Alone, the sum is a bound that balanced copies of
+    one bit reach, and training finds those. Total correlation over 2^K codes can't be had from a
+    few hundred tokens, so that of a normal distribution with the bits' covariance stands for it:
+    half of Hadamard's gap, (Σ log C_ii - log det C) / 2 (Cover and Thomas, Elements of Information
+    Theory, 2006, section 17.9). It is 0 where no two bits are correlated, and more than the true
+    one where bits are nearly copies. All is given a bit, not a token.
 
     Variety is asked of drawn places only. The flat ground is most of a clip and one thing: one
     code is right for it, and forcing it onto many would leave its latents near 0, where the least
@@ -102,14 +111,25 @@ def quantizer_losses(latents: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Te
     chance = torch.sigmoid(4 * latents)
     certainty = bit_entropy(chance).mean()
     inside = drawn.to(chance.dtype)
-    means = (chance * inside).sum(dim=(0, 2, 3, 4)) / inside.sum().clamp(min=1)
-    return commitment, certainty, bit_entropy(means).mean()
+    count = inside.sum().clamp(min=1)
+    means = (chance * inside).sum(dim=(0, 2, 3, 4)) / count
+    around = ((chance - means.view(-1, 1, 1, 1)) * inside).movedim(1, -1).flatten(0, -2)
+    shared = total_correlation(around.T @ around / count) / len(means)
+    return commitment, certainty, bit_entropy(means).mean() - shared
 
 
 def bit_entropy(chance: Tensor) -> Tensor:
     """Entropy in bits, 0..1, of a bit that is 1 with a chance, elementwise."""
     p = chance.clamp(_LEAST, 1 - _LEAST)
     return -(p * torch.log2(p) + (1 - p) * torch.log2(1 - p))
+
+
+def total_correlation(covariance: Tensor) -> Tensor:
+    """Total correlation in bits, from 0, of a normal distribution with a covariance [K, K]."""
+    # Bits that never change, or copies of each other, would have none or an infinite one.
+    padded = covariance + _FLOOR * torch.eye(len(covariance), device=covariance.device)
+    gap = padded.diagonal().log().sum() - torch.linalg.slogdet(padded).logabsdet
+    return gap / (2 * math.log(2))
 
 
 def drawn_pixels(frames: Tensor, background: int) -> Tensor:

@@ -277,8 +277,8 @@ def _measured(
 def _publish(
     folder: Path, run: RunRecord, state: TrainingState, final: HeldOutRecord | None
 ) -> None:
-    metadata = {"model": run.model, "step": str(state.step), "command": run.command}
-    write_weights(folder / records.WEIGHTS_FILE, state, metadata)
+    origin = f"{run.model}, {state.step} steps of: {run.command}"
+    write_weights(folder / records.WEIGHTS_FILE, state, origin)
     steps = records.read_lines(folder / records.STEPS_FILE, StepRecord)
     checks = records.read_lines(folder / records.HELD_OUT_FILE, HeldOutRecord)
     for name, text in (

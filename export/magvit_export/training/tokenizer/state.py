@@ -108,14 +108,20 @@ def load_state(path: Path, state: TrainingState) -> None:
         ) from error
 
 
-def write_weights(path: Path, state: TrainingState, metadata: dict[str, str]) -> None:
+def write_weights(path: Path, state: TrainingState, origin: str) -> None:
     """Writes the averaged weights as float16, named as the reference names its moving average.
 
     `magvit export … --weights` reads this.
+
+    Args:
+        path: The file.
+        state: Whose average.
+        origin: What the file says of where it came from.
     """
     tensors = {ema_name(key): value.half().cpu() for key, value in state.average.items()}
     with atomic_path(path) as partial:
-        partial.write_bytes(save(tensors, {"format": "pt", **metadata}))
+        # One entry: safetensors writes several in any order, and the file would differ each time.
+        partial.write_bytes(save(tensors, {"origin": origin}))
 
 
 def _named(tensors: dict[str, Tensor], group: str) -> dict[str, Tensor]:
