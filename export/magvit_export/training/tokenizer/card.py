@@ -89,7 +89,7 @@ def model_card(
         f"{run.begun}.",
         "## Held-out figures",
         "PSNR in dB and, in brackets, that of pictures of the background alone; entropies in bits. "
-        f"The last row is of {'all' if final else 'some'} held-out clips. `{REPORT_FILE}` and "
+        f"The last row of a complete run is of more clips. `{REPORT_FILE}` and "
         f"`{STEPS_FILE}` have the curves.",
         "\n".join([_row(head), _row(["---"] * len(head)), *(_row(_cells(one)) for one in shown)]),
     ]

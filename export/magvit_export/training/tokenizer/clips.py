@@ -7,6 +7,7 @@ recorded movements, each time turned, scaled and sheared a little.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from magvit_runtime.clips.trajectories import (
 )
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
+
+logger = logging.getLogger(__name__)
 
 RECORDED_SHARE = 0.5
 MOST_RECORDED = 100_000
@@ -76,7 +79,10 @@ def recorded_file(path: Path) -> Recorded:
     Raises:
         InputError: The file can't be read, or holds too few or too many.
     """
-    trajectories = list(islice(read_trajectories(path, ReadReport()), MOST_RECORDED + 1))
+    report = ReadReport()
+    trajectories = list(islice(read_trajectories(path, report), MOST_RECORDED + 1))
+    if report.counts:
+        logger.warning("%s: %s", path, report.summary())
     if not 4 <= len(trajectories) <= MOST_RECORDED:
         found = f"over {MOST_RECORDED}" if len(trajectories) > MOST_RECORDED else len(trajectories)
         expected = f"4 to {MOST_RECORDED}"

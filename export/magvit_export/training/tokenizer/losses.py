@@ -128,7 +128,7 @@ def total_correlation(covariance: Tensor) -> Tensor:
     """Total correlation in bits, from 0, of a normal distribution with a covariance [K, K]."""
     # Bits that never change, or copies of each other, would have none or an infinite one.
     padded = covariance + _FLOOR * torch.eye(len(covariance), device=covariance.device)
-    gap = padded.diagonal().log().sum() - torch.linalg.slogdet(padded).logabsdet
+    gap: Tensor = padded.diagonal().log().sum() - torch.linalg.slogdet(padded).logabsdet
     return gap / (2 * math.log(2))
 
 

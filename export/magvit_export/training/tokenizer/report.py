@@ -68,7 +68,7 @@ def _sections(
         "Held-out clips",
         "Clips that are never trained on, encoded and decoded by the moving average of the weights "
         "as it is written, in float16. Ground is the PSNR of pictures of the background alone: "
-        "what is not above it shows nothing. The last row is of all held-out clips.",
+        "what is not above it shows nothing. The last row of a complete run is of more clips.",
         Table(
             ("Steps", "Size", "Clips", *(f"PSNR, {name}" for name in sources), "Ground"),
             [

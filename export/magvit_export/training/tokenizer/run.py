@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +18,6 @@ from magvit_export.catalog import find_model
 from magvit_export.checkpoints.weights import find_weights
 from magvit_export.families.family import find_family
 from magvit_export.families.magvit.config import TokenizerConfig
-from magvit_export.layers.pixels import normalize_pixels
 from magvit_export.training.tokenizer import records
 from magvit_export.training.tokenizer.card import model_card
 from magvit_export.training.tokenizer.clips import (
@@ -29,18 +26,9 @@ from magvit_export.training.tokenizer.clips import (
     libras_split,
     recorded_file,
     style_of,
-    training_clips,
 )
 from magvit_export.training.tokenizer.held_out import measure
-from magvit_export.training.tokenizer.losses import (
-    Losses,
-    drawn_pixels,
-    drawn_tokens,
-    quantizer_losses,
-    reconstruction_loss,
-    straight_through,
-)
-from magvit_export.training.tokenizer.options import Stage, TokenizerOptions, check_sizes
+from magvit_export.training.tokenizer.options import TokenizerOptions, check_sizes
 from magvit_export.training.tokenizer.records import HeldOutRecord, RunRecord, StepRecord
 from magvit_export.training.tokenizer.report import training_report
 from magvit_export.training.tokenizer.state import (
@@ -50,7 +38,8 @@ from magvit_export.training.tokenizer.state import (
     start,
     write_weights,
 )
-from magvit_runtime.errors import InputError, MagvitError
+from magvit_export.training.tokenizer.steps import train_step
+from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.locks import try_lock
 from magvit_runtime.hardware.cpu import cpu_name
@@ -60,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 # Held-out trajectories a source, at each check and at the end.
 _FEW, _ALL = 16, 80
-_LOWEST_RATE = 0.05
 
 
 def begin_run(
@@ -100,6 +88,7 @@ def begin_run(
     options = replace(options, threads=options.threads or torch.get_num_threads())
     is_file = start_weights != "hub" and start_weights.partition(":")[0] != "seeded"
     source = str(Path(start_weights).absolute()) if is_file else start_weights
+    weights, sha256 = _start_weights(model, config, source)
     data = _recorded(recorded)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +105,7 @@ def begin_run(
             options=options,
             command=shlex.join(["magvit", *sys.argv[1:]]),
             start_weights=source,
-            start_sha256=_start_weights(model, config, source)[1],
+            start_sha256=sha256,
             recorded=None if recorded is None else str(recorded.absolute()),
             data=data.name,
             data_sha256=data.sha256,
@@ -127,7 +116,7 @@ def begin_run(
             begun=timestamp(),
         )
         records.write_run(folder, run)
-        return _train(folder, run, data, advance)
+        return _train(folder, run, weights, data, advance)
 
 
 def resume_run(folder: Path, advance: Callable[[int], None] = lambda _: None) -> HeldOutRecord:
@@ -160,17 +149,21 @@ def resume_run(folder: Path, advance: Callable[[int], None] = lambda _: None) ->
             folder,
             ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed),
         )
+    weights, sha256 = _start_weights(run.model, run.config, run.start_weights)
+    if sha256 != run.start_sha256:
+        raise InputError(f"{run.start_weights} has changed since", found=f"sha256 {sha256}")
     with _locked(folder):
-        return _train(folder, run, data, advance)
+        return _train(folder, run, weights, data, advance)
 
 
 def _train(
-    folder: Path, run: RunRecord, data: Recorded, advance: Callable[[int], None]
+    folder: Path,
+    run: RunRecord,
+    weights: dict[str, torch.Tensor],
+    data: Recorded,
+    advance: Callable[[int], None],
 ) -> HeldOutRecord:
     options = run.options
-    weights, sha256 = _start_weights(run.model, run.config, run.start_weights)
-    if sha256 != run.start_sha256:
-        raise InputError(f"{run.start_weights} has changed since", found=sha256)
     with _threads(options.threads):
         state = start(run.config, weights, options)
         state_file = folder / records.STATE_FILE
@@ -181,7 +174,7 @@ def _train(
         if state.step == 0:
             _check(folder, run, state, data)
         while state.step < options.steps:
-            line = _step(state, data, options)
+            line = train_step(state, data, options)
             records.append_line(folder / records.STEPS_FILE, line)
             advance(1)
             if state.step % options.every == 0 or state.step == options.steps:
@@ -189,68 +182,6 @@ def _train(
                 # Last, so that a run never goes on from a step that wasn't checked.
                 save_state(state_file, state)
         return _finish(folder, run, state, data)
-
-
-def _step(state: TrainingState, data: Recorded, options: TokenizerOptions) -> StepRecord:
-    begin = time.perf_counter()
-    stage, place = options.stage_of(state.step)
-    style = style_of(stage.size, options.frames)
-    drawn_clips = training_clips(
-        data, style, seed=options.seed, step=state.step, count=options.batch
-    )
-    frames = torch.from_numpy(drawn_clips).to(options.device)
-    rate = _learning_rate(options, stage, place)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    losses = clip_losses(state, frames, style.background, options)
-    total = losses.total(options)
-    state.optimizer.zero_grad()
-    torch.autograd.backward(total)
-    gradient = torch.nn.utils.clip_grad_norm_(state.model.parameters(), options.clip_norm)
-    loss, length = float(total.detach()), float(gradient)
-    if not math.isfinite(loss) or not math.isfinite(length):
-        raise MagvitError(
-            f"training diverged at step {state.step + 1}",
-            found=f"loss {loss}, gradient {length}",
-            mend="train anew with a lower --learning-rate",
-        )
-    state.optimizer.step()
-    state.step += 1
-    state.update_average(options.decay)
-    return StepRecord(
-        state.step,
-        stage.size,
-        rate,
-        loss,
-        float(losses.reconstruction.detach()),
-        float(losses.commitment.detach()),
-        float(losses.certainty.detach()),
-        float(losses.variety.detach()),
-        length,
-        round(time.perf_counter() - begin, 3),
-    )
-
-
-def clip_losses(
-    state: TrainingState, frames: torch.Tensor, background: int, options: TokenizerOptions
-) -> Losses:
-    """All terms for a batch of clips, uint8 [N, T, H, W, 3]."""
-    config = state.model.config
-    wanted = normalize_pixels(frames, torch.float32)
-    pixels = drawn_pixels(frames, background)
-    tokens = drawn_tokens(pixels, config.temporal_stride, config.spatial_stride)
-    kind = torch.device(options.device).type
-    with torch.autocast(kind, torch.bfloat16, enabled=options.precision == "bf16"):
-        latents = state.model.encoder(wanted).float()
-        found = state.model.decoder(straight_through(latents)).float()
-    reconstruction = reconstruction_loss(found, wanted, pixels, options)
-    return Losses(reconstruction, *quantizer_losses(latents, tokens))
-
-
-def _learning_rate(options: TokenizerOptions, stage: Stage, place: int) -> float:
-    warm = min(1.0, (place + 1) / (options.warm_up + 1))
-    falling = 0.5 * (1 + math.cos(math.pi * place / stage.steps))
-    return options.learning_rate * warm * (_LOWEST_RATE + (1 - _LOWEST_RATE) * falling)
 
 
 def _check(folder: Path, run: RunRecord, state: TrainingState, data: Recorded) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,40 +154,40 @@ def test_a_complete_run_is_only_checked_again(run: Path) -> None:
 
 
 def test_a_seed_is_another_run(run: Path, tmp_path: Path) -> None:
-    options = TokenizerOptions(
-        stages="16:2", frames=3, batch=2, warm_up=2, seed=1, learning_rate=3e-3, threads=1
-    )
-    begin_run(tmp_path / "run", options, config=TINY)
-    losses = [
-        [step.loss for step in read_lines(folder / STEPS_FILE, StepRecord)[:2]]
-        for folder in (run, tmp_path / "run")
-    ]
-    assert losses[0] != losses[1]
+    begin_run(tmp_path / "run", replace(QUICK, stages="16:1", seed=1), config=TINY)
+    assert lines(run)[0].loss != lines(tmp_path / "run")[0].loss
 
 
-def start_run(folder: Path) -> subprocess.Popen[bytes]:
-    (folder / "tiny.json").write_text(TINY_FILE)
-    arguments = "train tokenizer -o run --config tiny.json --stages 16:16,24:6 --frames 3 --every 5"
-    command = [sys.executable, "-c", MAIN, *arguments.split(), "--threads", "1"]
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", MAIN, "train", "tokenizer", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("steps", [7, 18], ids=["first stage", "second stage"])
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, steps: int) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    whole.mkdir()
-    killed.mkdir()
-    process = start_run(killed)
-    while process.poll() is None and len(lines(killed / "run")) < steps:
+def kill_at(folder: Path, process: subprocess.Popen[bytes], steps: int) -> None:
+    """Kills a run once it has recorded so many steps."""
+    while process.poll() is None and len(lines(folder / "run")) < steps:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert len(lines(killed / "run")) < 22
-    assert start_run(whole).wait() == 0
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """Killed in the first stage, and again in the second."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    stages = ("--stages", "16:11,24:5", "--frames", "3", "--every", "4", "--threads", "1")
+    asked = ("-o", "run", "--config", "tiny.json", *stages)
+    for folder in (whole, killed):
+        folder.mkdir()
+        (folder / "tiny.json").write_text(TINY_FILE)
+    kill_at(killed, start(killed, *asked), 6)
+    assert lines(killed / "run")[-1].step < 11
+    kill_at(killed, start(killed, "--resume", "run"), 13)
+    assert lines(killed / "run")[-1].step < 16
+    assert start(whole, *asked).wait() == 0
 
     facts = done_json("train", "tokenizer", "--resume", "run", cwd=killed)
-    assert (facts["run"], facts["step"]) == ("run", 22)
+    assert (facts["run"], facts["step"]) == ("run", 16)
     for name in (WEIGHTS_FILE, STATE_FILE, HELD_OUT_FILE):
         assert (killed / "run" / name).read_bytes() == (whole / "run" / name).read_bytes(), name
     found, expected = lines(killed / "run"), lines(whole / "run")
