@@ -147,12 +147,13 @@ def _generated(kind: str, number: int) -> Trajectory:
 
 
 def _varied(item: Trajectory, draws: Draws) -> Trajectory:
-    """A movement turned, scaled, sheared and shaken a little, all normally distributed."""
-    turn, wide, high, shear = draws.normals((4,))
-    wide, high = np.exp(_SCALE * wide), np.exp(_SCALE * high)
-    shear, turn = _SHEAR * shear, _TURN * turn
-    x, y = (item.xy - item.xy.mean(axis=0)).T
-    x, y = wide * x + shear * y, high * y
+    """A movement turned, scaled, sheared and shaken a little, all nearly normally distributed.
+
+    Where it lies doesn't matter: clips show paths in their middle.
+    """
+    turn, wide, high, shear = draws.normals((4,)) * (_TURN, _SCALE, _SCALE, _SHEAR)
+    x, y = item.xy.T
+    x, y = (1 + wide) * x + shear * y, (1 + high) * y
     turned = np.stack([x - turn * y, y + turn * x], axis=1)
     size = max(np.ptp(item.xy[:, 0]), np.ptp(item.xy[:, 1]))
     shaken = turned + _SHAKE * size * draws.normals(turned.shape)

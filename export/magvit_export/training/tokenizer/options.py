@@ -40,9 +40,9 @@ class LossWeights:
             to 1; the flat ground has the rest.
         absolute: Share of absolute differences in the reconstruction, 0 to 1; squares have the
             rest.
-        commitment: Of the distance between latents and their signs.
-        certainty: Of each token's own entropy, which is minimised.
-        variety: Of the entropy of the tokens of drawn places in a batch, which is maximised.
+        commitment: Weight of the distance between latents and their signs.
+        certainty: Weight of each token's own entropy, which is minimised.
+        variety: Weight of the entropy of a batch's tokens of drawn places, which is maximised.
     """
 
     drawn: float = 0.5
@@ -74,9 +74,8 @@ class TokenizerOptions(LossWeights):
         stages: SIZE:STEPS of each stage, one after the other, separated by commas.
         frames: Frames of a clip.
         batch: Clips a step.
-        learning_rate: The highest of each stage: it rises over the stage's first `warm_up` steps
-            and falls along half a cosine to a twentieth at the stage's end.
-        warm_up: Steps.
+        learning_rate: The highest of each stage; it falls along half a cosine to a twentieth.
+        warm_up: Steps in which the learning rate rises.
         decay: Of the moving average of the weights, which is what is written.
         clip_norm: Longer gradients are cut to this length.
         weight_decay: Of AdamW.

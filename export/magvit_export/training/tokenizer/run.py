@@ -80,15 +80,15 @@ def begin_run(
     """
     check_report_packages()
     entry = find_model(model)
-    config = config or entry.config  # type: ignore[assignment]
-    if not isinstance(config, TokenizerConfig) or config.dims != 3:
+    chosen = config or entry.config
+    if not isinstance(chosen, TokenizerConfig) or chosen.dims != 3:
         raise InputError(f"{model} can't be trained", expected="a video model of the family magvit")
-    check_sizes(options, config)
+    check_sizes(options, chosen)
     _check_device(options.device)
     options = replace(options, threads=options.threads or torch.get_num_threads())
     is_file = start_weights != "hub" and start_weights.partition(":")[0] != "seeded"
     source = str(Path(start_weights).absolute()) if is_file else start_weights
-    weights, sha256 = _start_weights(model, config, source)
+    weights, sha256 = _start_weights(model, chosen, source)
     data = _recorded(recorded)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def begin_run(
     with _locked(folder):
         run = RunRecord(
             model=model,
-            config=config,
+            config=chosen,
             options=options,
             command=shlex.join(["magvit", *sys.argv[1:]]),
             start_weights=source,
