@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -156,5 +156,4 @@ def _varied(item: Trajectory, draws: Draws) -> Trajectory:
     x, y = (1 + wide) * x + shear * y, (1 + high) * y
     turned = np.stack([x - turn * y, y + turn * x], axis=1)
     size = max(np.ptp(item.xy[:, 0]), np.ptp(item.xy[:, 1]))
-    shaken = turned + _SHAKE * size * draws.normals(turned.shape)
-    return Trajectory(item.id, shaken, item.t, item.label)
+    return replace(item, xy=turned + _SHAKE * size * draws.normals(turned.shape))
