@@ -89,9 +89,9 @@ class TokenizerOptions(LossWeights):
         InputError: A value can't be used; the message says which and what is expected.
     """
 
-    stages: str = "64:3000,128:300"
+    stages: str = "64:5000,128:500"
     frames: int = 17
-    batch: int = 2
+    batch: int = 1
     learning_rate: float = 1e-3
     warm_up: int = 50
     decay: float = 0.999
@@ -120,7 +120,7 @@ class TokenizerOptions(LossWeights):
         """The stages."""
         parts = [_STAGE.fullmatch(part.strip()) for part in self.stages.split(",")]
         if not all(parts):
-            expected = "SIZE:STEPS of each stage, as 64:3000,128:300"
+            expected = "SIZE:STEPS of each stage, as 64:5000,128:500"
             raise InputError("`stages` can't be read", found=repr(self.stages), expected=expected)
         return tuple(Stage(int(part[1]), int(part[2])) for part in parts if part)
 

@@ -28,7 +28,7 @@ def test_stages_that_cannot_be_read(text: str) -> None:
         TokenizerOptions(stages=text)
     assert str(error.value) == (
         f"`stages` can't be read: found {text!r}, "
-        "expected SIZE:STEPS of each stage, as 64:3000,128:300"
+        "expected SIZE:STEPS of each stage, as 64:5000,128:500"
     )
 
 
