@@ -21,6 +21,7 @@ from seeded_checkpoints import TINY
 
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.keys import ema_name
+from magvit_export.cli.train_tokenizer import tokenizer
 from magvit_export.exporting import export_model
 from magvit_export.training.tokenizer.options import TokenizerOptions
 from magvit_export.training.tokenizer.records import (
@@ -38,7 +39,7 @@ from magvit_export.training.tokenizer.records import (
 )
 from magvit_export.training.tokenizer.run import begin_run, resume_run
 from magvit_runtime import Tokenizer
-from magvit_runtime.errors import InputError
+from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.files.locks import try_lock
 
 QUICK = TokenizerOptions(
@@ -268,22 +269,48 @@ def test_models_that_cannot_be_trained(tmp_path: Path) -> None:
 
 
 def test_bad_arguments_are_sentences(tmp_path: Path) -> None:
-    train = ("train", "tokenizer")
-    assert failed(2, *train) == (
+    assert failed(2, "train", "tokenizer") == (
         "one of --resume and -o is needed. Fix: give -o RUN for a new run, or --resume RUN"
     )
-    assert failed(2, *train, "--resume", tmp_path, "--seed", 3) == (
-        "a run that goes on keeps its own options. Fix: leave the others out"
+    run = tmp_path / "run"
+    assert failed(2, "train", "tokenizer", "-o", run, "--stages", "60:3").startswith(
+        "a stage's size can't be trained on: found 60, expected a multiple of 8 from 16 to 1024"
     )
-    assert failed(2, *train, "--resume", tmp_path) == (
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_goes_on_keeps_its_options(run: Path) -> None:
+    for others in ({"options": QUICK}, {"weights": "seeded:1"}, {"trajectories": Path("a.csv")}):
+        with pytest.raises(InputError, match="a run that goes on keeps its own options"):
+            tokenizer(resume=run, **others)
+    with pytest.raises(InputError, match="one of --resume and -o is needed"):
+        tokenizer(resume=run, output=run)
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        resume_run(tmp_path)
+    assert str(error.value) == (
         f"{tmp_path} is no run: found No such file or directory. "
         "Fix: magvit train tokenizer -o RUN begins one"
     )
-    run = tmp_path / "run"
-    assert failed(2, *train, "-o", run, "--stages", "60:3").startswith(
-        "a stage's size can't be trained on: found 60"
-    )
-    assert failed(2, *train, "-o", run, "--device", "tpu9000").startswith(
-        "--device is unknown: found 'tpu9000', expected cpu, cuda or cuda:N"
-    )
+    (tmp_path / RUN_FILE).write_text('{"model": 3}')
+    with pytest.raises(InputError, match=r"run\.json is no record of a run: found "):
+        resume_run(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["tpu9000", "meta", "cuda:99"])
+def test_devices_that_are_not_there(tmp_path: Path, device: str) -> None:
+    with pytest.raises(
+        InputError, match=r"--device is unknown|torch finds no such GPU: found cuda:99"
+    ):
+        begin_run(tmp_path / "run", replace(QUICK, device=device), config=TINY)
+    assert not list(tmp_path.iterdir())
+
+
+def test_start_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MagvitError, match=r"nothing\.ckpt"):
+        begin_run(
+            tmp_path / "run", QUICK, config=TINY, start_weights=str(tmp_path / "nothing.ckpt")
+        )
     assert not list(tmp_path.iterdir())
