@@ -96,7 +96,7 @@ def quantizer_losses(latents: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor, Te
     one bit reach, and training finds those. Total correlation over 2^K codes can't be had from a
     few hundred tokens, so that of a normal distribution with the bits' covariance stands for it:
     half of Hadamard's gap, (Σ log C_ii - log det C) / 2 (Cover and Thomas, Elements of Information
-    Theory, 2006, section 17.9). It is 0 where no two bits are correlated, and more than the true
+    Theory, 2006, chapter 17). It is 0 where no two bits are correlated, and more than the true
     one where bits are nearly copies. All is given a bit, not a token.
 
     Variety is asked of drawn places only. The flat ground is most of a clip and one thing: one
