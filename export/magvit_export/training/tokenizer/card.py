@@ -93,7 +93,15 @@ def model_card(
         f"`{STEPS_FILE}` have the curves.",
         "\n".join([_row(head), _row(["---"] * len(head)), *(_row(_cells(one)) for one in shown)]),
     ]
-    return "\n\n".join(part if part[0] in "`|" else fill(part, 100) for part in parts) + "\n"
+    return "\n\n".join(map(_wrapped, parts)) + "\n"
+
+
+def _wrapped(part: str) -> str:
+    """A paragraph in lines of 100 signs; code and tables stay as they are."""
+    if part[0] in "`|":
+        return part
+    indent = "  " if part.startswith("- ") else ""
+    return fill(part, 100, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _cells(check: HeldOutRecord) -> list[str]:
