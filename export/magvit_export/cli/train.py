@@ -1,4 +1,4 @@
-"""`magvit train`: models of ours that learn from tokens."""
+"""`magvit train`: a classifier learns from tokens, or the tokenizer itself from trajectories."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Literal
 
 from cyclopts import App
 
+from magvit_export.cli.train_tokenizer import tokenizer
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
 
-train = App(name="train", help="Trains a model on tokens and exports it into their bundle.")
+train = App(name="train", help="Trains a classifier on tokens, or a tokenizer on trajectories.")
+train.command(tokenizer)
 
 
 @train.command

@@ -95,7 +95,9 @@ def train_classifier(
     bundle = open_bundle(bundle_path)
     refuse_store(bundle_path)
     _check_origin(bundle, table)
-    classes, targets = _classes(table)
+    classes, targets = classes_of(table.labels)
+    if len(classes) < 2:
+        raise InputError("training needs labels of two classes at least", found=f"{len(classes)}")
     labelled = np.flatnonzero(targets >= 0)
     views = table.info.drawing.views if table.info.drawing else 1
     groups = _trajectories(table, views)
@@ -188,12 +190,13 @@ def _check_origin(bundle: Bundle, table: TokenTable) -> None:
         )
 
 
-def _classes(table: TokenTable) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    names = tuple(sorted({label for label in table.labels if label is not None}, key=_natural))
-    if len(names) < 2:
-        raise InputError("training needs labels of two classes at least", found=f"{len(names)}")
+def classes_of(
+    labels: Sequence[str | None],
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The names of all classes in order, and each label's place among them; -1 without a label."""
+    names = tuple(sorted({label for label in labels if label is not None}, key=_natural))
     place = {name: i for i, name in enumerate(names)}
-    targets = [-1 if label is None else place[label] for label in table.labels]
+    targets = [-1 if label is None else place[label] for label in labels]
     return names, np.array(targets, np.int64)
 
 

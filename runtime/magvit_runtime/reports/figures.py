@@ -12,6 +12,8 @@ COLORS = ("#2563a8", "#d97a1d", "#2f8f6b", "#8a4fa3", "#6b7280", "#b04a5a")
 LIMIT_COLOR = "#b3261e"
 _FONT = 'system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif'
 _CONFIG = {"displayModeBar": False, "responsive": True}
+# Lines of more points than this have no mark at each.
+_MARKED = 40
 
 
 def grouped_bars(
@@ -71,6 +73,31 @@ def lines(
     x_axis = {"type": "category", "tickangle": -60 if are_long else 0, "automargin": True}
     height = 520 if are_long else 360
     return _html(figure, name, x_title, y_title, x_axis=x_axis, y_axis=_LOG, height=height)
+
+
+def curves(
+    name: str,
+    at: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    *,
+    x_title: str,
+    y_title: str,
+) -> str:
+    """Lines over a number that grows, such as the steps of a training.
+
+    Args:
+        name: Id of the figure in its page.
+        at: The number, in rising order.
+        series: Heights by the line's name, one for each number.
+        x_title: Title of the horizontal axis, with the unit.
+        y_title: Title of the vertical axis, with the unit.
+    """
+    figure = go.Figure()
+    mode = "lines" if len(at) > _MARKED else "lines+markers"
+    for color, (key, values) in zip(_colors(len(series)), series.items(), strict=True):
+        line = {"color": color, "width": 2}
+        figure.add_scatter(name=escape(key), x=list(at), y=list(values), mode=mode, line=line)
+    return _html(figure, name, x_title, y_title, x_axis={}, legend=len(series) > 1)
 
 
 def ranges_with_limits(

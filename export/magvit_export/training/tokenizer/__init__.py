@@ -1,0 +1,1 @@
+"""Training the tokenizer itself, encoder and decoder, on drawn trajectories."""
