@@ -25,7 +25,7 @@ from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
-from magvit_export.loading import LoadedModel, load_roles, set_role_precision
+from magvit_export.loading import LoadedModel, config_beside, load_roles, set_role_precision
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
@@ -109,7 +109,7 @@ def export_model(
     old = found if isinstance(found, SchemaOne) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
-    config = config or entry.config
+    config = config or config_beside(family, entry, weights) or entry.config
     model, chosen = load_roles(family, entry, config, roles, weights, variant)
     if found is not None:
         _check_same_model(output, found, entry, model.component)

@@ -43,9 +43,7 @@ class FeatureExtractor(BatchedRole):
         """What the model sees of a clip, [T, H, W, 3] or [H, W, 3]; a string is any size."""
         return self._item_shape()
 
-    def __call__(
-        self, clips: NDArray[np.uint8], pool: Pool = "none"
-    ) -> NDArray[np.float32]:
+    def __call__(self, clips: NDArray[np.uint8], pool: Pool = "none") -> NDArray[np.float32]:
         """Features of clips.
 
         Args:

@@ -130,9 +130,7 @@ class FeatureAccumulator:
         sums = self._sums.values()
         return FeatureAgreement(
             rms=max(_ratio(np.sqrt(one.errors), np.sqrt(one.reference)) for one in sums),
-            max=max(
-                _ratio(one.largest, np.sqrt(one.reference / one.values)) for one in sums
-            ),
+            max=max(_ratio(one.largest, np.sqrt(one.reference / one.values)) for one in sums),
             least_cosine=min(self._cosines.values()),
             values=sum(one.values for one in sums),
             item_cosines=dict(self._cosines),

@@ -10,16 +10,21 @@ ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanc
 
 
 class Resizing(Record, frozen=True):
-    """How frames are resized, as Pillow does it on bytes.
+    """How frames are resized, as Pillow does it on bytes: by their shorter edge, or to a size.
 
     Attributes:
-        size: Pixels of the shorter edge, the longer one in proportion and rounded down; or height
-            and width.
         filter: Pillow's name of the filter.
+        shorter_edge: Its pixels; the longer one's are in proportion, rounded down.
+        sizes: Height and width, where the shorter edge isn't given.
     """
 
-    size: Size | tuple[Size, Size]
     filter: ResizeFilter
+    shorter_edge: Size | None = None
+    sizes: tuple[Size, Size] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.shorter_edge is None) == (self.sizes is None):
+            raise ValueError("frames are resized by their shorter edge, or to a height and width")
 
 
 class Preprocessing(Record, frozen=True):

@@ -41,12 +41,14 @@ def fitted(clips: Bytes, rules: Preprocessing) -> Bytes:
     return clips if rules.crop is None else center_crop(clips, rules.crop)
 
 
-def resized_sizes(height: int, width: int, size: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width after resizing: as given, or by the shorter edge in proportion."""
-    if not isinstance(size, int):
-        return size
-    long = int(size * max(height, width) / min(height, width))
-    return (size, long) if height <= width else (long, size)
+def resized_sizes(height: int, width: int, rule: Resizing) -> tuple[int, int]:
+    """Height and width of frames after resizing."""
+    if rule.shorter_edge is None:
+        assert rule.sizes is not None  # `Resizing` says so.
+        return rule.sizes
+    short = rule.shorter_edge
+    long = int(short * max(height, width) / min(height, width))
+    return (short, long) if height <= width else (long, short)
 
 
 def center_crop(frames: Bytes, sizes: tuple[int, int]) -> Bytes:
@@ -70,7 +72,7 @@ def center_crop(frames: Bytes, sizes: tuple[int, int]) -> Bytes:
 
 def _resized(clips: Bytes, rule: Resizing) -> Bytes:
     *batch, height, width, channels = clips.shape
-    target = resized_sizes(height, width, rule.size)
+    target = resized_sizes(height, width, rule)
     if max(target) > LARGEST_EDGE:
         raise InputError(
             "clips are too narrow to be resized in proportion",
