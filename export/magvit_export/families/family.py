@@ -124,6 +124,24 @@ class Family(Generic[Config]):
     read_folder: Callable[[Path], Config | None] | None = None
 
 
+def feature_specs(
+    batch: int | str, channels: int, grid: tuple[int | str, ...]
+) -> tuple[TensorSpec, TensorSpec]:
+    """The outputs of a graph that gives an encoder's feature map, and its mean."""
+    return (
+        TensorSpec(
+            "features",
+            "float32",
+            (batch, channels, *grid),
+            "features",
+            "the last feature map before it is projected to latents, without unit",
+        ),
+        TensorSpec(
+            "pooled", "float32", (batch, channels), "pooled", "mean of the features over positions"
+        ),
+    )
+
+
 def refuse_other_sizes(sizes: ClipSizes, nominal: ClipSizes) -> None:
     """Refuses frames, height or width other than those of a model that has one size.
 
