@@ -108,11 +108,22 @@ def read_processor(folder: Path, kind: str) -> Processor:
         if content is not None and entry is not None:
             content = content.get(entry)
         if isinstance(content, dict):
-            return _processor(kind, content, name)
-    return _processor(kind, {}, f"defaults of transformers' {kind}")
+            return processor_of(kind, content, name)
+    return processor_of(kind, {}, f"defaults of transformers' {kind}")
 
 
-def _processor(kind: str, content: dict[str, Any], source: str) -> Processor:
+def processor_of(kind: str, content: dict[str, Any], source: str) -> Processor:
+    """The rules that a class of transformers makes of a file's content, of whatever generation.
+
+    Args:
+        kind: The class's name.
+        content: The file's content; what it doesn't say is the class's default.
+        source: Where it is from, for the record.
+
+    Raises:
+        InputError: It asks for what isn't done here.
+        MissingPackageError: transformers or Pillow isn't installed.
+    """
     found = getattr(import_transformers(), kind)
     try:
         made = found.from_dict(content)
