@@ -109,7 +109,7 @@ def test_what_is_no_clip_is_refused(videomae_bundle: Path, given: object, messag
 def test_an_unknown_pooling_is_refused(clip_bundle: Path) -> None:
     with (
         FeatureExtractor.open(clip_bundle) as extractor,
-        pytest.raises(InputError, match="no pooling has this name: found 'max'.*none, mean"),
+        pytest.raises(InputError, match=r"no pooling has this name: found 'max'.*none, mean"),
     ):
         extractor(clips(1, 32, 32, 3), pool="max")  # type: ignore[arg-type]
 
@@ -123,13 +123,13 @@ def test_a_bundle_of_features_is_no_tokenizer(
 
 
 def test_a_tokenizer_without_features_says_how_to_get_them(tiny_bundle: Path) -> None:
-    with pytest.raises(BundleError, match="no features graph.*trajectory-small --roles features"):
+    with pytest.raises(BundleError, match=r"no features graph.*trajectory-small --roles features"):
         FeatureExtractor.open(tiny_bundle)
 
 
 @pytest.mark.parametrize("backend", ["native", "native-cuda"])
 def test_the_native_backend_says_why_it_runs_none(videomae_bundle: Path, backend: str) -> None:
-    with pytest.raises(BackendError, match="vision transformers|runs encoders only"):
+    with pytest.raises(BackendError, match=r"vision transformers|runs encoders only"):
         FeatureExtractor.open(videomae_bundle, backend=backend)
 
 

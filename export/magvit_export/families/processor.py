@@ -88,19 +88,20 @@ class Processor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"what {self.source} does to pixels doesn't fit the model",
                 found=f"frames of {made[0]}x{made[1]}",
                 expected=f"{sizes[0]}x{sizes[1]}, as config.json says",
-                mend="use the two files of one model",
+                mend="put the model's own preprocessor_config.json beside its config.json",
             )
 
 
-def read_processor(folder: Path, kind: str) -> Processor:
-    """The rules of a folder, or those that a class of transformers has where no file says any.
+def read_processor(folder: Path, kind: str, sizes: tuple[int, int]) -> Processor:
+    """The rules of a folder; where no file says any, a class's defaults, at the model's size.
 
     Args:
         folder: Of config.json and the weights.
         kind: The class's name.
+        sizes: Height and width that the model takes.
 
     Raises:
-        InputError: The file can't be read, or asks for what isn't done here.
+        InputError: The file can't be read, asks for what isn't done here, or leads to other sizes.
         MissingPackageError: transformers or Pillow isn't installed.
     """
     for name, entry in _PLACES:
@@ -108,8 +109,13 @@ def read_processor(folder: Path, kind: str) -> Processor:
         if content is not None and entry is not None:
             content = content.get(entry)
         if isinstance(content, dict):
-            return processor_of(kind, content, name)
-    return processor_of(kind, {}, f"defaults of transformers' {kind}")
+            found = processor_of(kind, content, name)
+            found.check_size(sizes)
+            return found
+    height, width = sizes
+    size = {"shortest_edge": height} if height == width else {"height": height, "width": width}
+    content = {"size": size, "crop_size": {"height": height, "width": width}}
+    return processor_of(kind, content, f"defaults of transformers' {kind}")
 
 
 def processor_of(kind: str, content: dict[str, Any], source: str) -> Processor:

@@ -113,5 +113,5 @@ def test_black_is_added_around_what_is_too_small() -> None:
 
 def test_a_clip_that_would_fill_the_memory_is_refused() -> None:
     rules = processor_of("CLIPImageProcessorPil", {"size": 224}, "a test").rules()
-    with pytest.raises(InputError, match="too narrow.*found 1x300, which would become 224x67200"):
+    with pytest.raises(InputError, match=r"too narrow.*found 1x300, which would become 224x67200"):
         fitted(image(1, 300)[None], rules)

@@ -12,6 +12,7 @@ from magvit_export.families.transformers_files import (
     CONFIG_NAME,
     as_config,
     read_config_file,
+    square,
 )
 from magvit_runtime.bundle.pixel_rules import Resizing
 from magvit_runtime.errors import InputError
@@ -70,10 +71,8 @@ def read_folder(path: Path) -> ClipConfig | None:
         projection = vision.projection_dim
     own = {*ClipConfig.__struct_fields__} - {"processor", "projection_dim"}
     values = {name: getattr(vision, name) for name in own} | {"projection_dim": projection}
-    processor = msgspec.to_builtins(read_processor(folder, PROCESSOR))
+    processor = msgspec.to_builtins(read_processor(folder, PROCESSOR, square(vision.image_size)))
     try:
-        config = msgspec.convert(values | {"processor": processor}, ClipConfig)
+        return msgspec.convert(values | {"processor": processor}, ClipConfig)
     except msgspec.ValidationError as error:
         raise InputError(f"{file} can't be exported", found=str(error)) from error
-    config.processor.check_size((config.image_size, config.image_size))
-    return config

@@ -77,10 +77,8 @@ def read_folder(path: Path) -> VideoMaeConfig | None:
     own = {*VideoMaeConfig.__struct_fields__} - {"processor", "image_size", "patch_size"}
     values = {name: getattr(found, name) for name in own}
     sizes = {name: square(getattr(found, name)) for name in ("image_size", "patch_size")}
-    processor = msgspec.to_builtins(read_processor(folder, PROCESSOR))
+    processor = msgspec.to_builtins(read_processor(folder, PROCESSOR, sizes["image_size"]))
     try:
-        config = msgspec.convert(values | sizes | {"processor": processor}, VideoMaeConfig)
+        return msgspec.convert(values | sizes | {"processor": processor}, VideoMaeConfig)
     except msgspec.ValidationError as error:
         raise InputError(f"{folder / CONFIG_NAME} can't be exported", found=str(error)) from error
-    config.processor.check_size(config.image_size)
-    return config
