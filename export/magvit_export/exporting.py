@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -115,6 +116,7 @@ def export_model(
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
+        names = written_files(family, chosen, precision)
         staged: list[Path] = []
         made: dict[Role, GraphRecord] = {}
         for role in chosen:
@@ -123,7 +125,7 @@ def export_model(
             files, made[role] = _export_role(
                 model, role, precision, residual, sizes or ClipSizes(), staging, stored
             )
-            files = tuple(file for file in files if not file.is_symlink())
+            files = tuple(file for file in files if file.name in names)
             size = sum(file.stat().st_size for file in files)
             advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
@@ -230,7 +232,8 @@ def _stored_graph(
 ) -> Path | None:
     """The graph that has a role's weights already: just exported, or in the bundle.
 
-    Files of the bundle are linked into the folder, so that the new graph finds them beside it.
+    Files of the bundle are copied to the folder, so that the new graph finds them beside it. (Links
+    are refused by the libraries that read them.)
     """
     if export.stored_with is None:
         return None
@@ -245,7 +248,7 @@ def _stored_graph(
     bundle = open_bundle(output)
     bundle.verified_graph(record)
     for name in (record.file, *record.data):
-        (staging / name).symlink_to((output / name).absolute())
+        shutil.copyfile(output / name, staging / name)
     return staging / record.file
 
 
