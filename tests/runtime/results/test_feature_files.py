@@ -61,12 +61,14 @@ def test_clips_of_another_shape_are_refused_and_leave_no_file(
     videomae_bundle: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"f{suffix}"
-    with (
-        pytest.raises(InputError, match=r"of one shape.*found \[3\], expected \[2\]"),
-        feature_writer(path, open_bundle(videomae_bundle), "none") as writer,
-    ):
-        writer.write(("a",), (None,), np.zeros((1, 2), np.float32))
-        writer.write(("b",), (None,), np.zeros((1, 3), np.float32))
+
+    def write_two_shapes() -> None:
+        with feature_writer(path, open_bundle(videomae_bundle), "none") as writer:
+            writer.write(("a",), (None,), np.zeros((1, 2), np.float32))
+            writer.write(("b",), (None,), np.zeros((1, 3), np.float32))
+
+    with pytest.raises(InputError, match=r"of one shape.*found \[3\], expected \[2\]"):
+        write_two_shapes()
     assert list(tmp_path.iterdir()) == []
 
 
