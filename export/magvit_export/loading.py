@@ -118,7 +118,8 @@ def load_roles(
     """
     model = load_model(family, entry, config, roles, weights, variant)
     if roles is not None:
-        return model, tuple(dict.fromkeys(roles))
+        # In the family's order: a role may take its weights from the file of one before it.
+        return model, tuple(role for role in family.roles if role in roles)
     every = tuple(role for role, export in family.roles.items() if not export.on_request)
     chosen = tuple(role for role in every if _has_own_weights(model, role)) or every
     if not all(_has_weights(model, role) for role in chosen):
