@@ -28,7 +28,10 @@ def test_graphs_agree_with_pytorch_and_get_stamps(
     path = tmp_path / "bundle"
     shutil.copytree(request.getfixturevalue(f"{name}_bundle"), path)
     folder = request.getfixturevalue(f"{name}_folder")
-    facts = done_json("verify", path, "--role", "features", "--weights", folder)
+    facts = done_json(
+        "verify", path, "--role", "features", "--weights", folder, "--report", tmp_path / "r.html"
+    )
+    assert "1 − least cosine" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert facts["passed"]
     ours = {one["subject"]: one for one in facts["encoders"] if one["runs"]}
     assert set(facts["stamped"]) == ours.keys() == {"onnxruntime fp32", "onnxruntime fp16"}
