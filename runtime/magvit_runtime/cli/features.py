@@ -13,6 +13,7 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space
 from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
@@ -31,6 +32,7 @@ def features(
     pool: Pool = "none",
     style: Annotated[StyleOptions, Parameter(name="*")] = DEFAULT_STYLE,
     columns: ColumnNames | None = None,
+    space: Annotated[SpaceOptions, Parameter(name="*")] = DEFAULT_SPACE,
     tail: Literal["drop", "pad"] = "drop",
     backend: str = "auto",
     precision: Precision | None = None,
@@ -48,6 +50,7 @@ def features(
         style: How trajectories are drawn. A video must have the height and width, and is cut every
             `frames` frames. The model's own size needn't be given: clips are fitted to it.
         columns: Names of a text table's columns, where it has no header, such as frame,id,x,y.
+        space: What the columns are, and what sees trajectories in space.
         tail: What becomes of a video's last frames that fill no clip: drop leaves them out, pad
             repeats the last frame.
         backend: What runs the model; auto takes the best of this machine.
@@ -55,7 +58,8 @@ def features(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    check_outputs(output, inputs=(bundle, source))
+    check_space(source, space)
+    check_outputs(output, inputs=(bundle, source, space.camera))
     report, video = ReadReport(), VideoReport()
     clips = 0
     shape: tuple[int, ...] = ()
@@ -70,6 +74,8 @@ def features(
             cutting=Cutting(tail),
             video_report=video,
             columns=columns or (),
+            positions=space.positions or "auto",
+            cameras=space.cameras(),
         )
         with (
             feature_writer(output, extractor.bundle, pool) as writer,

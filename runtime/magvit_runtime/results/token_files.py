@@ -338,11 +338,7 @@ def _table(
 
 
 def import_pyarrow() -> Any:
-    """Pyarrow with its Parquet module, of which only files need it.
-
-    Raises:
-        MissingPackageError: It isn't installed.
-    """
+    """The package with its Parquet module, or a `MissingPackageError`."""
     try:
         import pyarrow as pa
         import pyarrow.parquet
