@@ -62,3 +62,40 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("checkpoint") / "small.ckpt"
     return write_checkpoint(path, published_tensors(SMALL))
+
+
+@pytest.fixture(scope="session")
+def videomae_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VideoMAE as transformers saves it, its processor's file as the hub has it."""
+    from transformers_folders import VIDEOMAE_PROCESSOR, save, videomae
+
+    return save(videomae(), tmp_path_factory.mktemp("videomae"), VIDEOMAE_PROCESSOR)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny image encoder of CLIP, likewise."""
+    from transformers_folders import CLIP_PROCESSOR, clip, save
+
+    return save(clip(), tmp_path_factory.mktemp("clip"), CLIP_PROCESSOR)
+
+
+@pytest.fixture(scope="session")
+def videomae_bundle(videomae_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """[N, 4, 32, 32, 3] -> [N, 8, 48], in both precisions."""
+    return _exported("videomae-base", videomae_folder, tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def clip_bundle(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """[N, 32, 32, 3] -> [N, 24], in both precisions."""
+    return _exported("clip-vit-base-patch32", clip_folder, tmp_path_factory.mktemp("bundle"))
+
+
+def _exported(model: str, weights: Path, folder: Path) -> Path:
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_model
+
+    for precision in ("fp32", "fp16"):
+        export_model(find_model(model), folder, weights=str(weights), precision=precision)
+    return folder

@@ -1,6 +1,6 @@
 """Verifies models on seeded weights; docs/models.md and `magvit models` show what it found.
 
-    python docs/measure/verify_models.py [MODEL ...] [--roles encode,decode]
+    python docs/measure/verify_models.py [MODEL ...] [--roles encode,decode,features]
     python docs/measure/verify_models.py --smoke
 
 Does what `magvit verify --batch-sizes 1` does, for each role in fp32 and fp16 at the size that the
@@ -56,7 +56,7 @@ def verify_role(entry: CatalogEntry, role: Role, folder: Path) -> list[RecordedV
         bundle,
         find_reference(bundle, "pytorch", None, role),
         role=role,
-        extra=movement_clips if role == "encode" else None,
+        extra=None if role == "decode" else movement_clips,
         batch_sizes=[1],
     )
     here = describe_machine()

@@ -8,8 +8,10 @@ from importlib.metadata import entry_points
 
 import msgspec
 
+from magvit_export.families.clip.config import ClipConfig
 from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.magvit.config import TokenizerConfig
+from magvit_export.families.videomae.config import VideoMaeConfig
 from magvit_runtime.errors import InputError
 
 # Other packages add models by entry points of this group, each a tuple of `CatalogEntry`.
@@ -146,6 +148,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         "videomae-base",
         "videomae",
         "16x224x224 clips, 1568x768 features, 86.2 M",
+        VideoMaeConfig(),
         repo="MCG-NJU/videomae-base",
         licence="CC-BY-NC-4.0: never ship its weights or engines",
     ),
@@ -153,6 +156,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         "clip-vit-base-patch32",
         "clip",
         "224x224 images, 512 features, 87.8 M",
+        ClipConfig(),
         repo="openai/clip-vit-base-patch32",
         licence="see the repository",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
-from magvit_export.loading import LoadedModel, load_roles, set_role_precision
+from magvit_export.loading import LoadedModel, config_beside, load_roles, set_role_precision
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
 from magvit_export.onnx.operator_nodes import DOMAIN
@@ -33,6 +34,7 @@ from magvit_export.onnx.work import count_work
 from magvit_runtime.bundle.manifest import (
     SCHEMA_VERSION,
     Component,
+    FileRecord,
     GraphRecord,
     GraphWork,
     Manifest,
@@ -109,18 +111,21 @@ def export_model(
     old = found if isinstance(found, SchemaOne) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
-    config = config or entry.config
+    config = config or config_beside(family, entry, weights) or entry.config
     model, chosen = load_roles(family, entry, config, roles, weights, variant)
     if found is not None:
         _check_same_model(output, found, entry, model.component)
     with staging_directory(output) as staging:
+        names = written_files(family, chosen, precision)
         staged: list[Path] = []
         made: dict[Role, GraphRecord] = {}
         for role in chosen:
             begin = time.perf_counter()
+            stored = _stored_graph(family.roles[role], precision, staging, output)
             files, made[role] = _export_role(
-                model, role, precision, residual, sizes or ClipSizes(), staging
+                model, role, precision, residual, sizes or ClipSizes(), staging, stored
             )
+            files = tuple(file for file in files if file.name in names)
             size = sum(file.stat().st_size for file in files)
             advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
@@ -134,6 +139,8 @@ def export_model(
             graphs: dict[Role, dict[Precision, GraphRecord]] = dict(there.graphs if there else {})
             for role, graph in made.items():
                 graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
+            if there is not None:
+                _check_kept_weights(output, there, graphs, made, records)
             return Manifest(
                 schema_version=SCHEMA_VERSION,
                 model=entry.name,
@@ -179,6 +186,7 @@ def _export_role(
     residual: Literal["fp32"] | None,
     sizes: ClipSizes,
     folder: Path,
+    stored: Path | None = None,
 ) -> tuple[tuple[Path, ...], GraphRecord]:
     export, config = model.family.roles[role], model.config
     module = export.wrap(model.module).eval()
@@ -199,6 +207,7 @@ def _export_role(
         # Conv takes bfloat16 from opset 22 on; the others stay where more runtimes read them.
         opset=22 if torch.bfloat16 in {p.dtype for p in module.parameters()} else OPSET,
         shared=model.family.shared,
+        stored=stored,
     )
     record = GraphRecord(
         file=path.name,
@@ -216,6 +225,50 @@ def _export_role(
 
 def _graph_file(role: Role, precision: Precision) -> str:
     return f"{role}.{GRAPH_PRECISION.get(precision, precision)}.onnx"
+
+
+def _stored_graph(
+    export: RoleExport[Any], precision: Precision, staging: Path, output: Path
+) -> Path | None:
+    """The graph that has a role's weights already: just exported, or in the bundle.
+
+    Files of the bundle are copied to the folder, so that the new graph finds them beside it. (Links
+    are refused by the libraries that read them.)
+    """
+    if export.stored_with is None:
+        return None
+    path = staging / _graph_file(export.stored_with, precision)
+    if path.is_file():
+        return path
+    found = existing_bundle(output)
+    graph = found.graphs.get(export.stored_with, {}) if isinstance(found, Manifest) else {}
+    record = graph.get(precision)
+    if record is None:
+        return None
+    bundle = open_bundle(output)
+    bundle.verified_graph(record)
+    for name in (record.file, *record.data):
+        shutil.copyfile(output / name, staging / name)
+    return staging / record.file
+
+
+def _check_kept_weights(
+    output: Path,
+    there: Manifest,
+    graphs: Mapping[Role, Mapping[Precision, GraphRecord]],
+    made: Mapping[Role, GraphRecord],
+    records: Mapping[str, FileRecord],
+) -> None:
+    """Refuses to replace a file of weights that a graph of another role takes its own from."""
+    changed = {name for name, record in records.items() if there.files.get(name, record) != record}
+    for role, by_precision in graphs.items():
+        if role not in made and any(changed & {*graph.data} for graph in by_precision.values()):
+            raise InputError(
+                f"{output} has a graph of the role {role} that takes its weights from a file which "
+                "this export would change",
+                found=", ".join(sorted(changed)),
+                mend=f"export both: --roles {','.join((*made, role))}",
+            )
 
 
 def _work(

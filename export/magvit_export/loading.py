@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,11 +13,14 @@ import torch
 from torch import nn
 
 from magvit_export.catalog import CatalogEntry
+from magvit_export.checkpoints.hub import fetch_checkpoint
 from magvit_export.checkpoints.reading import Variant
-from magvit_export.checkpoints.weights import Weights, find_weights
+from magvit_export.checkpoints.weights import Weights, find_weights, is_seeded
 from magvit_export.families.family import Family, RoleExport
 from magvit_runtime.bundle.manifest import Component, Precision, Role
 from magvit_runtime.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 COMPUTE_DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -69,12 +74,32 @@ def load_model(
     prefixes = None
     if roles is not None:
         prefixes = tuple(prefix for role in roles for prefix in family.roles[role].prefixes)
-    found = find_weights(weights, entry, shapes, prefixes, family.spellings, variant)
+    found = find_weights(
+        weights, entry, shapes, prefixes, family.spellings, variant, family.passed_over
+    )
     state = found.state
     if prefixes is not None:
         state = {key: value for key, value in state.items() if key.startswith(prefixes)}
     module.load_state_dict(state, strict=False, assign=True)
     return LoadedModel(family, config, module.requires_grad_(False).eval(), found)
+
+
+def config_beside(family: Family[Any], entry: CatalogEntry, weights: str) -> msgspec.Struct | None:
+    """The config that lies beside weights; None where a family's come without one, or none does.
+
+    Raises:
+        InputError: It is another model's, or can't be exported.
+        HubError: The hub can't be reached.
+    """
+    if family.read_folder is None or is_seeded(weights):
+        return None
+    path = fetch_checkpoint(entry) if weights == "hub" else Path(weights)
+    found: msgspec.Struct | None = family.read_folder(path)
+    if found is None:
+        logger.warning("%s has no config.json beside it: read as %s", path, entry.name)
+    elif found != entry.config:
+        logger.warning("%s isn't built as %s: exported as its config.json says", path, entry.name)
+    return found
 
 
 def load_roles(
@@ -93,8 +118,9 @@ def load_roles(
     """
     model = load_model(family, entry, config, roles, weights, variant)
     if roles is not None:
-        return model, tuple(dict.fromkeys(roles))
-    every = tuple(family.roles)
+        # In the family's order: a role may take its weights from the file of one before it.
+        return model, tuple(role for role in family.roles if role in roles)
+    every = tuple(role for role, export in family.roles.items() if not export.on_request)
     chosen = tuple(role for role in every if _has_own_weights(model, role)) or every
     if not all(_has_weights(model, role) for role in chosen):
         # Asked for by name, they are refused.
@@ -120,7 +146,12 @@ def set_role_precision(
 def _has_own_weights(model: LoadedModel, role: Role) -> bool:
     """Whether the checkpoint had any weights that no other role of the family needs."""
     roles = model.family.roles
-    others = {prefix for name in roles if name != role for prefix in roles[name].prefixes}
+    others = {
+        prefix
+        for name, other in roles.items()
+        if name != role and not other.on_request
+        for prefix in other.prefixes
+    }
     own = tuple(prefix for prefix in roles[role].prefixes if prefix not in others)
     return any(
         not parameter.is_meta

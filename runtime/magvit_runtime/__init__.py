@@ -4,6 +4,7 @@
 >>> ids = Tokenizer.open("bundle")(clips)  # uint8 [N, T, H, W, 3] -> int32 [N, t, h, w]
 >>> Classifier.open("bundle")(ids).labels
 >>> Detokenizer.open("bundle")(ids)  # uint8 [N, T, H, W, 3]
+>>> FeatureExtractor.open("videomae-base")(clips)  # float32 [N, 1568, 768]
 """
 
 from magvit_runtime.backends.opening import BackendName
@@ -18,6 +19,7 @@ from magvit_runtime.errors import (
     MissingPackageError,
     TrajectoryError,
 )
+from magvit_runtime.features import FeatureExtractor
 from magvit_runtime.quantizers import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification, Precision
@@ -30,6 +32,7 @@ __all__ = [
     "Classification",
     "Classifier",
     "Detokenizer",
+    "FeatureExtractor",
     "InputError",
     "MagvitError",
     "MissingPackageError",

@@ -16,7 +16,7 @@ from magvit_runtime.errors import BackendError, BundleError
 
 
 class Door(Closing):
-    """A role of a bundle, open; base of `Tokenizer`, `Detokenizer` and `Classifier`.
+    """A role of a bundle, open; base of `Tokenizer`, `Detokenizer` and the other model classes.
 
     Its session lives in one process. In another one the door opens the bundle again, by its
     absolute path and the options that it was opened with:

@@ -262,11 +262,13 @@ def _preference(fit: Fit) -> tuple[int, int]:
     return rank, len(rest)
 
 
-def strangers(entries: list[Entry], fit: Fit, fits: list[Fit]) -> list[str]:
+def strangers(
+    entries: list[Entry], fit: Fit, fits: list[Fit], passed_over: tuple[str, ...] = ()
+) -> list[str]:
     """Names beside a model's keys, in the same dicts, that are none of its keys.
 
-    They say that the file is another model's. Keys of training alone, and what lies beside the
-    place, say nothing.
+    They say that the file is another model's. Keys of training alone, what lies beside the place,
+    and keys whose beginnings are `passed_over` say nothing.
     """
     known = {name for other in fits for name in other.names.values()}
     own = set(fit.names.values())
@@ -279,6 +281,7 @@ def strangers(entries: list[Entry], fit: Fit, fits: list[Fit]) -> list[str]:
         and entry.name.startswith(fit.base)
         and entry.name not in known
         and not is_training_only(_own_name(entry.name, fit))
+        and not (passed_over and _own_name(entry.name, fit).startswith(passed_over))
     )
 
 

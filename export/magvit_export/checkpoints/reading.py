@@ -63,6 +63,7 @@ def load_weights(
     prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
+    passed_over: tuple[str, ...] = (),
 ) -> LoadedWeights:
     """Loads a model's weights from a pickle or safetensors, in one file or shards.
 
@@ -76,6 +77,7 @@ def load_weights(
             them, and the entry of the file that they lie in, is found.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
+        passed_over: Beginnings of keys that published files hold and no model here needs.
 
     Raises:
         CheckpointError: The file is missing, truncated, no checkpoint or runs code; or a key is
@@ -100,7 +102,7 @@ def load_weights(
     fit = choose_fit(file, fits, needed, chosen)
     if fit is None:
         raise _nothing_fits(file, entries, fits, [key for key in shapes if key in needed], chosen)
-    if unknown := strangers(entries, fit, fits):
+    if unknown := strangers(entries, fit, fits, passed_over):
         raise CheckpointError(
             f"{file} holds keys that this model doesn't have",
             found=_some(map(_shown, unknown)),

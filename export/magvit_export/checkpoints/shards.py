@@ -11,6 +11,13 @@ from magvit_export.checkpoints.containers import find_container
 from magvit_export.checkpoints.errors import CheckpointError
 from magvit_runtime.files.digests import file_sha256
 
+# The names of transformers, in its own order; its folders also hold optimizers and other copies.
+_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 # The hub's names, the one taken first where a folder holds both.
 _INDEXES = ("*.safetensors.index.json", "*.bin.index.json")
 _FILES = ("*.safetensors", "*.bin", "*.ckpt", "*.pt", "*.pth")
@@ -30,6 +37,9 @@ def find_checkpoint(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise CheckpointError(f"checkpoint {path} is no file")
+    for name in _NAMES:
+        if (path / name).is_file():
+            return path / name
     for pattern in (*_INDEXES, "*"):
         found = sorted(path.glob(pattern))
         if pattern == "*":

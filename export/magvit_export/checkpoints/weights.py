@@ -40,6 +40,7 @@ def find_weights(
     prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
+    passed_over: tuple[str, ...] = (),
 ) -> Weights:
     """Loads or generates the weights of a model.
 
@@ -52,6 +53,7 @@ def find_weights(
             that the checkpoint has.
         spellings: Names under which a key may stand in a file.
         variant: "ema" or "raw"; None takes EMA weights where there are any.
+        passed_over: Beginnings of keys that files may hold besides.
 
     Raises:
         InputError: The source makes no sense for this model.
@@ -70,10 +72,12 @@ def find_weights(
         }
         return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
     if source == "hub":
-        loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant)
-        record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)
+        path = fetch_checkpoint(entry)
+        loaded = load_weights(path, shapes, prefixes, spellings, variant, passed_over)
+        place = "/".join(filter(None, (entry.repo, entry.file)))
+        record = WeightsRecord("hub", place, loaded.variant, loaded.sha256)
         return Weights(loaded.state, record)
     path = Path(source)
-    loaded = load_weights(path, shapes, prefixes, spellings, variant)
+    loaded = load_weights(path, shapes, prefixes, spellings, variant, passed_over)
     name = as_text(path.absolute().name)  # Of the folder "." too.
     return Weights(loaded.state, WeightsRecord("file", name, loaded.variant, loaded.sha256))

@@ -59,7 +59,7 @@ def bench(
 
     Args:
         bundle: Directory of the exported model.
-        role: What is timed: encode, or decode.
+        role: What is timed: encode, decode or features.
         compare: Two files of --output, the old one first, to compare instead of measuring; exit
             code 1 where something became slower beyond the noise.
         backend: What to time; may be given several times. All that run here by default.

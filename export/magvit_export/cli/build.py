@@ -58,7 +58,7 @@ def build(
         "layers": len(record.layers),
     }
     plugins = ", ".join(f"{count} {name}" for name, count in record.plugin_layers.items())
-    text += f"\n{len(record.layers)} layers, of them our plugins: {plugins}"
+    text += f"\n{len(record.layers)} layers, of them our plugins: {plugins or 'none'}"
     if result.was_there:
         return Outcome(facts, f"{text}\nalready there: nothing was built")
     text += f"\nbuilt in {record.build_seconds:.1f} s, {record.plan.size / 1e6:.0f} MB"

@@ -44,11 +44,13 @@ def export(
         model: Name of the model; `magvit models` lists them. `all` exports each that can be, one
             after the other, and goes on where one fails; the exit code is 1 then.
         weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
-            folder with one of these), `hub`, `seeded` or `seeded:N`.
+            folder with one of these), `hub`, `seeded` or `seeded:N`. A folder of VideoMAE or CLIP
+            has their config.json too, which says the architecture.
         output: Directory of the bundle. An existing bundle of the same weights gains this
             precision or role. With `all`, the folder of the bundles, which have the models' names.
-        roles: What to export, separated by commas: encode, decode. All that the checkpoint has
-            weights for by default.
+        roles: What to export, separated by commas: encode, decode, features. By default all that
+            the checkpoint has weights for, but the features of tokenizers only where they are
+            named.
         variant: Which weights of the checkpoint; EMA where it has them.
         config: JSON or YAML file with what differs from the model's architecture, for fine-tuned
             variants: the reference's ddconfig, or its whole configuration. Without one, a bundle of

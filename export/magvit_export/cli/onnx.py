@@ -30,7 +30,7 @@ def onnx(
     Args:
         bundle: Directory of the exported model.
         output: The .onnx file to write; its weights go to a file of the same name with .data.
-        role: What the graph does: encode, or decode.
+        role: What the graph does: encode, decode or features.
         precision: Which of the bundle's graphs; the most precise by default.
     """
     from magvit_export.onnx.plain import plain_model, write_plain_model

@@ -49,14 +49,15 @@ def verify(
 ) -> Outcome:
     """Compares every graph and engine of a bundle that runs here with a reference.
 
-    Encoders are compared in tokens, decoders in levels of their pixels.
+    Encoders are compared in tokens, decoders in levels of their pixels, features in units of their
+    rms.
 
     All files are checked against their digests first. What passes gets a parity stamp in
     bundle.json, if all that runs here passes.
 
     Args:
         bundle: Directory of the exported model.
-        role: What they do: encode, or decode.
+        role: What they do: encode, decode or features.
         against: `pytorch` (from the weights), `fp32` (the bundle's own float32 graph),
             another bundle's directory, or an .npz file with clips and their latents. By default
             PyTorch where it is installed and the weights are at hand, else fp32.
@@ -80,9 +81,10 @@ def verify(
     check_outputs(report, inputs=(bundle, clips, *others))
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
-    if role != "encode" and (bisect or clips is not None):
+    takes_clips = opened.graph(role)[1].inputs[0].kind == "pixels"
+    if (bisect and role != "encode") or (clips is not None and not takes_clips):
         raise InputError(
-            "only encoders can be bisected, or take clips",
+            "only encoders can be bisected, and only they and features take clips",
             found=f"--role {role}",
             mend="leave --bisect and --clips out",
         )
@@ -113,11 +115,11 @@ def verify(
         )
     problems, video = ReadReport(), VideoReport()
     if clips is not None:  # What can't be read is refused before the work.
-        shape = usual_shape(opened.graph("encode")[1].inputs[0].shape[1:])
+        shape = usual_shape(opened.graph(role)[1].inputs[0].shape[1:])
         next(file_clips(clips, shape, ReadReport(), VideoReport()), None)
 
     def extra(shape: tuple[int, ...], few: bool) -> Iterator[Clips]:
-        if role != "encode":
+        if not takes_clips:
             return
         yield from movement_clips(shape, few)
         if clips is not None:

@@ -19,11 +19,11 @@ class BuildOptions:
 
     Attributes:
         flavour: "auto" takes what suits the GPU here; without one, what builds without one.
-        role: What the engine does: "encode", or "decode".
+        role: What the engine does: "encode", "decode" or "features".
         precision: Which of the bundle's graphs; "tf32" is the fp32 graph with TF32 allowed.
         profile: Batch sizes, as minimum/optimum/maximum.
         frames, height, width: Size of a clip; of a decoder, that which it was before it became
-            tokens.
+            tokens. Models that have one size, as VideoMAE and CLIP do, take that.
         sm: Compute capability to build for, as "8.9" (tensorrt-rtx; tensorrt builds for the GPU
             of this machine). None builds a portable engine.
         hardware_compat: Which other GPUs a tensorrt engine runs on, at some cost in speed.

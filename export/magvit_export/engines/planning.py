@@ -7,7 +7,7 @@ from pathlib import Path
 
 from magvit_export.engines.options import BuildOptions, HardwareCompatibility
 from magvit_runtime.backends.trt.engines import ENGINES_FOLDER
-from magvit_runtime.bundle.engine_records import EngineKey
+from magvit_runtime.bundle.engine_records import EngineKey, ShapeRange
 from magvit_runtime.bundle.manifest import GraphRecord
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.errors import BackendError, InputError
@@ -75,6 +75,8 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         video=len(given.shape) == (4 if takes_tokens else 5),
         tokens=bundle.tokens if takes_tokens else None,
     )
+    if options.role == "features":
+        shapes = _of_graph(shapes, given.shape)
     key = EngineKey(
         role=options.role,
         flavour=flavour,
@@ -104,6 +106,16 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         reason=reason,
         timing_cache=folder / "timing.cache" if keeps_timings else None,
     )
+
+
+def _of_graph(shapes: ShapeRange, given: tuple[int | str, ...]) -> ShapeRange:
+    """A range in which the sizes that a graph fixes are the graph's own."""
+
+    def fixed(shape: tuple[int, ...]) -> tuple[int, ...]:
+        pairs = zip(shape, given, strict=True)
+        return tuple(own if isinstance(own, int) else size for size, own in pairs)
+
+    return ShapeRange(fixed(shapes.minimum), fixed(shapes.optimum), fixed(shapes.maximum))
 
 
 def choose_flavour(options: BuildOptions, machine: Machine) -> tuple[Flavour, str]:

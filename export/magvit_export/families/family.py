@@ -74,8 +74,11 @@ class RoleExport(Generic[Config]):
         set_precision: Converts the wrapped module in place to a type for computing and a type for
             the residual stream. None exports float32 only.
         cuts: The modules after which the graph can be cut, with their paths; for bisection.
-        preprocessing: What the graph does to its pixels.
+        preprocessing: What is done to its pixels.
         postprocessing: How the graph makes pixels.
+        on_request: Whether it is exported only where it is named.
+        stored_with: A role whose graph has the same weights: where a bundle holds that graph, this
+            one takes them from its file.
     """
 
     prefixes: tuple[str, ...]
@@ -88,6 +91,8 @@ class RoleExport(Generic[Config]):
     cuts: Callable[[nn.Module], Iterator[tuple[str, nn.Module]]] | None = None
     preprocessing: Callable[[Config], Preprocessing] | None = None
     postprocessing: Callable[[Config], Postprocessing] | None = None
+    on_request: bool = False
+    stored_with: Role | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Family(Generic[Config]):
         spellings: Names under which a key may stand in a checkpoint, the reference's own first.
         shared: Tensors that graphs of several roles hold, and the file of a bundle in which each
             is stored once for all of them: its type doesn't depend on a graph's precision.
+        passed_over: Beginnings of the keys in published checkpoints that no role needs.
+        read_folder: Reads the config that lies beside weights; None where weights come without one.
     """
 
     name: str
@@ -113,6 +120,43 @@ class Family(Generic[Config]):
     tokens: Callable[[Config], TokenSpec] | None = None
     spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
     shared: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
+    read_folder: Callable[[Path], Config | None] | None = None
+
+
+def feature_specs(
+    batch: int | str, channels: int, grid: tuple[int | str, ...]
+) -> tuple[TensorSpec, TensorSpec]:
+    """The outputs of a graph that gives an encoder's feature map, and its mean."""
+    return (
+        TensorSpec(
+            "features",
+            "float32",
+            (batch, channels, *grid),
+            "features",
+            "the last feature map before it is projected to latents, without unit",
+        ),
+        TensorSpec(
+            "pooled", "float32", (batch, channels), "pooled", "mean of the features over positions"
+        ),
+    )
+
+
+def refuse_other_sizes(sizes: ClipSizes, nominal: ClipSizes) -> None:
+    """Refuses frames, height or width other than those of a model that has one size.
+
+    Raises:
+        InputError: One of them is given, and is another.
+    """
+    for name in ("frames", "height", "width"):
+        given, own = getattr(sizes, name), getattr(nominal, name)
+        if given is not None and own is not None and given != own:
+            raise InputError(
+                f"`{name}` of this model is fixed",
+                found=given,
+                expected=own,
+                mend="leave it out: clips of any size are fitted when they are run",
+            )
 
 
 def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = None) -> Config:

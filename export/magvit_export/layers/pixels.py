@@ -22,6 +22,28 @@ def normalize_pixels(frames: Tensor, dtype: torch.dtype) -> Tensor:
     return normalized.movedim(-1, 1)
 
 
+def standardize_pixels(
+    frames: Tensor,
+    dtype: torch.dtype,
+    scale: float,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Tensor:
+    """Channel-last bytes [N, ..., 3] -> channel-first (byte · scale − mean) / std, [N, 3, ...].
+
+    Args:
+        frames: uint8.
+        dtype: Float type of the result, and of the arithmetic.
+        scale: What bytes are multiplied by.
+        mean: Of red, green and blue, after that.
+        std: Likewise.
+    """
+    shift, width = (
+        torch.tensor(values, dtype=dtype, device=frames.device) for values in (mean, std)
+    )
+    return ((frames.to(dtype) * scale - shift) / width).movedim(-1, 1)
+
+
 def to_bytes(frames: Tensor) -> Tensor:
     """Frames [N, 3, ...] in -1..1 to the nearest bytes, channels last; what lies beyond is cut."""
     levels = (frames.clamp(-1, 1) + 1) * PIXEL_SCALE

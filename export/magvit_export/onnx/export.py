@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -33,6 +34,7 @@ def export_onnx(
     dynamic: Sequence[Dynamic],
     opset: int = OPSET,
     shared: Mapping[str, str] = MappingProxyType({}),
+    stored: Path | None = None,
 ) -> tuple[Path, ...]:
     """Exports a module to an ONNX file with its weights beside it.
 
@@ -47,9 +49,10 @@ def export_onnx(
         dynamic: For each input, its axes whose size the caller may choose, and their names.
         opset: ONNX opset, 21 or later: from then on the exporter folds pads into the convs.
         shared: Weights that lie in a file of their own, beside the graph, and the file of each.
+        stored: A graph in the same folder; weights that it has too are taken from its files.
 
     Returns:
-        The files written.
+        The graph, and the files that its weights lie in.
     """
     dims = {name: torch.export.Dim(name, min=1) for axes in dynamic for name in axes.values()}
     with _quiet_exporter(), torch.inference_mode():
@@ -70,19 +73,26 @@ def export_onnx(
     _define_custom_operators(model)
     _name_by_module_path(model)
     _forget_the_exporter(model)
-    files = _move_weights(model, path, shared)
+    files = _move_weights(model, path, shared, stored)
     ir.save(model, path)
     with plain_graph(path) as plain:
         onnx.checker.check_model(plain, full_check=True)
     return (path, *files)
 
 
-def _move_weights(model: ir.Model, path: Path, shared: Mapping[str, str]) -> tuple[Path, ...]:
+def _move_weights(
+    model: ir.Model, path: Path, shared: Mapping[str, str], stored: Path | None = None
+) -> tuple[Path, ...]:
     """Moves weights to files beside a graph; what is small stays in the graph."""
-    values: dict[str, list[ir.Value]] = {path.with_suffix(".data").name: []}
+    values: dict[str, list[ir.Value]] = {}
+    files: dict[str, None] = {}
+    there = {} if stored is None else _external_weights(stored)
     for name, value in model.graph.initializers.items():
         assert value.const_value is not None
-        if value.const_value.nbytes > _SMALL:
+        if (same := there.get(name)) is not None and _is_equal(value.const_value, same):
+            value.const_value = same
+            files[str(same.location)] = None
+        elif value.const_value.nbytes > _SMALL:
             file = shared.get(name, path.with_suffix(".data").name)
             values.setdefault(file, []).append(value)
     for file, own in values.items():
@@ -90,7 +100,25 @@ def _move_weights(model: ir.Model, path: Path, shared: Mapping[str, str]) -> tup
         moved = ir.external_data.convert_tensors_to_external(tensors, path.parent, file)
         for value, tensor in zip(own, moved, strict=True):
             value.const_value = tensor
-    return tuple(path.with_name(file) for file in values)
+    return tuple(path.with_name(file) for file in {**dict.fromkeys(values), **files})
+
+
+def _external_weights(path: Path) -> dict[str, ir.ExternalTensor]:
+    """The weights that a graph has in files beside it, by name."""
+    values = ir.load(path).graph.initializers.items()
+    return {
+        name: value.const_value
+        for name, value in values
+        if isinstance(value.const_value, ir.ExternalTensor)
+    }
+
+
+def _is_equal(ours: ir.TensorProtocol, stored: ir.ExternalTensor) -> bool:
+    return (
+        ours.dtype == stored.dtype
+        and tuple(ours.shape) == tuple(stored.shape)
+        and np.array_equal(ours.numpy(), stored.numpy())
+    )
 
 
 def _define_custom_operators(model: ir.Model) -> None:

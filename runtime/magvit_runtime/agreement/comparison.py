@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from magvit_runtime.agreement.features import FeatureAccumulator, FeatureAgreement
 from magvit_runtime.agreement.margins import MarginAccumulator, MarginAgreement
 from magvit_runtime.agreement.pixels import PixelAccumulator, PixelAgreement
 from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
@@ -96,6 +97,19 @@ class _Pixels:
         return self._accumulator.result()
 
 
+class _Features:
+    def __init__(self, kinds: tuple[Kind, ...]) -> None:
+        self.kinds = self.reference_kinds = kinds
+        self._accumulator = FeatureAccumulator()
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:
+        for kind in self.kinds:
+            self._accumulator.add(kind, ours[kind], reference[kind], names)
+
+    def result(self) -> FeatureAgreement:
+        return self._accumulator.result()
+
+
 def new_comparison(graph: GraphRecord) -> Comparison:
     """An empty comparison of the kind that a graph's outputs call for.
 
@@ -106,8 +120,10 @@ def new_comparison(graph: GraphRecord) -> Comparison:
     for kind in (_Margins, _Signs, _Pixels):
         if kinds.issuperset(kind.kinds):
             return kind()
+    if "features" in kinds:
+        return _Features(("features", "pooled") if "pooled" in kinds else ("features",))
     raise InputError(
         f"outputs of {graph.file} can't be compared",
         found=", ".join(sorted(kinds)),
-        expected="ids with latents, ids with margins, or pixels",
+        expected="ids with latents, ids with margins, pixels, or features",
     )

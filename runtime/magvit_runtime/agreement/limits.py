@@ -36,5 +36,8 @@ PIXEL_LIMITS: dict[Precision, PixelLimits] = {
 MARGIN_RMS_LIMITS: dict[Precision, float] = {
     precision: 5 * limit for precision, limit in RMS_LIMITS.items()
 }
+# Likewise of features, relative to the rms of the reference's: latents are a projection of a
+# tokenizer's features, so their limits hold. VideoMAE and CLIP stay far below (docs/features.md).
+FEATURE_RMS_LIMITS = RMS_LIMITS
 # A decision whose distance is more typical errors than this may not change.
 MARGIN = 10.0

@@ -182,7 +182,12 @@ def _reference(
     ids: dict[str, list[Ids]],
     inputs: Sequence[InputSet],
 ) -> list[Ids] | None:
-    """What the most precise graph gives in ONNX Runtime: that of the run where it took part."""
+    """What the most precise graph gives in ONNX Runtime: that of the run where it took part.
+
+    None of features: no two of those are equal, and `magvit verify` says how far they are apart.
+    """
+    if role == "features":
+        return None
     precision = bundle.graph(role)[0]
     for record in (encoder.record for encoder in encoders):
         if (

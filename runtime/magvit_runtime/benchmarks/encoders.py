@@ -6,25 +6,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from magvit_runtime.backends.backend import Candidate, Capabilities, Opening, Session
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.detokenizer import Detokenizer
+from magvit_runtime.features import FeatureExtractor
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Array
 
-# What a call takes and gives: frames and ids of an encoder, ids and frames of a decoder.
+# What a call takes and gives: frames and ids of an encoder, ids and frames of a decoder, frames and
+# features.
 Frames = Array
-Ids = NDArray[np.integer]
+Ids = Array
 
-MODEL_CLASSES: dict[Role, type[Tokenizer] | type[Detokenizer]] = {
+MODEL_CLASSES: dict[Role, type[Tokenizer | Detokenizer | FeatureExtractor]] = {
     "encode": Tokenizer,
     "decode": Detokenizer,
+    "features": FeatureExtractor,
 }
 
 

@@ -8,6 +8,10 @@ import msgspec
 
 from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.bundle.graph_work import GraphWork as GraphWork
+from magvit_runtime.bundle.pixel_rules import Postprocessing as Postprocessing
+from magvit_runtime.bundle.pixel_rules import Preprocessing as Preprocessing
+from magvit_runtime.bundle.record import Record as _Record
+from magvit_runtime.bundle.record import Size
 from magvit_runtime.errors import BundleError
 from magvit_runtime.quantizers.specs import QuantizerSpec
 from magvit_runtime.types import Precision as Precision
@@ -33,17 +37,13 @@ Kind = Literal[
     "latents",
     "margins",
     "features",
+    "pooled",
     "logits",
     "probabilities",
     "uniforms",
     "state",
 ]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Size = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all records: immutable, and unknown fields are refused."""
 
 
 class TensorSpec(_Record, frozen=True):
@@ -68,34 +68,6 @@ class TensorSpec(_Record, frozen=True):
     maximum: float | None = None
 
 
-class Preprocessing(_Record, frozen=True):
-    """What a graph does to its pixels; callers do none of it.
-
-    Attributes:
-        layout: Order of the input's axes.
-        color: Order of the colour channels.
-        formula: Normalisation, of a byte x.
-    """
-
-    layout: Literal["NTHWC", "NHWC"]
-    color: Literal["RGB"]
-    formula: str
-
-
-class Postprocessing(_Record, frozen=True):
-    """How a graph makes pixels of what it computes; callers do none of it.
-
-    Attributes:
-        layout: Order of the output's axes.
-        color: Order of the colour channels.
-        formula: The byte of a value x, where -1 is black and 1 is white.
-    """
-
-    layout: Literal["NTHWC", "NHWC"]
-    color: Literal["RGB"]
-    formula: str
-
-
 class GraphRecord(_Record, frozen=True):
     """One ONNX graph of the bundle.
 
@@ -104,7 +76,7 @@ class GraphRecord(_Record, frozen=True):
         data: Files with its weights, keys of `Manifest.files`; graphs of one model share them.
         inputs, outputs: In the graph's order.
         operators: How many nodes it has of each of our operators that have a TensorRT plugin.
-        preprocessing: What it does to pixels; None where it takes none.
+        preprocessing: What is done to its pixels; None where it takes none.
         postprocessing: How it makes pixels; None where it gives none.
         residual: "fp32" where a half-precision graph keeps its residual stream in float32.
         work: How much it computes; None where nobody counted.
@@ -114,7 +86,7 @@ class GraphRecord(_Record, frozen=True):
     data: tuple[str, ...]
     inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
-    operators: dict[str, int] = {}
+    operators: dict[str, int] = msgspec.field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     postprocessing: Postprocessing | None = None
     residual: Literal["fp32"] | None = None
@@ -258,7 +230,22 @@ class PixelMetrics(_Record, frozen=True, tag_field="kind", tag="pixels"):
     changed_values: int
 
 
-Metrics = SignMetrics | MarginMetrics | PixelMetrics
+class FeatureMetrics(_Record, frozen=True, tag_field="kind", tag="features"):
+    """How features agree; `magvit_runtime.agreement.features` has the terms.
+
+    Attributes:
+        rms, max: Error, in units of the reference's rms.
+        least_cosine: The smallest cosine of an item's features and the reference's.
+        values: Values compared.
+    """
+
+    rms: float
+    max: float
+    least_cosine: float
+    values: int
+
+
+Metrics = SignMetrics | MarginMetrics | PixelMetrics | FeatureMetrics
 
 
 class ParityStamp(_Record, frozen=True):
@@ -328,9 +315,9 @@ class Manifest(_Record, frozen=True):
     made_by: dict[str, str]
     created: str
     tokens: TokenSpec | None = None
-    heads: dict[str, Head] = {}
-    stamps: dict[str, ParityStamp] = {}
-    canaries: dict[Role, Canary] = {}
+    heads: dict[str, Head] = msgspec.field(default_factory=dict)
+    stamps: dict[str, ParityStamp] = msgspec.field(default_factory=dict)
+    canaries: dict[Role, Canary] = msgspec.field(default_factory=dict)
 
     @property
     def component(self) -> Component:

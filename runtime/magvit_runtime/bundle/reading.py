@@ -76,6 +76,16 @@ class Bundle:
         for name in wanted:
             if name in graphs:
                 return name, graphs[name]
+        if not graphs and self.manifest.tokens is None and role in ("encode", "decode"):
+            raise BundleError(
+                f"{self.path} is no tokenizer's: {self.manifest.model} makes no tokens",
+                found=", ".join(self.manifest.graphs) or "no graph",
+                expected=role,
+                mend="use what the bundle has: `FeatureExtractor` and `magvit features`, or "
+                "another command's --role features"
+                if "features" in self.manifest.graphs
+                else "use a bundle of a tokenizer",
+            )
         raise BundleError(
             f"{self.path} has no {role} graph" + (" of this precision" if precision else ""),
             found=", ".join(graphs or self.manifest.graphs) or "none",

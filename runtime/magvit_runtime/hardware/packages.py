@@ -31,6 +31,7 @@ EXTRAS_OF: dict[str, tuple[str, tuple[str, ...]]] = {
     "tensorrt_rtx": ("TensorRT for RTX", ("rtx",)),
     "torch": ("torch", ("export",)),
     "torchmetrics": ("torchmetrics", ("feature-distances",)),
+    "transformers": ("transformers", ("features",)),
 }
 
 

@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from magvit_runtime.agreement import MARGIN, MARGIN_RMS_LIMITS, PIXEL_LIMITS, RMS_LIMITS
+from magvit_runtime.agreement import (
+    FEATURE_RMS_LIMITS,
+    MARGIN,
+    MARGIN_RMS_LIMITS,
+    PIXEL_LIMITS,
+    RMS_LIMITS,
+)
+from magvit_runtime.agreement.features import FeatureAgreement, least_cosine
 from magvit_runtime.agreement.margins import MarginAgreement
 from magvit_runtime.agreement.pixels import PixelAgreement
 from magvit_runtime.agreement.signs import SignAgreement
@@ -62,8 +69,13 @@ def verification_report(
         for verdict in result.verdicts
         if isinstance(verdict.agreement, SignAgreement) and verdict.precision is not None
     ]
-    in_pixels = [v for v in result.verdicts if isinstance(v.agreement, PixelAgreement)]
-    sections = [_pixel_summary(result.verdicts) if in_pixels else _summary(result.verdicts)]
+    kinds = {type(verdict.agreement) for verdict in result.verdicts}
+    summary = _summary
+    if PixelAgreement in kinds:
+        summary = _pixel_summary
+    elif FeatureAgreement in kinds:
+        summary = _feature_summary
+    sections = [summary(result.verdicts)]
     if compared:
         sections += [_limits(compared), _margins(compared), _clips(compared), _channels(compared)]
     if stages:
@@ -140,6 +152,36 @@ def _pixel_row(verdict: Verdict, columns: int) -> list[Cell]:
         Cell(f"{agreement.max}", "plain" if is_within else "bad", number=True),
         Cell(f"{limits.max}", "quiet", number=True),
         Cell(f"{agreement.changed_values:,} of {agreement.values:,}", number=True),
+        Cell(", ".join(map(str, record.batch_sizes)), number=True),
+    ]
+
+
+def _feature_summary(verdicts: Iterable[Verdict]) -> Section:
+    columns = (
+        *("Graph or engine", "Precision", "Verdict", "rms(e)/rms", "Limit", "max |e|/rms"),
+        *("1 − least cosine", "Limit", "Batches"),
+    )
+    return Section(
+        "Agreement by precision",
+        "e is a feature's error in units of the reference's rms. A graph or engine agrees if "
+        "rms(e) and every item's cosine are within its precision's limits.",
+        Table(columns, [_feature_row(verdict, len(columns)) for verdict in verdicts]),
+    )
+
+
+def _feature_row(verdict: Verdict, columns: int) -> list[Cell]:
+    row, agreement, record = _verdict_cells(verdict), verdict.agreement, verdict.record
+    if not isinstance(agreement, FeatureAgreement) or record is None or verdict.precision is None:
+        return row + [Cell("", number=True)] * (columns - len(row))
+    limit, cosine = FEATURE_RMS_LIMITS[verdict.precision], least_cosine(verdict.precision)
+    is_near, is_aligned = agreement.rms <= limit, agreement.least_cosine >= cosine
+    return [
+        *row,
+        Cell(f"{agreement.rms:.1e}", "plain" if is_near else "bad", number=True),
+        Cell(f"{limit:.0e}", "quiet", number=True),
+        Cell(f"{agreement.max:.1e}", number=True),
+        Cell(f"{1 - agreement.least_cosine:.1e}", "plain" if is_aligned else "bad", number=True),
+        Cell(f"{1 - cosine:.0e}", "quiet", number=True),
         Cell(", ".join(map(str, record.batch_sizes)), number=True),
     ]
 

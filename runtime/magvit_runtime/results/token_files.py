@@ -203,7 +203,7 @@ class _ParquetWriter:
     def __init__(
         self, path: Path, bundle: Bundle, tail: Tail | None, drawing: DrawingRecord | None
     ) -> None:
-        self._arrow = _pyarrow()
+        self._arrow = import_pyarrow()
         self._bundle = bundle
         # Opened here: pyarrow takes no name that isn't UTF-8.
         self._output = path.open("wb")
@@ -303,7 +303,7 @@ def _place_columns(places: tuple[VideoPlace, ...]) -> dict[str, list[Any]]:
 
 
 def _read_parquet(path: Path) -> TokenTable:
-    arrow = _pyarrow()
+    arrow = import_pyarrow()
     with path.open("rb") as file:
         table = arrow.parquet.read_table(file)
     info = msgspec.json.decode(table.schema.metadata[METADATA_KEY], type=TokenFileInfo)
@@ -337,7 +337,8 @@ def _table(
     return TokenTable(info, ids, labels, tokens, steps, places)
 
 
-def _pyarrow() -> Any:
+def import_pyarrow() -> Any:
+    """The package with its Parquet module, or a `MissingPackageError`."""
     try:
         import pyarrow as pa
         import pyarrow.parquet

@@ -21,22 +21,22 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = b"weights" * 1000
 # The client reads its settings when it is imported, so each test has an interpreter of its own.
 FETCH = """
-import time
+import sys, time
 time.sleep = lambda seconds: None  # The client waits between its attempts.
 from magvit_export.catalog import find_model
 from magvit_export.checkpoints.hub import HubError, fetch_checkpoint
 try:
-    print(fetch_checkpoint(find_model("open-magvit2-video-128")))
+    print(fetch_checkpoint(find_model(sys.argv[1])))
 except HubError as error:
     print(f"HubError: {error}")
 """
 
 
-def fetch(cache: Path, **settings: str) -> str:
+def fetch(cache: Path, model: str = "open-magvit2-video-128", **settings: str) -> str:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
     process = subprocess.run(
-        [sys.executable, "-c", FETCH],
+        [sys.executable, "-c", FETCH, model],
         env=environment | settings,
         capture_output=True,
         text=True,
@@ -128,13 +128,28 @@ def test_a_refusal_is_a_hub_error(tmp_path: Path, hub: str) -> None:
     assert message.startswith("HubError: can't fetch video_128_262144.ckpt")
 
 
-@pytest.mark.parametrize(
-    ("repo", "file"), [(None, None), ("owner/name", None)], ids=["preset", "whole repository"]
-)
-def test_a_model_without_a_checkpoint_file(repo: str | None, file: str | None) -> None:
-    entry = CatalogEntry("preset", "magvit", "a preset", repo=repo, file=file)
+def test_a_preset_has_no_checkpoint() -> None:
     with pytest.raises(InputError) as error:
-        fetch_checkpoint(entry)
+        fetch_checkpoint(CatalogEntry("preset", "magvit", "a preset"))
     assert str(error.value) == (
         "preset has no published checkpoint. Fix: use --weights seeded or a file"
     )
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_whole_model_in_the_cache_is_found_offline(tmp_path: Path, weights: str) -> None:
+    repository = tmp_path / "hub/models--MCG-NJU--videomae-base"
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(COMMIT)
+    for name in ("config.json", "preprocessor_config.json", weights):
+        (snapshot / name).write_bytes(CONTENT)
+    found = fetch(tmp_path, "videomae-base", HF_HUB_OFFLINE="1")
+    assert Path(found) == snapshot
+
+
+def test_a_whole_model_that_cannot_be_fetched_says_how_to_get_it(tmp_path: Path) -> None:
+    message = fetch(tmp_path, "videomae-base", HF_HUB_OFFLINE="1")
+    assert message.startswith("HubError: can't fetch the model from MCG-NJU/videomae-base")
+    assert "git clone https://huggingface.co/MCG-NJU/videomae-base" in message

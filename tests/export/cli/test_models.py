@@ -14,7 +14,7 @@ def test_a_model_with_all_that_is_known_of_it() -> None:
     models = {one["name"]: one for one in done_json("models")["models"]}
     small = models["trajectory-small"]
     assert small["repo"] is None
-    encoder, decoder = small["graphs"]
+    encoder, decoder, _ = small["graphs"]
     assert (encoder["role"], decoder["role"]) == ("encode", "decode")
     assert encoder["inputs"][0]["shape"] == decoder["outputs"][0]["shape"] == [1, 17, 128, 128, 3]
     assert encoder["parameters"] < decoder["parameters"]
@@ -29,7 +29,9 @@ def test_a_model_with_all_that_is_known_of_it() -> None:
         "PSNR (dB)": 21.9,
         "codes used (%)": 100,
     }
-    assert models["videomae-base"]["graphs"] == models["videomae-base"]["verdicts"] == []
+    (features,) = models["videomae-base"]["graphs"]
+    assert features["outputs"][0]["shape"] == [1, 1568, 768]
+    assert models["open-magvit2-ar-b"]["graphs"] == []
 
 
 def test_the_tables_for_people() -> None:
@@ -40,9 +42,9 @@ def test_the_tables_for_people() -> None:
     (row,) = (line.split("  ") for line in weights if line.startswith("open-magvit2-video-128"))
     cells = [cell.strip() for cell in row if cell]
     assert cells[2] == "TencentARC/Open-MAGVIT2-Tokenizer-262144-Video/video_128_262144.ckpt"
-    assert cells[-1] == "encode, decode"
+    assert cells[-1] == "encode, decode, features"
     assert [line.split()[0] for line in weights[2:]] == [entry.name for entry in all_models()]
-    assert sum(line.startswith("open-magvit2-video-128") for line in graphs) == 2
+    assert sum(line.startswith("open-magvit2-video-128") for line in graphs) == 3
     assert "…" not in text
 
 

@@ -79,8 +79,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What `quant_conv` reads."""
+        out: Tensor = self.conv_out(self.features(x))
+        return out
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature map, which `conv_out` projects."""
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
-        out: Tensor = self.conv_out(self.norm_out(self.mid(x)))
-        return out
+        features: Tensor = self.norm_out(self.mid(x))
+        return features

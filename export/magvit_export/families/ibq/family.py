@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from magvit_export.families.family import ClipSizes, Family, RoleExport
+from magvit_export.families.family import ClipSizes, Family, RoleExport, feature_specs
 from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.ibq.precision import set_precision
 from magvit_export.families.ibq.tokenizer import (
@@ -13,6 +13,7 @@ from magvit_export.families.ibq.tokenizer import (
     ExportedEncoder,
     empty_tokenizer,
 )
+from magvit_export.layers.feature_maps import ExportedFeatures
 from magvit_export.layers.pixels import BYTES_FORMULA, FORMULA
 from magvit_runtime.bundle.manifest import Postprocessing, Preprocessing, TensorSpec, TokenSpec
 from magvit_runtime.quantizers.specs import CodebookSpec
@@ -37,12 +38,22 @@ def _encoder_inputs(_: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
     return (_pixels(_image_size(sizes)),)
 
 
-def _encoder_outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+def _grid(config: IbqConfig, sizes: ClipSizes) -> tuple[int | str, ...]:
+    """Tokens of images of these sizes."""
     stride = config.spatial_stride
-    batch, *image = _image_size(sizes)
-    grid = tuple(
+    _, *image = _image_size(sizes)
+    return tuple(
         size // stride if isinstance(size, int) else f"floor({size}/{stride})" for size in image
     )
+
+
+def _features_outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    channels = config.ch * config.ch_mult[-1]
+    return feature_specs(sizes.batch or "batch", channels, _grid(config, sizes))
+
+
+def _encoder_outputs(config: IbqConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    batch, grid = sizes.batch or "batch", _grid(config, sizes)
     shape = (batch, *grid)
     return (
         _ids(config, shape),
@@ -100,8 +111,8 @@ def _nominal(config: IbqConfig) -> ClipSizes:
 
 
 def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtype) -> None:
-    assert isinstance(module, ExportedEncoder | ExportedDecoder)
-    side = module.encoder if isinstance(module, ExportedEncoder) else module.decoder
+    assert isinstance(module, ExportedEncoder | ExportedFeatures | ExportedDecoder)
+    side = module.decoder if isinstance(module, ExportedDecoder) else module.encoder
     set_precision(side, compute, residual)
 
 
@@ -145,6 +156,18 @@ FAMILY = Family(
             nominal=_nominal,
             set_precision=_set_precision,
             postprocessing=_postprocessing,
+        ),
+        "features": RoleExport(
+            prefixes=("encoder.",),
+            wrap=ExportedFeatures,
+            inputs=_encoder_inputs,
+            outputs=_features_outputs,
+            example=_encoder_example,
+            nominal=_nominal,
+            set_precision=_set_precision,
+            preprocessing=_preprocessing,
+            on_request=True,
+            stored_with="encode",
         ),
     },
     tokens=_tokens,

@@ -61,10 +61,15 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Latents before quantization."""
+        latents: Tensor = self.conv_out(self.features(x))
+        return latents
+
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature map, which `conv_out` projects to latents."""
         x = self.conv_in(x)
         for level in self.down:
             x = level(x)
         for block in self.mid_block:
             x = block(x)
-        latents: Tensor = self.conv_out(self.norm_out(x))
-        return latents
+        features: Tensor = self.norm_out(x)
+        return features

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from magvit_export.families.family import ClipSizes, Family, RoleExport
+from magvit_export.families.family import ClipSizes, Family, RoleExport, feature_specs
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.magvit.precision import set_precision
 from magvit_export.families.magvit.tokenizer import (
@@ -17,6 +17,7 @@ from magvit_export.families.magvit.tokenizer import (
     empty_tokenizer,
 )
 from magvit_export.layers.convs import CausalConv3d, SameConv2d
+from magvit_export.layers.feature_maps import ExportedFeatures
 from magvit_export.layers.group_norm import GroupNormSiLU
 from magvit_export.layers.pixels import BYTES_FORMULA, FORMULA
 from magvit_export.layers.residual_block import ResidualBlock
@@ -63,6 +64,12 @@ def _encoder_outputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorS
             "latents before quantization, without unit",
         ),
     )
+
+
+def _features_outputs(config: TokenizerConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
+    chosen = _sizes(config, sizes)
+    channels = config.ch * config.ch_mult[-1]
+    return feature_specs(chosen["batch"] or "batch", channels, _grid(config, chosen))
 
 
 def _ids(config: TokenizerConfig, shape: tuple[int | str, ...]) -> TensorSpec:
@@ -120,8 +127,8 @@ def _nominal(config: TokenizerConfig) -> ClipSizes:
 
 
 def _set_precision(module: nn.Module, compute: torch.dtype, residual: torch.dtype) -> None:
-    assert isinstance(module, ExportedEncoder | ExportedDecoder)
-    side = module.encoder if isinstance(module, ExportedEncoder) else module.decoder
+    assert isinstance(module, ExportedEncoder | ExportedFeatures | ExportedDecoder)
+    side = module.decoder if isinstance(module, ExportedDecoder) else module.encoder
     set_precision(side, compute, residual)
 
 
@@ -191,6 +198,18 @@ FAMILY = Family(
             nominal=_nominal,
             set_precision=_set_precision,
             postprocessing=_postprocessing,
+        ),
+        "features": RoleExport(
+            prefixes=("encoder.",),
+            wrap=ExportedFeatures,
+            inputs=_encoder_inputs,
+            outputs=_features_outputs,
+            example=_example,
+            nominal=_nominal,
+            set_precision=_set_precision,
+            preprocessing=_preprocessing,
+            on_request=True,
+            stored_with="encode",
         ),
     },
     tokens=_tokens,

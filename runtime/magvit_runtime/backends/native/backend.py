@@ -16,6 +16,8 @@ from magvit_runtime.hardware.packages import is_installed
 from magvit_runtime.native_libraries.lookup import cuda_library
 
 _CUDA_RANK, _CPU_RANK = 30, 40
+_NO_FEATURES = "the native backend gives tokens and frames, and no features yet"
+_NO_TRANSFORMERS = "the native backend runs convs, and no vision transformers"
 _NO_CPU_PRECISION = "the native backend computes in float32 on a CPU"
 
 
@@ -28,7 +30,7 @@ class NativeBackend:
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterator[Candidate | Unfit]:
         """See `Backend.candidates`."""
-        if role not in ("encode", "decode"):
+        if role not in ("encode", "decode", "features"):
             return
         yield from graph_candidates(
             bundle,
@@ -37,7 +39,7 @@ class NativeBackend:
             device="cpu",
             rank=_CPU_RANK,
             reason="on a CPU the native backend is the fastest",
-            why_not=lambda precision: "" if precision == "fp32" else _NO_CPU_PRECISION,
+            why_not=partial(_why_not_on_cpu, bundle, role),
             open_graph=_open_on_cpu,
         )
         yield from graph_candidates(
@@ -47,9 +49,29 @@ class NativeBackend:
             device="cuda",
             rank=_CUDA_RANK,
             reason="the native backend can use the GPU",
-            why_not=partial(why_no_cuda, machine),
+            why_not=partial(_why_not_on_cuda, bundle, role, machine),
             open_graph=_open_on_gpu,
         )
+
+
+def _why_no_role(bundle: Bundle, role: Role, precision: Precision) -> str:
+    """Why the native backend doesn't run a bundle's graph on any device; "" where it may."""
+    if role != "features":
+        return ""
+    graph = bundle.graphs(role)[precision]
+    return _NO_FEATURES if graph.operators else _NO_TRANSFORMERS
+
+
+def _why_not_on_cpu(bundle: Bundle, role: Role, precision: Precision) -> str:
+    """Why the native backend doesn't run a bundle's graph on a CPU; "" where it does."""
+    if why := _why_no_role(bundle, role, precision):
+        return why
+    return "" if precision == "fp32" else _NO_CPU_PRECISION
+
+
+def _why_not_on_cuda(bundle: Bundle, role: Role, machine: Machine, precision: Precision) -> str:
+    """Why the native backend doesn't run a bundle's graph on a GPU here; "" where it does."""
+    return _why_no_role(bundle, role, precision) or why_no_cuda(machine, precision)
 
 
 def why_no_cuda(machine: Machine, precision: Precision) -> str:

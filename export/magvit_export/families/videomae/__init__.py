@@ -1,0 +1,1 @@
+"""VideoMAE: features of clips."""
