@@ -262,11 +262,13 @@ def _preference(fit: Fit) -> tuple[int, int]:
     return rank, len(rest)
 
 
-def strangers(entries: list[Entry], fit: Fit, fits: list[Fit]) -> list[str]:
+def strangers(
+    entries: list[Entry], fit: Fit, fits: list[Fit], beside: tuple[str, ...] = ()
+) -> list[str]:
     """Names beside a model's keys, in the same dicts, that are none of its keys.
 
-    They say that the file is another model's. Keys of training alone, and what lies beside the
-    place, say nothing.
+    They say that the file is another model's. Keys of training alone, what lies beside the place,
+    and names that begin with one of `beside`, say nothing.
     """
     known = {name for other in fits for name in other.names.values()}
     own = set(fit.names.values())
@@ -278,7 +280,8 @@ def strangers(entries: list[Entry], fit: Fit, fits: list[Fit]) -> list[str]:
         and entry.holder in holders
         and entry.name.startswith(fit.base)
         and entry.name not in known
-        and not is_training_only(_own_name(entry.name, fit))
+        and not is_training_only(own := _own_name(entry.name, fit))
+        and not own.removeprefix(EMA_PREFIX).startswith(beside)
     )
 
 

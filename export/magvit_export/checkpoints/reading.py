@@ -63,6 +63,7 @@ def load_weights(
     prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
+    beside: tuple[str, ...] = (),
 ) -> LoadedWeights:
     """Loads a model's weights from a pickle or safetensors, in one file or shards.
 
@@ -76,6 +77,7 @@ def load_weights(
             them, and the entry of the file that they lie in, is found.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
+        beside: What the model's checkpoints hold besides begins with one of these.
 
     Raises:
         CheckpointError: The file is missing, truncated, no checkpoint or runs code; or a key is
@@ -100,7 +102,7 @@ def load_weights(
     fit = choose_fit(file, fits, needed, chosen)
     if fit is None:
         raise _nothing_fits(file, entries, fits, [key for key in shapes if key in needed], chosen)
-    if unknown := strangers(entries, fit, fits):
+    if unknown := strangers(entries, fit, fits, beside):
         raise CheckpointError(
             f"{file} holds keys that this model doesn't have",
             found=_some(map(_shown, unknown)),
@@ -111,6 +113,16 @@ def load_weights(
     check_finite({key: state[key] for key in sorted(needed)}, f"{file} ({chosen} weights)")
     _report(file, fit, fits, needed, asked=variant is not None)
     return LoadedWeights(state, chosen, checkpoint_sha256(path))
+
+
+def holds_any(path: Path, keys: Iterable[str], spellings: Spellings) -> bool:
+    """Whether a checkpoint holds any of a model's keys, wherever they lie in it.
+
+    Raises:
+        CheckpointError: It can't be read.
+    """
+    file = find_checkpoint(path)
+    return bool(find_fits(list_entries(file, read_content(file)), list(keys), spellings))
 
 
 def _needed(

@@ -35,6 +35,7 @@ def find_weights(
     prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
+    beside: tuple[str, ...] = (),
 ) -> Weights:
     """Loads or generates the weights of a model.
 
@@ -47,6 +48,7 @@ def find_weights(
             that the checkpoint has.
         spellings: Names under which a key may stand in a file.
         variant: "ema" or "raw"; None takes EMA weights where there are any.
+        beside: What the model's checkpoints hold besides begins with one of these.
 
     Raises:
         InputError: The source makes no sense for this model.
@@ -65,10 +67,12 @@ def find_weights(
         }
         return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
     if source == "hub":
-        loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant)
+        loaded = load_weights(
+            fetch_checkpoint(entry), shapes, prefixes, spellings, variant, beside
+        )
         record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)
         return Weights(loaded.state, record)
     path = Path(source)
-    loaded = load_weights(path, shapes, prefixes, spellings, variant)
+    loaded = load_weights(path, shapes, prefixes, spellings, variant, beside)
     name = as_text(path.absolute().name)  # Of the folder "." too.
     return Weights(loaded.state, WeightsRecord("file", name, loaded.variant, loaded.sha256))

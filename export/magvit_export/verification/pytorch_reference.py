@@ -84,7 +84,7 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
     entry = find_model(bundle.manifest.model)
     model = load_model(family, entry, config, [role], source, recorded.variant)
-    _check_weights(bundle, model.weights.record)
+    _check_weights(bundle, model.weights)
     export = family.roles[role]
     outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
     return TorchRole(export, export.wrap(model.module).eval(), outputs)

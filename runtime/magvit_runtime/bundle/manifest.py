@@ -8,6 +8,7 @@ import msgspec
 
 from magvit_runtime.errors import BundleError
 from magvit_runtime.quantizers.specs import QuantizerSpec
+from magvit_runtime.sampling import Sampling
 from magvit_runtime.types import Precision as Precision
 
 SCHEMA_VERSION = 2
@@ -35,6 +36,7 @@ Kind = Literal[
     "probabilities",
     "uniforms",
     "state",
+    "classes",
 ]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -166,6 +168,22 @@ class TokenSpec(_Record, frozen=True):
     spatial_stride: Size
 
 
+class GenerationSpec(_Record, frozen=True):
+    """What an autoregressive model makes of a class.
+
+    Attributes:
+        classes: Classes, 0 .. classes - 1; the number after them is the null class of guidance.
+        grid: Rows of tokens, and tokens of a row; they are made row by row.
+        pre_bits: Lower bits of an id, which are chosen before the others.
+        sampling: The settings that the model's authors use.
+    """
+
+    classes: Size
+    grid: tuple[Size, Size]
+    pre_bits: Size
+    sampling: Sampling
+
+
 class WeightsRecord(_Record, frozen=True):
     """Where the weights came from.
 
@@ -271,7 +289,26 @@ class PixelMetrics(_Record, frozen=True, tag_field="kind", tag="pixels"):
     changed_values: int
 
 
-Metrics = SignMetrics | MarginMetrics | PixelMetrics
+class LogitMetrics(_Record, frozen=True, tag_field="kind", tag="logits"):
+    """How logits agree; `magvit_runtime.agreement.logits` has the terms.
+
+    Attributes:
+        rms, max: Error in standard deviations of the reference's logits.
+        choices: Tokens' parts compared.
+        other_best: Those whose most probable value is another.
+        outside_margin: Those among them where the reference's best two lie far apart.
+        divergence: Mean Kullback-Leibler divergence from the reference, in nats a part.
+    """
+
+    rms: float
+    max: float
+    choices: int
+    other_best: int
+    outside_margin: int
+    divergence: float
+
+
+Metrics = SignMetrics | MarginMetrics | PixelMetrics | LogitMetrics
 
 
 class ParityStamp(_Record, frozen=True):
@@ -311,6 +348,7 @@ class Manifest(_Record, frozen=True):
         made_by: Versions of the software that wrote it.
         created: When, ISO 8601 in UTC.
         tokens: What its ids mean; None if it has none.
+        generation: What it makes of classes; None if it makes nothing.
         heads: What was trained on top, by name.
         stamps: Stamps of `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
             graph in ONNX Runtime, "encode NAME.plan" for an engine.
@@ -324,6 +362,7 @@ class Manifest(_Record, frozen=True):
     made_by: dict[str, str]
     created: str
     tokens: TokenSpec | None = None
+    generation: GenerationSpec | None = None
     heads: dict[str, Head] = {}
     stamps: dict[str, ParityStamp] = {}
 

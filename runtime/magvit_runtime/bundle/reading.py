@@ -71,7 +71,7 @@ class Bundle:
             BundleError: The bundle has no such graph.
         """
         graphs = self.graphs(role)
-        order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
+        order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
         wanted = (precision,) if precision else order
         for name in wanted:
             if name in graphs:
