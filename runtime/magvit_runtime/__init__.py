@@ -18,6 +18,7 @@ from magvit_runtime.errors import (
     MissingPackageError,
     TrajectoryError,
 )
+from magvit_runtime.generator import Generator
 from magvit_runtime.quantizers import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification, Precision
@@ -30,6 +31,7 @@ __all__ = [
     "Classification",
     "Classifier",
     "Detokenizer",
+    "Generator",
     "InputError",
     "MagvitError",
     "MissingPackageError",

@@ -73,8 +73,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] -> [..., dim], in the type of the weight."""
         x = x.to(self.weight.dtype)
-        mean_square = (x * x).mean(-1, keepdim=True)
-        return x * torch.rsqrt(mean_square + self.epsilon) * self.weight
+        # In this form ONNX Runtime computes it as one operator.
+        root = torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.epsilon)
+        return x / root * self.weight
 
 
 class Attention(nn.Module):
@@ -91,9 +92,9 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """[N, T, dim] -> the same, and the T new keys and values [N, heads, T, head_dim]."""
         qkv = self.wqkv(x).unflatten(-1, (3, self.heads, self.head_dim))
-        q, k, v = qkv.unbind(2)
-        scaled = rotate(q, positions.turns).transpose(1, 2) * self.head_dim**-0.5
-        keys, values = rotate(k, positions.turns).transpose(1, 2), v.transpose(1, 2)
+        q, k = rotate(qkv[:, :, :2], positions.turns).transpose(1, 3).unbind(2)
+        scaled = q * self.head_dim**-0.5
+        keys, values = k, qkv[:, :, 2].transpose(1, 2)
         exact = positions.turns.dtype
         scores = (scaled @ keys.transpose(2, 3)).to(exact) + positions.among
         if cache is None:

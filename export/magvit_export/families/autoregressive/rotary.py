@@ -31,14 +31,18 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turns adjacent pairs of channels.
 
     Args:
-        x: Queries or keys, [N, T, heads, head_dim].
+        x: Queries and keys, [N, T, 2, heads, head_dim].
         turns: Rows of `rotary_table`, [T, head_dim / 2, 2].
 
     Returns:
         Of the shape and type of `x`; computed in the type of the table.
     """
-    pairs = x.to(turns.dtype).unflatten(-1, (-1, 2))
-    real, imaginary = pairs.unbind(-1)
-    cos, sin = turns[:, None].unbind(-1)
-    turned = torch.stack((real * cos - imaginary * sin, imaginary * cos + real * sin), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    cos, sin = turns[:, None, None].unbind(-1)
+    channels = torch.arange(x.shape[-1], device=x.device)
+    # Each channel's other one, and the sign of the sine: -1 for the first of a pair.
+    partner = channels + 1 - 2 * (channels % 2)
+    signs = (2 * (channels % 2) - 1).to(sin.dtype)
+    exact = x.to(turns.dtype)
+    turned = exact * cos.repeat_interleave(2, -1)
+    turned = turned + exact.index_select(-1, partner) * (sin.repeat_interleave(2, -1) * signs)
+    return turned.to(x.dtype)

@@ -18,6 +18,7 @@ from magvit_export.families.autoregressive.blocks import (
 )
 from magvit_export.families.autoregressive.config import AutoregressiveConfig
 from magvit_export.families.autoregressive.rotary import rotary_table
+from magvit_export.onnx.operator_nodes import integer_quotient_node
 
 
 class ClassEmbedder(nn.Module):
@@ -70,8 +71,7 @@ class Transformer(nn.Module):
     def split(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Token ids -> their two parts; the first is the lower bits."""
         pre = self.config.vocabularies[0]
-        # Division, since TensorRT has no bitwise operators.
-        high = torch.div(ids, pre, rounding_mode="floor")
+        high = integer_quotient(ids, pre)
         return ids - high * pre, high
 
     def context(
@@ -99,7 +99,7 @@ class Transformer(nn.Module):
         of_tokens = self.pre_emb(pre) + self.post_emb(post)
         x = torch.where((numbers == 0)[:, None], of_class, of_tokens)
         x = x.to(self.stream_dtype or x.dtype)
-        turns = self.turns[numbers]
+        turns = self.turns.index_select(0, numbers)
         among = causal_mask(turns, count).to(turns.dtype)
         before = None
         if caches is not None:
@@ -169,6 +169,13 @@ class AutoregressiveModel(nn.Module):
         pre, _ = self.transformer.split(ids)
         first, second = self.transformer.subtokens(hidden.flatten(0, 1), pre.flatten())
         return first.unflatten(0, ids.shape), second.unflatten(0, ids.shape)
+
+
+def integer_quotient(x: Tensor, divisor: int) -> Tensor:
+    """Of integers that aren't negative."""
+    if torch.onnx.is_in_onnx_export():
+        return integer_quotient_node(x, divisor)
+    return torch.div(x, divisor, rounding_mode="trunc")
 
 
 def empty_model(config: AutoregressiveConfig) -> AutoregressiveModel:
