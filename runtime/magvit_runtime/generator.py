@@ -282,6 +282,19 @@ class Generator(Closing):
         pre, post = zip(*parts, strict=True)
         return np.concatenate(pre), np.concatenate(post)
 
+    def draw(self, count: int, seed: int) -> NDArray[np.float64]:
+        """The random numbers that a seed stands for: float64 [count, positions, 2] in 0 .. 1.
+
+        Row by row of one stream, so that an image's numbers don't depend on how many follow it.
+
+        Raises:
+            InputError: The seed is negative.
+        """
+        if seed < 0:
+            raise InputError("`seed` must not be negative", found=seed)
+        rows, columns = self.grid
+        return np.random.default_rng(seed).random((count, rows * columns, 2))
+
     def _rows(
         self, classes: NDArray[np.int32], uniforms: NDArray[np.float64], settings: Sampling
     ) -> Iterator[NDArray[np.int32]]:
@@ -356,10 +369,7 @@ class Generator(Closing):
         rows, columns = self.grid
         shape = (len(classes), rows * columns, 2)
         if uniforms is None:
-            if seed < 0:
-                raise InputError("`seed` must not be negative", found=seed)
-            # Row by row of one stream, so that an image's numbers don't depend on how many follow.
-            return np.random.default_rng(seed).random(shape)
+            return self.draw(len(classes), seed)
         if (
             not isinstance(uniforms, np.ndarray)
             or uniforms.dtype != np.float64

@@ -36,5 +36,15 @@ PIXEL_LIMITS: dict[Precision, PixelLimits] = {
 MARGIN_RMS_LIMITS: dict[Precision, float] = {
     precision: 5 * limit for precision, limit in RMS_LIMITS.items()
 }
+# Likewise of logits, in standard deviations of each choice's; set after they were seen on seeded
+# transformers of the released sizes (docs/generation.md). Weights of 8 bits are what their name
+# says; their limit finds graphs that are broken, not those that round.
+LOGIT_LIMITS: dict[Precision, float] = {
+    "fp32": 5e-5,
+    "tf32": 1e-2,
+    "fp16": 2e-2,
+    "bf16": 1.6e-1,
+    "int8": 2e-1,
+}
 # A decision whose distance is more typical errors than this may not change.
 MARGIN = 10.0

@@ -25,7 +25,7 @@ from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 # Those that candidates are listed of.
-EXAMINED_ROLES: tuple[Role, ...] = ("encode", "decode")
+EXAMINED_ROLES: tuple[Role, ...] = ("encode", "decode", "context", "subtokens")
 
 
 @dataclass(frozen=True)
