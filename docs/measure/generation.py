@@ -57,9 +57,7 @@ def eager_rows(
     for position in range(config.block_size):
         with torch.inference_mode():
             # Only the rows that are filled are read.
-            seen = [
-                Cache(c.keys[:, :, :position], c.values[:, :, :position]) for c in caches
-            ]
+            seen = [Cache(c.keys[:, :, :position], c.values[:, :, :position]) for c in caches]
             at = torch.tensor(position)
             hidden, keys, values = transformer.context(classes, before, at, seen)
             for cache, k, v in zip(caches, keys, values, strict=True):

@@ -148,7 +148,7 @@ def export_model(
     with staging_directory(output) as staging:
         staged: list[Path] = []
         made: dict[Role, tuple[Precision, GraphRecord]] = {}
-        for part, role in ((part, role) for part in parts for role in part.roles):
+        for part, role in ((one, role) for one in parts for role in one.roles):
             begin = time.perf_counter()
             files, graph = _export_role(
                 part.model, role, part.precision, residual, sizes or ClipSizes(), staging
@@ -193,7 +193,8 @@ def written_files(
     family: Family[Any], roles: Iterable[Role], precision: Precision
 ) -> tuple[str, ...]:
     """Names of the files that an export of some roles writes into its bundle."""
-    graphs = [Path(_graph_file(role, precision)) for role in (*roles, *FIRST_STAGE_ROLES)]
+    every = dict.fromkeys((*roles, *FIRST_STAGE_ROLES))
+    graphs = [Path(_graph_file(role, precision)) for role in every]
     own = (str(graph.with_suffix(".data")) for graph in graphs)
     return (MANIFEST_NAME, *map(str, graphs), *own, *family.shared.values())
 

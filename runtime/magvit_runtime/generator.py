@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
-from typing import ClassVar, Self, cast
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.backend import Capabilities, State, StatefulSession
-from magvit_runtime.backends.opening import BackendName, check_options, open_role
-from magvit_runtime.backends.tensor_check import check_array, check_result
-from magvit_runtime.bundle.manifest import GenerationSpec, Precision, Role
-from magvit_runtime.bundle.reading import EXPORT_AGAIN, Bundle, open_bundle
+from magvit_runtime.backends.backend import Capabilities
+from magvit_runtime.backends.opening import BackendName, check_options
+from magvit_runtime.bundle.manifest import GenerationSpec, Precision
+from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.closing import Closing
-from magvit_runtime.door import Door
-from magvit_runtime.errors import BackendError, BundleError, InputError
+from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.sampling import Sampling, checked, choose
+from magvit_runtime.stateful_role import StatefulRole
 from magvit_runtime.types import Array
 
 Pair = tuple[float, float]
@@ -25,71 +24,15 @@ Counts = tuple[int, int]
 DEFAULT_BATCH = 4
 
 
-class _Part(Door):
-    """One of the two graphs, open."""
+class Context(StatefulRole):
+    """The large transformer: tokens so far to a hidden state."""
 
-    ROLE: ClassVar[Role]
-
-    @classmethod
-    def open(
-        cls,
-        path: str | Path,
-        *,
-        backend: BackendName | str,
-        precision: Precision | None,
-        threads: int | None,
-        require_parity: bool,
-    ) -> Self:
-        options = {
-            "backend": backend,
-            "precision": precision,
-            "threads": threads,
-            "require_parity": require_parity,
-        }
-        bundle = open_bundle(path)
-        graph, session = open_role(
-            bundle,
-            cls.ROLE,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            require_parity=require_parity,
-        )
-        if not session.capabilities.stateful:
-            session.close()
-            raise BackendError(
-                f"{session.capabilities.backend} keeps no state between runs",
-                mend="leave `backend` out",
-            )
-        return cls(bundle, graph, session, options)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._session.capabilities
-
-    def new_state(self, batch: int, rows: int) -> State:
-        return cast(StatefulSession, self._session).new_state(batch, rows)
-
-    def run(self, inputs: Mapping[str, Array], output: str, state: State | None = None) -> Array:
-        session = cast(StatefulSession, self._session)
-        (result,) = session.run(inputs, [output], state)
-        spec = next((spec for spec in self._graph.outputs if spec.name == output), None)
-        if spec is None:
-            raise BundleError(f"{self._graph.file} gives no {output}", mend=EXPORT_AGAIN)
-        check_result(result, spec, len(next(iter(inputs.values()))))
-        return result
-
-    def check(self, what: str, name: str, array: object) -> None:
-        for spec in self._graph.inputs:
-            if spec.name == name:
-                check_array(what, array, spec)
-
-
-class _Context(_Part):
     ROLE = "context"
 
 
-class _Subtokens(_Part):
+class Subtokens(StatefulRole):
+    """The small transformer: a hidden state to the logits of both parts of a token."""
+
     ROLE = "subtokens"
 
 
@@ -105,7 +48,7 @@ class Generator(Closing):
         ...     images = detokenizer(ids)  # -> uint8 [2, 256, 256, 3]
     """
 
-    def __init__(self, context: _Context, subtokens: _Subtokens, batch_size: int) -> None:
+    def __init__(self, context: Context, subtokens: Subtokens, batch_size: int) -> None:
         self._context, self._subtokens = context, subtokens
         self._batch_size = batch_size
         self._spec = _generation(context.bundle)
@@ -148,9 +91,9 @@ class Generator(Closing):
             "threads": threads,
             "require_parity": require_parity,
         }
-        context = _Context.open(path, **options)  # type: ignore[arg-type]
+        context = Context.open(path, **options)  # type: ignore[arg-type]
         try:
-            subtokens = _Subtokens.open(path, **options)  # type: ignore[arg-type]
+            subtokens = Subtokens.open(path, **options)  # type: ignore[arg-type]
         except BaseException:
             context.close()
             raise
@@ -208,7 +151,10 @@ class Generator(Closing):
         Args:
             classes: [N] in 0 .. `classes` - 1.
             seed: Of the random numbers; the first images are the same however many follow.
-            temperature, guidance, top_k, top_p: Settings.
+            temperature: What logits are divided by; below 1e-5 it is 1e-5, which is greedy choice.
+            guidance: Scale of classifier-free guidance; up to 1 it is off.
+            top_k: Only the k most probable values are taken; 0 is all.
+            top_p: Only the most probable values with this share together are taken.
             uniforms: The random numbers themselves in place of a seed: float64 [N, positions, 2]
                 in 0 .. 1, 1 excluded, one for each part of each token.
 
@@ -221,7 +167,10 @@ class Generator(Closing):
             BundleError: A graph gives something else than its manifest says.
         """
         settings = checked(self._spec.sampling, guidance, temperature, top_k, top_p)
-        chosen, numbers = self._classes(classes, self.classes), self._numbers(classes, seed, uniforms)
+        chosen, numbers = (
+            self._classes(classes, self.classes),
+            self._numbers(classes, seed, uniforms),
+        )
         parts = []
         for first in range(0, len(chosen), self._batch_size):
             part = slice(first, first + self._batch_size)
@@ -247,7 +196,10 @@ class Generator(Closing):
             InputError, BackendError, BundleError: As of a call; the first at once.
         """
         settings = checked(self._spec.sampling, guidance, temperature, top_k, top_p)
-        chosen, numbers = self._classes(classes, self.classes), self._numbers(classes, seed, uniforms)
+        chosen, numbers = (
+            self._classes(classes, self.classes),
+            self._numbers(classes, seed, uniforms),
+        )
         return self._rows(chosen, numbers, settings)
 
     def logits(
@@ -304,13 +256,13 @@ class Generator(Closing):
         together = np.concatenate([classes, np.full_like(classes, self.classes)][:copies])
         state = self._context.new_state(len(together), rows * columns)
         before = np.zeros((len(together), 1), np.int32)
-        nothing = np.zeros(len(together), np.int32)
+        shifts = (0, self._spec.pre_bits)
         for row in uniforms.reshape(count, rows, columns, 2).swapaxes(0, 1):
-            made = np.empty((count, columns), np.int32)
+            made = np.zeros((count, columns), np.int32)
             for column in range(columns):
                 fed = {"classes": together, "ids": before}
                 hidden = self._context.run(fed, "hidden", state)[:, 0]
-                values = nothing
+                values = np.zeros(len(together), np.int32)
                 for part, name in enumerate(("logits_pre", "logits_post")):
                     logits = self._subtokens.run({"hidden": hidden, "pre": values}, name)
                     null = logits[count:] if settings.is_guided else None
@@ -331,7 +283,9 @@ class Generator(Closing):
         made: dict[str, list[Array]] = {"logits_pre": [], "logits_post": []}
         for first in range(0, positions, self.grid[1]):
             part = slice(first, first + self.grid[1])
-            hidden = self._context.run({"classes": classes, "ids": before[:, part]}, "hidden", state)
+            hidden = self._context.run(
+                {"classes": classes, "ids": before[:, part]}, "hidden", state
+            )
             fed = {"hidden": hidden.reshape(-1, hidden.shape[-1]), "pre": pre[:, part].reshape(-1)}
             for name, logits in made.items():
                 logits.append(self._subtokens.run(fed, name).reshape(count, hidden.shape[1], -1))

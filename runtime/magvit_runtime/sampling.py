@@ -157,4 +157,5 @@ def _inverse(
     # The sum of all may round to just under 1: then it is the last value that can be at all.
     last = probabilities.shape[1] - 1 - (probabilities[:, ::-1] > 0).argmax(axis=1)
     found = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), last)
-    return found.astype(np.int32)
+    chosen: NDArray[np.int32] = found.astype(np.int32)
+    return chosen

@@ -271,8 +271,8 @@ def strangers(
     and names that begin with one of `beside`, say nothing.
     """
     known = {name for other in fits for name in other.names.values()}
-    own = set(fit.names.values())
-    holders = {entry.holder for entry in entries if entry.name in own}
+    chosen = set(fit.names.values())
+    holders = {entry.holder for entry in entries if entry.name in chosen}
     return sorted(
         entry.name
         for entry in entries

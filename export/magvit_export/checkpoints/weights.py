@@ -67,9 +67,7 @@ def find_weights(
         }
         return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
     if source == "hub":
-        loaded = load_weights(
-            fetch_checkpoint(entry), shapes, prefixes, spellings, variant, beside
-        )
+        loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant, beside)
         record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)
         return Weights(loaded.state, record)
     path = Path(source)

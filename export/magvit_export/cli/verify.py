@@ -29,6 +29,8 @@ from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.reports import check_report_packages
+from magvit_runtime.verification.generation import ROLES as GENERATING_ROLES
+from magvit_runtime.verification.generation import verify_generation
 from magvit_runtime.verification.references import Clips
 from magvit_runtime.verification.verifying import Verdict, verify_bundle
 
@@ -36,7 +38,7 @@ from magvit_runtime.verification.verifying import Verdict, verify_bundle
 def verify(
     bundle: Path,
     *,
-    role: Role = "encode",
+    role: Role | None = None,
     against: str | None = None,
     weights: str | None = None,
     clips: Path | None = None,
@@ -46,14 +48,16 @@ def verify(
 ) -> Outcome:
     """Compares every graph and engine of a bundle that runs here with a reference.
 
-    Encoders are compared in tokens, decoders in levels of their pixels.
+    Encoders are compared in tokens, decoders in levels of their pixels, models that generate in
+    logits of given tokens.
 
     All files are checked against their digests first. What passes gets a parity stamp in
     bundle.json, if all that runs here passes.
 
     Args:
         bundle: Directory of the exported model.
-        role: What they do: encode, or decode.
+        role: What they do: encode or decode; context or subtokens are the two graphs that generate,
+            which are compared together. By default encode, or those two.
         against: `pytorch` (in float64, from the weights), `fp32` (the bundle's own float32 graph),
             another bundle's directory, or an .npz file with clips and their latents. By default
             PyTorch where it is installed and the weights are at hand, else fp32.
@@ -72,6 +76,8 @@ def verify(
     check_outputs(report, inputs=(bundle, clips, *others))
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
+    if role is None:
+        role = "encode" if opened.manifest.generation is None else "context"
     if role != "encode" and (bisect or clips is not None):
         raise InputError(
             "only encoders can be bisected, or take clips",
@@ -84,12 +90,13 @@ def verify(
             found=f"--against {against}",
             mend="leave --against out",
         )
+    generates = role in GENERATING_ROLES and opened.manifest.generation is not None
     if bisect:
         from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
         encoder = pytorch_role(opened, "encode", weights)
         reference = pytorch_reference(opened, encoder)
-    else:
+    elif not generates:
         reference = find_reference(opened, against, weights, role)
     if clips is not None and reference.clips is not None:
         raise InputError(
@@ -113,9 +120,15 @@ def verify(
     writing = nullcontext() if report is None else atomic_path(report)
     with writing as partial:
         with progress_bar("clips") as advance:
-            result = verify_bundle(
-                opened, reference, role=role, extra=extra, batch_sizes=sizes, advance=advance
-            )
+            if generates:
+                from magvit_export.verification.generation_reference import find_logit_reference
+
+                logits = find_logit_reference(opened, against, weights)
+                result = verify_generation(opened, logits, advance=advance)
+            else:
+                result = verify_bundle(
+                    opened, reference, role=role, extra=extra, batch_sizes=sizes, advance=advance
+                )
         bisections = run_bisection(opened, encoder) if bisect else ()
         if partial is not None:
             from magvit_runtime.reports.verification_report import verification_report

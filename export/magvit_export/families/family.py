@@ -148,7 +148,8 @@ def read_config(
         path: The file: the reference's section, or a whole configuration with one in it.
         kind: `Family.config`, whose fields are the keys.
         base: Config of the named model, which says what the file doesn't.
-        section, passed_over: `Family.section` and `Family.passed_over`.
+        section: `Family.section`.
+        passed_over: `Family.passed_over`.
 
     Raises:
         InputError: The file can't be read, or a key is unknown, mistyped or out of range.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BLOCK = 32  # Weights of a row that share a scale.
+BLOCK = 128  # Weights of a row that share a scale.
 _ZERO = 128
 _INT8_PRODUCTS = 4  # Of ONNX Runtime's `accuracy_level`: inputs are rounded to 8 bits too.
 
@@ -24,7 +24,7 @@ class EightBitLinear(nn.Module):
         super().__init__()
         self.c_out, self.c_in = weight.shape
         rows = weight.detach().float()
-        blocks = F.pad(rows, (0, -self.c_in % BLOCK)).unflatten(1, (-1, BLOCK))
+        blocks = F.pad(rows, (0, -self.c_in % BLOCK)).view(self.c_out, -1, BLOCK)
         scales = blocks.abs().amax(-1) / 127
         safe = torch.where(scales > 0, scales, torch.ones_like(scales))
         quantized = (blocks / safe[..., None]).round() + _ZERO

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from magvit_export.catalog import find_model
+from magvit_export.catalog import CatalogEntry, find_model
 from magvit_export.checkpoints.shards import checkpoint_sha256
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
-from magvit_export.loading import load_model
+from magvit_export.loading import LoadedModel, load_model
 from magvit_runtime.agreement import Outputs
-from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
+from magvit_runtime.bundle.manifest import Component, Kind, Role, WeightsRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.errors import InputError
@@ -65,34 +66,64 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         BundleError: The manifest's config isn't one of its family.
         CheckpointError: The checkpoint can't be read.
     """
-    component = bundle.manifest.component
+    model = component_model(bundle, [role], weights)
+    export = model.family.roles[role]
+    outputs = tuple(spec.kind for spec in export.outputs(model.config, ClipSizes()))
+    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+
+
+def component_model(bundle: Bundle, roles: Sequence[Role], weights: str | None) -> LoadedModel:
+    """The model of a bundle that roles are of, with the weights that they need.
+
+    Raises:
+        InputError, BundleError, CheckpointError: As of `pytorch_role`.
+    """
+    component = component_of(bundle, roles[0])
     recorded = component.weights
-    if weights is None and not bundle.is_seeded:
+    is_seeded = recorded.source == "seeded"
+    if weights is None and not is_seeded:
         raise InputError(
             f"PyTorch needs the weights that {bundle.path} was made of",
             expected=f"{recorded.name}, sha256 {recorded.sha256}",
             mend=f"magvit verify {bundle.path} --against pytorch --weights PATH",
         )
     family = find_family(component.family)
-    if role not in family.roles:
-        raise InputError(f"the family {family.name!r} has no role {role!r}")
     config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
     # Cheaper to compare than to load.
-    if not bundle.is_seeded and source != "hub" and Path(source).exists():
+    if not is_seeded and source != "hub" and Path(source).exists():
         sha256 = checkpoint_sha256(Path(source))
-        _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
+        _check_weights(bundle, recorded, WeightsRecord("file", source, sha256=sha256))
+    model = load_model(family, _entry(bundle, component), config, roles, source, recorded.variant)
+    _check_weights(bundle, recorded, model.weights)
+    return model
+
+
+def component_of(bundle: Bundle, role: Role) -> Component:
+    """The model of a bundle that a role is of.
+
+    Raises:
+        InputError: Its family isn't installed, or none of its models has such a role.
+    """
+    for component in bundle.manifest.components.values():
+        if role in find_family(component.family).roles:
+            return component
+    raise InputError(
+        f"no model of {bundle.path} has the role {role!r}",
+        found=", ".join(bundle.manifest.components),
+    )
+
+
+def _entry(bundle: Bundle, component: Component) -> CatalogEntry:
+    """The catalog's entry of whose checkpoint a component's weights are."""
     entry = find_model(bundle.manifest.model)
-    model = load_model(family, entry, config, [role], source, recorded.variant)
-    _check_weights(bundle, model.weights)
-    export = family.roles[role]
-    outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
-    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+    if component.weights.name.startswith(f"{entry.repo}/") or entry.first_stage is None:
+        return entry
+    return entry if component.family == entry.family else find_model(entry.first_stage)
 
 
-def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:
-    recorded = bundle.manifest.component.weights
-    if bundle.is_seeded:
+def _check_weights(bundle: Bundle, recorded: WeightsRecord, found: WeightsRecord) -> None:
+    if recorded.source == "seeded":
         same = (found.source, found.name) == ("seeded", recorded.name)
     else:
         same = found.sha256 == recorded.sha256

@@ -67,8 +67,9 @@ class LogitAgreement:
         """One line for people."""
         equal = 1 - self.other_best / self.choices
         return (
-            f"rms error of logits {self.rms:.1e} σ, {equal:.2%} of {self.choices} best values equal, "
-            f"{self.outside_margin} outside the margin, divergence {self.divergence:.1e} nats"
+            f"rms error of logits {self.rms:.1e} σ, {equal:.2%} of {self.choices} best values "
+            f"equal, {self.outside_margin} outside the margin, "
+            f"divergence {self.divergence:.1e} nats"
         )
 
 

@@ -22,6 +22,7 @@ SUBTOKENS_PARTS = ("pre_emb", "factorized_blocks", "norm", "head")
 # Traced sizes only stand for "any size". They differ so that none is confused with another.
 _TRACED_BATCH, _TRACED_POSITIONS, _TRACED_ROWS = 2, 3, 5
 
+
 def _context_inputs(config: AutoregressiveConfig, sizes: ClipSizes) -> tuple[TensorSpec, ...]:
     batch, positions = sizes.batch or "batch", sizes.tokens or "positions"
     # A graph made for a number of positions has room for a whole image before them.

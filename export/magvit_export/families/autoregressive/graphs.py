@@ -9,7 +9,7 @@ from magvit_export.families.autoregressive.transformer import Transformer
 
 
 class ExportedContext(nn.Module):
-    """The large transformer: tokens of some positions in, hidden states and their cache rows out."""
+    """The large transformer: tokens in, hidden states and new rows of the cache out."""
 
     def __init__(self, transformer: Transformer) -> None:
         super().__init__()

@@ -168,7 +168,7 @@ class AutoregressiveModel(nn.Module):
         hidden, _, _ = self.transformer.context(classes, earlier, zero)
         pre, _ = self.transformer.split(ids)
         first, second = self.transformer.subtokens(hidden.flatten(0, 1), pre.flatten())
-        return first.unflatten(0, ids.shape), second.unflatten(0, ids.shape)
+        return first.view(*ids.shape, -1), second.view(*ids.shape, -1)
 
 
 def integer_quotient(x: Tensor, divisor: int) -> Tensor:
