@@ -140,6 +140,7 @@ def export_model(
                 f"{entry.name} has no weights to decode with", mend="give them with --tokenizer"
             )
         if stage is not None:
+            tokens = stage.family.tokens(stage.config) if stage.family.tokens else tokens
             of_stage: Precision = "fp32" if precision == "int8" else precision
             parts.append(_Part(stage, FIRST_STAGE_ROLES, of_stage))
     components = {part.model.family.name: part.model.component for part in parts if part.roles}
@@ -175,7 +176,8 @@ def export_model(
                 files={**(there.files if there else {}), **records},
                 made_by=software_versions(),
                 created=timestamp(),
-                tokens=tokens,
+                # The first stage says what a token covers.
+                tokens=there.tokens if there and len(parts) < len(there.components) else tokens,
                 generation=None
                 if family.generation is None
                 else family.generation(model.config, entry.sampling or Sampling()),

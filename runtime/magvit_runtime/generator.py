@@ -190,10 +190,7 @@ class Generator(Closing):
     ) -> Iterator[NDArray[np.int32]]:
         """The rows of the images as they are written, from the top: int32 [N, columns] each.
 
-        Args are those of a call; the images are made together, whatever `batch_size` says.
-
-        Raises:
-            InputError, BackendError, BundleError: As of a call; the first at once.
+        Arguments and errors are those of a call; all images are made together.
         """
         settings = checked(self._spec.sampling, guidance, temperature, top_k, top_p)
         chosen, numbers = (
