@@ -265,7 +265,7 @@ class Generator(Closing):
                     null = logits[count:] if settings.is_guided else None
                     value = choose(logits[:count], null, row[:, column, part], settings, part)
                     values = np.tile(value, copies)
-                    made[:, column] = value if part == 0 else made[:, column] + self._high(value)
+                    made[:, column] += value << shifts[part]
                 before = np.tile(made[:, column], copies)[:, None]
             yield made
 
@@ -288,9 +288,6 @@ class Generator(Closing):
                 logits.append(self._subtokens.run(fed, name).reshape(count, hidden.shape[1], -1))
         first_part, second_part = (np.concatenate(logits, axis=1) for logits in made.values())
         return first_part, second_part
-
-    def _high(self, post: NDArray[np.int32]) -> NDArray[np.int32]:
-        return post << self._spec.pre_bits
 
     def _classes(self, classes: object, count: int) -> NDArray[np.int32]:
         """Classes as an array.

@@ -44,7 +44,7 @@ def export(
     """Exports a checkpoint to an ONNX bundle: an encoder and decoder, or what generates tokens.
 
     Args:
-        model: Name of the model; `magvit models` lists them. `all` exports each that can be, one
+        model: Name of the model; `magvit models` lists them. `all` exports each tokenizer, one
             after the other, and goes on where one fails; the exit code is 1 then.
         weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
             folder with one of these), `hub`, `seeded` or `seeded:N`.
@@ -58,8 +58,7 @@ def export(
             checkpoint holds a tokenizer, that one is taken.
         config: JSON or YAML file with what differs from the model's architecture, for fine-tuned
             variants: the reference's ddconfig or transformer_config, or its whole configuration.
-            Without one, a bundle of
-            the first schema in the output directory keeps its own.
+            Without one, a bundle of the first schema in the output directory keeps its own.
         precision: Precision of the graph. tf32 is the fp32 graph, where convs may round to TF32.
         weights_precision: int8 stores the matrices of a model that generates in 8 bits.
         residual: fp32 keeps the residual stream of a half-precision graph in float32.
@@ -148,7 +147,8 @@ def _export_all(folder: Path, options: Mapping[str, Any]) -> Outcome:
     """A bundle a model; those that no family can export yet are left out, as presets are of hub."""
     from magvit_export.catalog import all_models
 
-    entries = [entry for entry in all_models() if entry.config is not None]
+    # Of models that generate, each takes as much as all tokenizers together.
+    entries = [entry for entry in all_models() if entry.config is not None and not entry.sampling]
     if options["weights"] == "hub":
         entries = [entry for entry in entries if entry.repo is not None]
     models: dict[str, dict[str, Any]] = {}

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from magvit_runtime.agreement import MARGIN, MARGIN_RMS_LIMITS, PIXEL_LIMITS, RMS_LIMITS
+from magvit_runtime.agreement.logits import LogitAgreement
 from magvit_runtime.agreement.margins import MarginAgreement
 from magvit_runtime.agreement.pixels import PixelAgreement
 from magvit_runtime.agreement.signs import SignAgreement
@@ -17,7 +18,9 @@ from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.files.names import as_text
 from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
+from magvit_runtime.reports.logit_summary import logit_summary
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
+from magvit_runtime.reports.verdict_cells import verdict_cells
 from magvit_runtime.verification.verifying import Verdict, Verification
 
 # Readers can't tell more bars than this apart.
@@ -63,7 +66,11 @@ def verification_report(
         if isinstance(verdict.agreement, SignAgreement) and verdict.precision is not None
     ]
     in_pixels = [v for v in result.verdicts if isinstance(v.agreement, PixelAgreement)]
-    sections = [_pixel_summary(result.verdicts) if in_pixels else _summary(result.verdicts)]
+    in_logits = any(isinstance(v.agreement, LogitAgreement) for v in result.verdicts)
+    if in_logits:
+        sections = [logit_summary(result.verdicts)]
+    else:
+        sections = [_pixel_summary(result.verdicts) if in_pixels else _summary(result.verdicts)]
     if compared:
         sections += [_limits(compared), _margins(compared), _clips(compared), _channels(compared)]
     if stages:
@@ -128,7 +135,7 @@ def _pixel_summary(verdicts: Iterable[Verdict]) -> Section:
 
 
 def _pixel_row(verdict: Verdict, columns: int) -> list[Cell]:
-    row, agreement, record = _verdict_cells(verdict), verdict.agreement, verdict.record
+    row, agreement, record = verdict_cells(verdict), verdict.agreement, verdict.record
     if not isinstance(agreement, PixelAgreement) or record is None or verdict.precision is None:
         return row + [Cell("", number=True)] * (columns - len(row))
     limits = PIXEL_LIMITS[verdict.precision]
@@ -144,19 +151,8 @@ def _pixel_row(verdict: Verdict, columns: int) -> list[Cell]:
     ]
 
 
-def _verdict_cells(verdict: Verdict) -> list[Cell]:
-    row = [Cell(verdict.subject), Cell(verdict.precision or "unknown")]
-    if not verdict.runs:
-        row.append(Cell(f"not compared: {verdict.why}", "quiet"))
-    elif verdict.passed:
-        row.append(Cell("agrees", "good"))
-    else:
-        row.append(Cell(f"failed: {verdict.why}" if verdict.why else "disagrees", "bad"))
-    return row
-
-
 def _row(verdict: Verdict, columns: int) -> list[Cell]:
-    row = _verdict_cells(verdict)
+    row = verdict_cells(verdict)
     agreement, record = verdict.agreement, verdict.record
     empty = Cell("", number=True)
     if (

@@ -8,6 +8,7 @@ from torch import nn
 from magvit_export.families.autoregressive.blocks import Linear
 from magvit_export.families.autoregressive.transformer import Transformer
 from magvit_export.layers.eight_bit_linear import EightBitLinear
+from magvit_export.mapped_pages import forget_pages
 
 
 def set_precision(transformer: Transformer, compute: torch.dtype, residual: torch.dtype) -> None:
@@ -22,7 +23,10 @@ def set_precision(transformer: Transformer, compute: torch.dtype, residual: torc
     """
     for part in transformer.modules():
         if isinstance(part, Linear | nn.Embedding):
+            before = part.weight.detach()
             part.to(compute)
+            if part.weight.dtype != before.dtype:
+                forget_pages(before)
     transformer.stream_dtype = residual
 
 
@@ -32,3 +36,4 @@ def quantize_weights(transformer: Transformer) -> None:
         for name, part in list(parent.named_children()):
             if isinstance(part, Linear):
                 setattr(parent, name, EightBitLinear(part.weight))
+                forget_pages(part.weight.detach())
