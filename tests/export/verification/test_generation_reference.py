@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -73,12 +74,8 @@ def _damage(bundle: Path) -> None:
     """Exchanges two norms' weights of the first block, and records the new digests."""
     path = bundle / "context.fp32.onnx"
     model = onnx.load(path)
-    norms = {
-        one.name: one
-        for one in model.graph.initializer
-        if "spatial_blocks.0." in one.name and "norm.weight" in one.name
-    }
-    (first, second) = norms.values()
+    block = [one for one in model.graph.initializer if "spatial_blocks.0." in one.name]
+    first, second = (one for one in block if one.name.endswith("norm.weight"))
     values = numpy_helper.to_array(first), numpy_helper.to_array(second)
     first.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[1]), first.name))
     second.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values[0]), second.name))
@@ -87,8 +84,6 @@ def _damage(bundle: Path) -> None:
     onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=256)
     manifest = open_bundle(bundle).manifest
     files = {**manifest.files, **file_records([path, data])}
-    import msgspec
-
     write_manifest(bundle, msgspec.structs.replace(manifest, files=files))
 
 
