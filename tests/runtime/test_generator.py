@@ -24,6 +24,21 @@ CASES = ("plain", "guided", "hot", "cut")
 
 
 @pytest.fixture(scope="module")
+def large_grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The context of 12 x 12 tokens: more than a cache gives the graph at first."""
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_model
+    from magvit_export.families.autoregressive.config import AutoregressiveConfig
+
+    path = tmp_path_factory.mktemp("large") / "bundle"
+    config = AutoregressiveConfig(
+        block_size=144, spatial_n_layer=1, factorized_n_layer=1, n_head=2, dim=32, cond_dim=32
+    )
+    export_model(find_model("open-magvit2-ar-b"), path, weights="seeded", config=config)
+    return path
+
+
+@pytest.fixture(scope="module")
 def generator(ar_bundle: Path) -> Iterator[Generator]:
     with Generator.open(ar_bundle) as generator:
         yield generator
@@ -156,13 +171,30 @@ def test_the_cache_stays_where_it_is(generator: Generator) -> None:
         fed = {"classes": np.zeros(1, np.int32), "ids": np.zeros((1, 1), np.int32)}
         generator._context.run(fed, "hidden", state)
     assert {name: cache.ctypes.data for name, cache in state._caches.items()} == places
-    assert {name: value.data_ptr() for name, value in state._values.items()} == places
     for cache in state._caches.values():
         assert cache[:, :, 3:].max() == 0
     # The class's keys are turned to zero.
     assert state._caches["values.0"][:, :, :3].all()
     assert not state._caches["keys.0"][:, :, 0].any()
     assert state._caches["keys.0"][:, :, 1:3].all()
+
+
+def test_a_cache_that_is_given_more_rows_keeps_what_it_holds(large_grid: Path) -> None:
+    """In one run the graph sees no cache; position by position it sees 64, 128 and 144 rows."""
+    ids = np.random.default_rng(0).integers(0, 2**18, (3, 144)).astype(np.int32)
+    classes = np.array([0, 5, 999], np.int32)
+    with Generator.open(large_grid) as generator:
+        context = generator._context
+        at_once = context.run({"classes": classes, "ids": ids}, "hidden", context.new_state(3, 144))
+        state = context.new_state(3, 144)
+        places = {name: memory.ctypes.data for name, memory in state._memory.items()}  # type: ignore[attr-defined]
+        for position in range(144):
+            fed = {"classes": classes, "ids": ids[:, position, None]}
+            hidden = context.run(fed, "hidden", state)
+            np.testing.assert_allclose(hidden[:, 0], at_once[:, position], atol=1e-5, rtol=0)
+        assert {name: c.ctypes.data for name, c in state._caches.items()} == places  # type: ignore[attr-defined]
+        with pytest.raises(BackendError, match="this state is full"):
+            context.run(fed, "hidden", state)
 
 
 def test_many_generations_run_on_one_session_at_once(generator: Generator) -> None:

@@ -1,7 +1,8 @@
 """The cache of keys and values of one generation in ONNX Runtime, in memory that never moves.
 
 The graph reads the cache where it lies, and gives only the rows of the positions that it computed;
-they are written into the cache after the run. Nothing else of it is copied or moved.
+they are written into the cache after the run. The graph attends to all rows that it is given, so it
+is given those that are filled, in steps of 64; at each step the rows move apart within the memory.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import onnxruntime
 from magvit_runtime.errors import BackendError
 from magvit_runtime.types import Array
 
-POSITION = "position"
+IDS, POSITION = "ids", "position"
 NEW = "new_"
 _ROW_AXIS = 2
+_STEP = 64
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
@@ -42,17 +44,13 @@ class CacheState:
         self._rows = rows
         self._position = 0
         # Rows of positions to come are masked; they must only be finite.
-        self._caches: dict[str, Array] = {
+        self._memory: dict[str, Array] = {
             one.name: np.zeros((batch, one.shape[1], rows, one.shape[3]), _TYPES[one.type])
             for one in caches
         }
+        self._caches: dict[str, Array] = {}
         self._binding = session.io_binding()
-        self._values = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(cache)
-            for name, cache in self._caches.items()
-        }
-        for name, value in self._values.items():
-            self._binding.bind_ortvalue_input(name, value)
+        self._spread(min(_STEP, rows))
 
     @property
     def position(self) -> int:
@@ -72,6 +70,11 @@ class CacheState:
         """
         if session is not self._session:
             raise BackendError("this state is another session's")
+        end = self._position + inputs[IDS].shape[1]
+        if end > self._rows:
+            raise BackendError("this state is full", found=end, expected=f"≤ {self._rows}")
+        if end > next(iter(self._caches.values())).shape[_ROW_AXIS]:
+            self._spread(min(-(-end // _STEP) * _STEP, self._rows))
         binding = self._binding
         fed = {**inputs, POSITION: np.array([self._position], np.int32)}
         for name, value in fed.items():
@@ -81,13 +84,23 @@ class CacheState:
             binding.bind_output(name)
         session.run_with_iobinding(binding)
         results: list[Array] = [value.numpy() for value in binding.get_outputs()]
-        self._keep(results[len(outputs) :])
+        for cache, new in zip(self._caches.values(), results[len(outputs) :], strict=True):
+            cache[:, :, self._position : end] = new
+        self._position = end
         return results[: len(outputs)]
 
-    def _keep(self, new: Sequence[Array]) -> None:
-        end = self._position + new[0].shape[_ROW_AXIS]
-        if end > self._rows:
-            raise BackendError("this state is full", found=end, expected=f"≤ {self._rows}")
-        for cache, rows in zip(self._caches.values(), new, strict=True):
-            cache[:, :, self._position : end] = rows
-        self._position = end
+    def _spread(self, rows: int) -> None:
+        """Gives each cache more rows, at the beginning of its memory."""
+        for name, memory in self._memory.items():
+            batch, heads, _, width = memory.shape
+            wide = memory.reshape(-1)[: batch * heads * rows * width]
+            cache = wide.reshape(batch * heads, rows, width)
+            if name in self._caches:
+                narrow = self._caches[name].reshape(batch * heads, -1, width)
+                filled = narrow.shape[1]
+                # From the last on, so that none is written over before it has moved.
+                for i in reversed(range(1, batch * heads)):
+                    cache[i, :filled] = narrow[i]
+            self._caches[name] = cache.reshape(batch, heads, rows, width)
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(self._caches[name])
+            self._binding.bind_ortvalue_input(name, value)
