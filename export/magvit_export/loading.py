@@ -69,7 +69,9 @@ def load_model(
     prefixes = None
     if roles is not None:
         prefixes = tuple(prefix for role in roles for prefix in family.roles[role].prefixes)
-    found = find_weights(weights, entry, shapes, prefixes, family.spellings, variant, family.beside)
+    found = find_weights(
+        weights, entry, shapes, prefixes, family.spellings, variant, family.passed_over
+    )
     state = found.state
     if prefixes is not None:
         state = {key: value for key, value in state.items() if key.startswith(prefixes)}

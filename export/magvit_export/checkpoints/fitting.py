@@ -263,16 +263,16 @@ def _preference(fit: Fit) -> tuple[int, int]:
 
 
 def strangers(
-    entries: list[Entry], fit: Fit, fits: list[Fit], beside: tuple[str, ...] = ()
+    entries: list[Entry], fit: Fit, fits: list[Fit], passed_over: tuple[str, ...] = ()
 ) -> list[str]:
     """Names beside a model's keys, in the same dicts, that are none of its keys.
 
     They say that the file is another model's. Keys of training alone, what lies beside the place,
-    and names that begin with one of `beside`, say nothing.
+    and keys whose beginnings are `passed_over` say nothing.
     """
     known = {name for other in fits for name in other.names.values()}
-    chosen = set(fit.names.values())
-    holders = {entry.holder for entry in entries if entry.name in chosen}
+    own = set(fit.names.values())
+    holders = {entry.holder for entry in entries if entry.name in own}
     return sorted(
         entry.name
         for entry in entries
@@ -280,8 +280,8 @@ def strangers(
         and entry.holder in holders
         and entry.name.startswith(fit.base)
         and entry.name not in known
-        and not is_training_only(own := _own_name(entry.name, fit))
-        and not own.removeprefix(EMA_PREFIX).startswith(beside)
+        and not is_training_only(_own_name(entry.name, fit))
+        and not (passed_over and _own_name(entry.name, fit).startswith(passed_over))
     )
 
 

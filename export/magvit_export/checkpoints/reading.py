@@ -69,7 +69,7 @@ def load_weights(
     prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
-    beside: tuple[str, ...] = (),
+    passed_over: tuple[str, ...] = (),
 ) -> LoadedWeights:
     """Loads a model's weights from a pickle or safetensors, in one file or shards.
 
@@ -83,7 +83,7 @@ def load_weights(
             them, and the entry of the file that they lie in, is found.
         variant: "ema" (the official inference weights) or "raw"; None takes EMA weights where the
             file has any, else raw ones, and says so in the log.
-        beside: What the model's checkpoints hold besides begins with one of these.
+        passed_over: Beginnings of keys that published files hold and no model here needs.
 
     Raises:
         CheckpointError: The file is missing, truncated, no checkpoint or runs code; or a key is
@@ -108,7 +108,7 @@ def load_weights(
     fit = choose_fit(file, fits, needed, chosen)
     if fit is None:
         raise _nothing_fits(file, entries, fits, [key for key in shapes if key in needed], chosen)
-    if unknown := strangers(entries, fit, fits, beside):
+    if unknown := strangers(entries, fit, fits, passed_over):
         raise CheckpointError(
             f"{file} holds keys that this model doesn't have",
             found=_some(map(_shown, unknown)),

@@ -28,6 +28,11 @@ class Weights:
     record: WeightsRecord
 
 
+def is_seeded(source: str) -> bool:
+    """Whether a source is "seeded" or "seeded:N"."""
+    return _SEEDED.fullmatch(source) is not None
+
+
 def find_weights(
     source: str,
     entry: CatalogEntry,
@@ -35,7 +40,7 @@ def find_weights(
     prefixes: tuple[str, ...] | None,
     spellings: Spellings,
     variant: Variant | None = None,
-    beside: tuple[str, ...] = (),
+    passed_over: tuple[str, ...] = (),
 ) -> Weights:
     """Loads or generates the weights of a model.
 
@@ -48,7 +53,7 @@ def find_weights(
             that the checkpoint has.
         spellings: Names under which a key may stand in a file.
         variant: "ema" or "raw"; None takes EMA weights where there are any.
-        beside: What the model's checkpoints hold besides begins with one of these.
+        passed_over: Beginnings of keys that files may hold besides.
 
     Raises:
         InputError: The source makes no sense for this model.
@@ -67,10 +72,12 @@ def find_weights(
         }
         return Weights(seeded_state(needed, seed), WeightsRecord("seeded", source))
     if source == "hub":
-        loaded = load_weights(fetch_checkpoint(entry), shapes, prefixes, spellings, variant, beside)
-        record = WeightsRecord("hub", f"{entry.repo}/{entry.file}", loaded.variant, loaded.sha256)
+        path = fetch_checkpoint(entry)
+        loaded = load_weights(path, shapes, prefixes, spellings, variant, passed_over)
+        place = "/".join(filter(None, (entry.repo, entry.file)))
+        record = WeightsRecord("hub", place, loaded.variant, loaded.sha256)
         return Weights(loaded.state, record)
     path = Path(source)
-    loaded = load_weights(path, shapes, prefixes, spellings, variant, beside)
+    loaded = load_weights(path, shapes, prefixes, spellings, variant, passed_over)
     name = as_text(path.absolute().name)  # Of the folder "." too.
     return Weights(loaded.state, WeightsRecord("file", name, loaded.variant, loaded.sha256))

@@ -124,7 +124,7 @@ def _export_one(
             family.config,
             entry.config,
             section=family.section,
-            passed_over=family.passed_over,
+            training_fields=family.training_fields,
         )
         configs["tokenizer_config"] = first_stage_config(entry, config)
     bundle = export_model(entry, output, advance=done.append, **configs, **options)

@@ -116,9 +116,9 @@ class Family(Generic[Config]):
         spellings: Names under which a key may stand in a checkpoint, the reference's own first.
         shared: Tensors that graphs of several roles hold, and the file of a bundle in which each
             is stored once for all of them: its type doesn't depend on a graph's precision.
+        passed_over: Beginnings of the keys in published checkpoints that no role needs.
         section: Where the reference's configurations hold `config`, however deep.
-        passed_over: Fields of theirs that say nothing of the architecture.
-        beside: What other tensors of its checkpoints begin with.
+        training_fields: Fields of theirs that say nothing of the architecture.
     """
 
     name: str
@@ -129,9 +129,9 @@ class Family(Generic[Config]):
     generation: Callable[[Config, Sampling], GenerationSpec] | None = None
     spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
     shared: Mapping[str, str] = field(default_factory=dict)
+    passed_over: tuple[str, ...] = ()
     section: str = DDCONFIG
-    passed_over: frozenset[str] = frozenset()
-    beside: tuple[str, ...] = ()
+    training_fields: frozenset[str] = frozenset()
 
 
 def read_config(
@@ -140,7 +140,7 @@ def read_config(
     base: msgspec.Struct | None = None,
     *,
     section: str = DDCONFIG,
-    passed_over: frozenset[str] = frozenset(),
+    training_fields: frozenset[str] = frozenset(),
 ) -> Config:
     """Reads a family's config from a JSON or YAML file.
 
@@ -149,7 +149,7 @@ def read_config(
         kind: `Family.config`, whose fields are the keys.
         base: Config of the named model, which says what the file doesn't.
         section: `Family.section`.
-        passed_over: `Family.passed_over`.
+        training_fields: `Family.training_fields`.
 
     Raises:
         InputError: The file can't be read, or a key is unknown, mistyped or out of range.
@@ -161,7 +161,7 @@ def read_config(
         given = _section(content, section, fields) or content
         if isinstance(given, dict):
             inert = {key for key in _INERT & given.keys() if key not in fields and not given[key]}
-            left = passed_over | inert
+            left = training_fields | inert
             given = {key: value for key, value in given.items() if key not in left}
             given = ({} if base is None else msgspec.to_builtins(base)) | given
         return msgspec.convert(given, kind)

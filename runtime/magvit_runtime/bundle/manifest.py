@@ -6,9 +6,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from magvit_runtime.bundle.generation import GenerationSpec as GenerationSpec
+from magvit_runtime.bundle.generation import LogitMetrics as LogitMetrics
+from magvit_runtime.bundle.record import Record as _Record
+from magvit_runtime.bundle.record import Size
 from magvit_runtime.errors import BundleError
 from magvit_runtime.quantizers.specs import QuantizerSpec
-from magvit_runtime.sampling import Sampling
 from magvit_runtime.types import Precision as Precision
 
 SCHEMA_VERSION = 2
@@ -39,11 +42,6 @@ Kind = Literal[
     "classes",
 ]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Size = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all records: immutable, and unknown fields are refused."""
 
 
 class TensorSpec(_Record, frozen=True):
@@ -168,22 +166,6 @@ class TokenSpec(_Record, frozen=True):
     spatial_stride: Size
 
 
-class GenerationSpec(_Record, frozen=True):
-    """What an autoregressive model makes of a class.
-
-    Attributes:
-        classes: Classes, 0 .. classes - 1; the number after them is the null class of guidance.
-        grid: Rows of tokens, and tokens of a row; they are made row by row.
-        pre_bits: Lower bits of an id, which are chosen before the others.
-        sampling: The settings that the model's authors use.
-    """
-
-    classes: Size
-    grid: tuple[Size, Size]
-    pre_bits: Size
-    sampling: Sampling
-
-
 class WeightsRecord(_Record, frozen=True):
     """Where the weights came from.
 
@@ -287,25 +269,6 @@ class PixelMetrics(_Record, frozen=True, tag_field="kind", tag="pixels"):
     max: int
     values: int
     changed_values: int
-
-
-class LogitMetrics(_Record, frozen=True, tag_field="kind", tag="logits"):
-    """How logits agree; `magvit_runtime.agreement.logits` has the terms.
-
-    Attributes:
-        rms, max: Error in standard deviations of the reference's logits.
-        choices: Tokens' parts compared.
-        other_best: Those whose most probable value is another.
-        outside_margin: Those among them where the reference's best two lie far apart.
-        divergence: Mean Kullback-Leibler divergence from the reference, in nats a part.
-    """
-
-    rms: float
-    max: float
-    choices: int
-    other_best: int
-    outside_margin: int
-    divergence: float
 
 
 Metrics = SignMetrics | MarginMetrics | PixelMetrics | LogitMetrics

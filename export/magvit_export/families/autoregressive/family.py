@@ -170,6 +170,6 @@ FAMILY = Family(
     tokens=_tokens,
     generation=_generation,
     section="transformer_config",
-    passed_over=TRAINING_FIELDS,
-    beside=("first_stage_model.", "cond_stage_model.", "permuter."),
+    training_fields=TRAINING_FIELDS,
+    passed_over=("first_stage_model.", "cond_stage_model.", "permuter."),
 )

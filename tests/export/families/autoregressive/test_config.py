@@ -29,7 +29,7 @@ def read(path: Path, content: object) -> AutoregressiveConfig:
         AutoregressiveConfig,
         ENTRY.config,
         section=FAMILY.section,
-        passed_over=FAMILY.passed_over,
+        training_fields=FAMILY.training_fields,
     )
 
 
