@@ -130,7 +130,7 @@ class GraphRecord(_Record, frozen=True):
     data: tuple[str, ...]
     inputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], msgspec.Meta(min_length=1)]
-    operators: dict[str, int] = {}
+    operators: dict[str, int] = msgspec.field(default_factory=dict)
     preprocessing: Preprocessing | None = None
     postprocessing: Postprocessing | None = None
     residual: Literal["fp32"] | None = None
@@ -326,8 +326,8 @@ class Manifest(_Record, frozen=True):
     created: str
     tokens: TokenSpec | None = None
     generation: GenerationSpec | None = None
-    heads: dict[str, Head] = {}
-    stamps: dict[str, ParityStamp] = {}
+    heads: dict[str, Head] = msgspec.field(default_factory=dict)
+    stamps: dict[str, ParityStamp] = msgspec.field(default_factory=dict)
 
     @property
     def component(self) -> Component:
