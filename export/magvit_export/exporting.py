@@ -183,6 +183,7 @@ def export_model(
                 else family.generation(model.config, entry.sampling or Sampling()),
                 heads=there.heads if there else {},
                 stamps=there.stamps if there else {},
+                canaries=there.canaries if there else {},
             )
 
         publish(output, staged, updated)

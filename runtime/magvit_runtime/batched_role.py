@@ -54,6 +54,7 @@ class BatchedRole(Door):
         batch_size: int = 1,
         workers: int | None = None,
         require_parity: bool = False,
+        canary: bool = False,
     ) -> Self:
         """Opens a bundle's graph for this role, after checking its files against their digests.
 
@@ -68,11 +69,14 @@ class BatchedRole(Door):
                 native-cuda and engines take it.
             require_parity: Refuse a graph or engine that hasn't passed `magvit verify` as it is
                 now: bundle.json must hold a stamp of its name and digest.
+            canary: Run one clip that `magvit verify` kept with its outputs, and refuse a session
+                that gives others: after a change of driver, on a damaged GPU, or with an engine of
+                another model.
 
         Raises:
             BundleError: There is no sound bundle at `path`, it has no such graph, or no valid stamp
-                where one is required.
-            BackendError: No backend here can run it.
+                or canary where one is required.
+            BackendError: No backend here can run it, or none gives what the model must give.
             InputError: An option is out of range.
         """
         if batch_size < 1:
@@ -89,6 +93,7 @@ class BatchedRole(Door):
             threads=threads,
             workers=workers,
             require_parity=require_parity,
+            canary=canary,
         )
         options = {
             "backend": backend,
@@ -97,6 +102,7 @@ class BatchedRole(Door):
             "batch_size": batch_size,
             "workers": workers,
             "require_parity": require_parity,
+            "canary": canary,
         }
         return cls(bundle, graph, session, batch_size, options)
 

@@ -29,7 +29,7 @@ class Weights:
 
 
 def is_seeded(source: str) -> bool:
-    """Whether a source is "seeded" or "seeded:N"."""
+    """Whether a source of weights is a seed: "seeded" or "seeded:N"."""
     return _SEEDED.fullmatch(source) is not None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from magvit_export.cli.load_test import load_goal, load_outcome
 from magvit_export.peers.peers import TORCH_PEERS, open_peers
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.opening import check_options
@@ -41,7 +42,10 @@ def bench(
     inputs: int = 3,
     repetitions: int = 7,
     rounds: int = 3,
-    workers: int = 2,
+    workers: str = "2",
+    rate: str | None = None,
+    duration: float = 60.0,
+    slo: str | None = None,
     peers: bool = False,
     weights: str | None = None,
     prices: Path | None = None,
@@ -67,7 +71,12 @@ def bench(
         inputs: Input sets that rotate.
         repetitions: Parts of the run whose scatter makes the 95 % intervals.
         rounds: Calls of each encoder in a repetition.
-        workers: Threads that call at once in the mode "kept full"; 0 leaves that out.
+        workers: Threads that call at once in the mode "kept full", or several numbers of them,
+            separated by commas; 0 leaves that out.
+        rate: Let requests arrive at random instead, so many a second, or a share of the capacity
+            as 80%. They wait in one queue, and their latency holds the wait.
+        duration: Seconds for which they arrive.
+        slo: Find the highest rate at which a latency objective holds, as p99=50ms.
         peers: Time other ways to run the same weights too: plain ONNX Runtime, OpenVINO, PyTorch
             eager and compiled, Torch-TensorRT, as far as they are installed.
         weights: What the bundle was made of, for PyTorch; seeded bundles generate theirs.
@@ -104,13 +113,18 @@ def bench(
         inputs=in_range("--inputs", inputs, 1),
         repetitions=in_range("--repetitions", repetitions, 1),
         rounds=in_range("--rounds", rounds, 1),
-        workers=in_range("--workers", workers, 0),
+        workers=() if workers.strip() == "0" else positive_numbers("--workers", workers),
         role=role,
     )
     found = list_candidates(opened, role).for_precision(chosen, any_engine=precision is None)
     options = [option for option in found.fit if backend is None or option.backend in backend]
     if not options:
         raise BackendError(f"none of these backends runs {bundle} here", found=backend)
+    if rate is not None or slo is not None:
+        if peers or report is not None:
+            raise InputError("--rate and --slo take no --peers and no --report")
+        goal = load_goal(rate, slo)
+        return load_outcome(opened, options[0], settings, batches[0], goal, duration, output)
     others = open_peers(opened, chosen, settings.threads, weights, role)
     total = steps(len(options) + peers * (2 + len(TORCH_PEERS)), len(batches), settings)
     with ExitStack() as stack:

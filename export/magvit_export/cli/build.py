@@ -30,6 +30,7 @@ def build(
     """
     from magvit_export.engines.build import build_engine
     from magvit_export.engines.planning import plan_build
+    from magvit_export.engines.trial import try_engine
     from magvit_runtime.bundle.reading import open_bundle
     from magvit_runtime.hardware.machine import Machine
 
@@ -58,9 +59,11 @@ def build(
     }
     plugins = ", ".join(f"{count} {name}" for name, count in record.plugin_layers.items())
     text += f"\n{len(record.layers)} layers, of them our plugins: {plugins}"
-    text += (
-        "\nalready there: nothing was built"
-        if result.was_there
-        else f"\nbuilt in {record.build_seconds:.1f} s, {record.plan.size / 1e6:.0f} MB"
-    )
-    return Outcome(facts, text)
+    if result.was_there:
+        return Outcome(facts, f"{text}\nalready there: nothing was built")
+    text += f"\nbuilt in {record.build_seconds:.1f} s, {record.plan.size / 1e6:.0f} MB"
+    trial = try_engine(opened, result.engine)
+    facts["canary_outputs"] = trial.outputs
+    if trial.outputs is None:
+        return Outcome(facts, f"{text}\nnot tried: {trial.why_not}")
+    return Outcome(facts, f"{text}\ntried: its outputs on the canary are {trial.outputs[:12]}")

@@ -14,13 +14,14 @@ from magvit_export.cli.bisection import (
     stage_errors,
 )
 from magvit_export.verification.clips import file_clips, movement_clips
+from magvit_export.verification.reference_cache import ReferenceType
 from magvit_export.verification.references import find_reference
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
-from magvit_runtime.cli.progress import progress_bar
+from magvit_runtime.cli.progress import estimated_progress
 from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.samples import usual_shape
 from magvit_runtime.clips.trajectories import ReadReport
@@ -30,8 +31,8 @@ from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.verification.generation import ROLES as GENERATING_ROLES
-from magvit_runtime.verification.generation import verify_generation
-from magvit_runtime.verification.references import Clips
+from magvit_runtime.verification.generation import LogitReference, verify_generation
+from magvit_runtime.verification.references import Clips, Reference
 from magvit_runtime.verification.verifying import Verdict, verify_bundle
 
 
@@ -41,8 +42,10 @@ def verify(
     role: Role | None = None,
     against: str | None = None,
     weights: str | None = None,
+    reference: ReferenceType | None = None,
     clips: Path | None = None,
     batch_sizes: str | None = None,
+    thorough: bool = False,
     bisect: bool = False,
     report: Path | None = None,
 ) -> Outcome:
@@ -58,15 +61,20 @@ def verify(
         bundle: Directory of the exported model.
         role: What they do: encode or decode; context or subtokens are the two graphs that generate,
             which are compared together. By default encode, or those two.
-        against: `pytorch` (in float64, from the weights), `fp32` (the bundle's own float32 graph),
+        against: `pytorch` (from the weights), `fp32` (the bundle's own float32 graph),
             another bundle's directory, or an .npz file with clips and their latents. By default
             PyTorch where it is installed and the weights are at hand, else fp32.
         weights: What the bundle was made of, for PyTorch: a checkpoint, `hub`, `seeded` or
             `seeded:N`. Seeded bundles generate theirs.
+        reference: What PyTorch computes in: `float64`, `float32`, or `auto`, which is float64 for
+            items of up to 0.5 TFLOP, or for all on a GPU. Its outputs are kept in the user's cache
+            folder (`MAGVIT_CACHE_DIR`), by weights, clips and code.
         clips: More clips than the built-in ones: trajectories (.csv, .parquet, .npz), uint8 frames
             [N, T, H, W, 3] (.npy), or a video.
         batch_sizes: Clips at once, separated by commas; each size runs all clips. By default the
             smallest, best and largest batch of an engine's profile, and 1 and 2 for a graph.
+        thorough: Run all built-in clips at the model's own size too, in all batch sizes. Models of
+            over 1 TFLOP a clip run a few there, one at a time, and all at a small odd size.
         bisect: Find the modules at which each encoder's error arises; against PyTorch only.
         report: An HTML file to write: plots and tables of what was measured.
     """
@@ -90,15 +98,31 @@ def verify(
             found=f"--against {against}",
             mend="leave --against out",
         )
-    generates = role in GENERATING_ROLES and opened.manifest.generation is not None
+    if bisect and reference == "float32":
+        raise InputError(
+            "--bisect compares in float64",
+            found=f"--reference {reference}",
+            mend="leave --reference out",
+        )
+    compared: Reference | LogitReference
     if bisect:
         from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
         encoder = pytorch_role(opened, "encode", weights)
-        reference = pytorch_reference(opened, encoder)
-    elif not generates:
-        reference = find_reference(opened, against, weights, role)
-    if clips is not None and reference.clips is not None:
+        compared = pytorch_reference(opened, encoder)
+    elif role in GENERATING_ROLES and opened.manifest.generation is not None:
+        from magvit_export.verification.generation_reference import find_logit_reference
+
+        if sizes is not None:
+            raise InputError(
+                "graphs that generate are compared one image at a time",
+                found=f"--batch-sizes {batch_sizes}",
+                mend="leave --batch-sizes out",
+            )
+        compared = find_logit_reference(opened, against, weights, reference)
+    else:
+        compared = find_reference(opened, against, weights, role, reference)
+    if clips is not None and isinstance(compared, Reference) and compared.clips is not None:
         raise InputError(
             f"{against} has latents of its own clips only",
             found=f"--clips {clips}",
@@ -109,25 +133,29 @@ def verify(
         shape = usual_shape(opened.graph("encode")[1].inputs[0].shape[1:])
         next(file_clips(clips, shape, ReadReport(), VideoReport()), None)
 
-    def extra(shape: tuple[int, ...]) -> Iterator[Clips]:
+    def extra(shape: tuple[int, ...], few: bool) -> Iterator[Clips]:
         if role != "encode":
             return
-        yield from movement_clips(shape)
+        yield from movement_clips(shape, few)
         if clips is not None:
             yield from file_clips(clips, shape, problems, video)
 
     # Its file is opened before hours of work, so that none are spent on what can't be written.
     writing = nullcontext() if report is None else atomic_path(report)
     with writing as partial:
-        with progress_bar("clips") as advance:
-            if generates:
-                from magvit_export.verification.generation_reference import find_logit_reference
-
-                logits = find_logit_reference(opened, against, weights)
-                result = verify_generation(opened, logits, advance=advance)
+        with estimated_progress("verifying") as (start, advance):
+            if isinstance(compared, LogitReference):
+                result = verify_generation(opened, compared, start=start, advance=advance)
             else:
                 result = verify_bundle(
-                    opened, reference, role=role, extra=extra, batch_sizes=sizes, advance=advance
+                    opened,
+                    compared,
+                    role=role,
+                    extra=extra,
+                    batch_sizes=sizes,
+                    thorough=thorough,
+                    start=start,
+                    advance=advance,
                 )
         bisections = run_bisection(opened, encoder) if bisect else ()
         if partial is not None:
@@ -135,9 +163,11 @@ def verify(
 
             stages = stage_errors(bisections)
             partial.write_text(verification_report(opened, result, stages), encoding="utf-8")
+    note = compared.note() if isinstance(compared, Reference) else ""
     lines = [
         f"{opened.manifest.model}, {weights_label(opened)}: all files as exported",
         f"reference: {result.reference}",
+        *([note] if note else []),
         *(_line(verdict) for verdict in result.verdicts),
     ]
     if not any(verdict.runs for verdict in result.verdicts):
@@ -148,16 +178,20 @@ def verify(
         lines.append(f"parity stamp in {bundle}: {', '.join(result.stamped)}")
     elif result.unstamped_because:
         lines.append(f"no parity stamp: {result.unstamped_because}")
+    if result.canary:
+        lines.append(f"canary in {bundle}: for `magvit doctor --run` and canary=True")
     if report is not None:
         lines.append(f"report: {report}")
     facts = {
         "bundle": str(bundle),
         "role": role,
         "reference": result.reference,
+        "reference_note": note or None,
         "encoders": [_facts(verdict) for verdict in result.verdicts],
         "passed": result.passed,
         "stamped": result.stamped,
         "unstamped_because": result.unstamped_because,
+        "canary": result.canary,
         "report": None if report is None else str(report),
     }
     if bisect:

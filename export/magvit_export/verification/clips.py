@@ -18,15 +18,16 @@ MOVEMENTS = 3
 CLIPS_AT_ONCE = 8
 
 
-def movement_clips(shape: tuple[int, ...]) -> Iterator[Clips]:
+def movement_clips(shape: tuple[int, ...], few: bool = False) -> Iterator[Clips]:
     """Three hand movements of the Libras data, each of another class; none if clips are too small.
 
     Args:
         shape: Shape of a clip, [T, H, W, 3] or [H, W, 3].
+        few: One of them is enough.
     """
     if min(shape[-3:-1]) < SMALLEST_DRAWING:
         return
-    data = load_libras().spread(MOVEMENTS)
+    data = load_libras().spread(1 if few else MOVEMENTS)
     time = np.arange(data.xy.shape[1], dtype=np.float64)
     movements = [
         Trajectory(f"Libras {label}", xy.astype(np.float64), time)

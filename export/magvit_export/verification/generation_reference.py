@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from magvit_export.verification.pytorch_reference import component_model
+from magvit_export.verification.reference_cache import ReferenceType
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.bundle.stamps import graph_subject
 from magvit_runtime.bundle.weights_label import weights_label
@@ -19,7 +20,10 @@ from magvit_runtime.verification.generation import ROLES, LogitReference
 
 
 def find_logit_reference(
-    bundle: Bundle, against: str | None, weights: str | None
+    bundle: Bundle,
+    against: str | None,
+    weights: str | None,
+    computed_in: ReferenceType | None = None,
 ) -> LogitReference:
     """The reference of a name.
 
@@ -28,6 +32,7 @@ def find_logit_reference(
         against: "pytorch", "fp32" or a bundle's directory. None is PyTorch if the weights are
             available, otherwise "fp32".
         weights: The weights for PyTorch; None generates those of a seeded bundle.
+        computed_in: What PyTorch computes in: "float32", or else float64.
 
     Raises:
         InputError: There is none of this name, or it doesn't fit the bundle.
@@ -38,7 +43,13 @@ def find_logit_reference(
         at_hand = weights is not None or (is_seeded and find_spec("torch") is not None)
         against = "pytorch" if at_hand else "fp32"
     if against == "pytorch":
-        return _pytorch(bundle, weights)
+        return _pytorch(bundle, weights, "float32" if computed_in == "float32" else "float64")
+    if computed_in is not None:
+        raise InputError(
+            "only PyTorch's type can be chosen",
+            found=f"--against {against} --reference {computed_in}",
+            mend="leave --reference out",
+        )
     if weights is not None:
         raise InputError(
             "only PyTorch takes weights",
@@ -61,9 +72,9 @@ def find_logit_reference(
     )
 
 
-def _pytorch(bundle: Bundle, weights: str | None) -> LogitReference:
-    """The model in float64 with the bundle's own weights; it knows no cache."""
-    model: Any = component_model(bundle, ROLES, weights).module.double()
+def _pytorch(bundle: Bundle, weights: str | None, dtype: str) -> LogitReference:
+    """The model with the bundle's own weights; it knows no cache."""
+    model: Any = component_model(bundle, ROLES, weights).module.to(getattr(torch, dtype))
 
     def run(classes: Array, ids: Array) -> tuple[Array, Array]:
         parts = []
@@ -74,7 +85,7 @@ def _pytorch(bundle: Bundle, weights: str | None) -> LogitReference:
         pre, post = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         return pre, post
 
-    name = f"PyTorch float64, {weights_label(bundle)}"
+    name = f"PyTorch {dtype}, {weights_label(bundle)}"
     return LogitReference(name, run, {"torch": str(torch.__version__)})
 
 

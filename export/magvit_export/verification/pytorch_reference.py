@@ -1,4 +1,4 @@
-"""PyTorch in float64 with a bundle's own weights: a reference that doesn't depend on the export."""
+"""PyTorch with a bundle's own weights: a reference that doesn't depend on the export."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from magvit_export.catalog import CatalogEntry, find_model
 from magvit_export.checkpoints.shards import checkpoint_sha256
+from magvit_export.checkpoints.weights import is_seeded
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
 from magvit_export.loading import LoadedModel, load_model
 from magvit_runtime.agreement import Outputs
@@ -78,25 +79,39 @@ def component_model(bundle: Bundle, roles: Sequence[Role], weights: str | None) 
     Raises:
         InputError, BundleError, CheckpointError: As of `pytorch_role`.
     """
+    source = check_source(bundle, roles[0], weights)
     component = component_of(bundle, roles[0])
-    recorded = component.weights
-    is_seeded = recorded.source == "seeded"
-    if weights is None and not is_seeded:
+    family = find_family(component.family)
+    config = stored_config(bundle.path, component.config, family.config)
+    entry = _entry(bundle, component)
+    model = load_model(family, entry, config, roles, source, component.weights.variant)
+    _check_weights(bundle, component.weights, model.weights)
+    return model
+
+
+def check_source(bundle: Bundle, role: Role, weights: str | None) -> str:
+    """Where the weights of a bundle's role are.
+
+    All but the hub's are compared with the bundle's here: that is cheaper than to load them.
+
+    Raises:
+        InputError: As of `pytorch_role`.
+        CheckpointError: There is no such checkpoint.
+    """
+    recorded = component_of(bundle, role).weights
+    if weights is None and recorded.source != "seeded":
         raise InputError(
             f"PyTorch needs the weights that {bundle.path} was made of",
             expected=f"{recorded.name}, sha256 {recorded.sha256}",
             mend=f"magvit verify {bundle.path} --against pytorch --weights PATH",
         )
-    family = find_family(component.family)
-    config = stored_config(bundle.path, component.config, family.config)
     source = recorded.name if weights is None else weights
-    # Cheaper to compare than to load.
-    if not is_seeded and source != "hub" and Path(source).exists():
+    if is_seeded(source):
+        _check_weights(bundle, recorded, WeightsRecord("seeded", source))
+    elif source != "hub":
         sha256 = checkpoint_sha256(Path(source))
         _check_weights(bundle, recorded, WeightsRecord("file", source, sha256=sha256))
-    model = load_model(family, _entry(bundle, component), config, roles, source, recorded.variant)
-    _check_weights(bundle, recorded, model.weights)
-    return model
+    return source
 
 
 def component_of(bundle: Bundle, role: Role) -> Component:

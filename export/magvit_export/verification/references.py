@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from magvit_export.verification.reference_cache import ReferenceType
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.bundle.stamps import graph_subject
@@ -17,7 +18,11 @@ from magvit_runtime.verification.stored_reference import stored_reference
 
 
 def find_reference(
-    bundle: Bundle, against: str | None, weights: str | None, role: Role = "encode"
+    bundle: Bundle,
+    against: str | None,
+    weights: str | None,
+    role: Role = "encode",
+    dtype: ReferenceType | None = None,
 ) -> Reference:
     """The reference of a name.
 
@@ -27,6 +32,7 @@ def find_reference(
             PyTorch if it is installed and the weights are available, otherwise "fp32".
         weights: The weights for PyTorch; None generates those of a seeded bundle.
         role: What is compared. Files of latents are references of encoders alone.
+        dtype: What PyTorch computes in; None is "auto".
 
     Raises:
         InputError: There is none of this name, or it doesn't fit the bundle.
@@ -36,15 +42,16 @@ def find_reference(
         at_hand = weights is not None or (bundle.is_seeded and find_spec("torch") is not None)
         against = "pytorch" if at_hand else "fp32"
     if against == "pytorch":
-        from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
+        from magvit_export.verification.cached_pytorch import cached_reference
 
-        return pytorch_reference(bundle, pytorch_role(bundle, role, weights))
-    if weights is not None:
-        raise InputError(
-            "only PyTorch takes weights",
-            found=f"--against {against} --weights {weights}",
-            mend="leave --weights out, or use --against pytorch",
-        )
+        return cached_reference(bundle, role, weights, dtype or "auto")
+    for option, value in (("weights", weights), ("reference", dtype)):
+        if value is not None:
+            raise InputError(
+                f"only PyTorch takes --{option}",
+                found=f"--against {against} --{option} {value}",
+                mend=f"leave --{option} out, or use --against pytorch",
+            )
     if against == "fp32":
         bundle.graph(role, "fp32")  # Names what to export where there is none.
         return graph_reference(

@@ -185,6 +185,8 @@ class Candidate:
         is_engine: Whether it was built for this machine, and so isn't the graph itself.
         check: Compares its files with their digests, without loading them; raises BundleError.
         open: Opens it, after that check.
+        has_changed: Whether what an engine was built with is another by now, so that the bundle's
+            canary must show that it still is the model.
     """
 
     subject: str
@@ -202,6 +204,14 @@ class Candidate:
     is_engine: bool
     check: Callable[[], object]
     open: Callable[[Opening], Session]
+    has_changed: bool = False
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether it runs items of a shape, the batch not counted."""
+        return len(shape) == len(self.clip_shape) and all(
+            isinstance(expected, str) or size == expected
+            for size, expected in zip(shape, self.clip_shape, strict=True)
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
+from magvit_runtime.backends.canary import run_canary
 from magvit_runtime.backends.candidates import (
     Candidates,
     backend_names,
@@ -36,6 +37,7 @@ def open_role(
     threads: int | None = None,
     workers: int | None = None,
     require_parity: bool = False,
+    canary: bool = False,
 ) -> tuple[GraphRecord, Session]:
     """Opens a role of a bundle.
 
@@ -50,6 +52,9 @@ def open_role(
         threads: CPU threads of one run; None is the backend's own choice.
         workers: Batches at once on a GPU; None is one. Only a GPU's backends take it.
         require_parity: Refuse a candidate without a valid parity stamp; no other is tried instead.
+        canary: Run an item whose outputs are known, and refuse a session that gives others. Of an
+            engine whose plugins have changed since its build this is done anyhow, where the bundle
+            has such items.
 
     Returns:
         The graph, for its inputs and outputs, and the session.
@@ -57,8 +62,10 @@ def open_role(
     Raises:
         InputError: No backend has this name, `threads` or `workers` is out of range, or the backend
             chosen has no workers.
-        BundleError: The bundle has no such graph, a file was changed, or a stamp is missing.
-        BackendError: The backend isn't installed, has no engine here, or can't load it.
+        BundleError: The bundle has no such graph, a file was changed, or a stamp or the canary is
+            missing.
+        BackendError: The backend isn't installed, has no engine here, can't load it, or gives
+            something else than the model.
     """
     check_options(backend, threads, workers)
     chosen, _ = bundle.graph(role, precision)
@@ -68,13 +75,13 @@ def open_role(
         raise _cannot_run(bundle, chosen, found)
     if backend == "auto":
         candidates = fastest_first(bundle, _with_reasons(found))
-        return _open_first(bundle, candidates, found.unfit, opening, require_parity)
+        return _open_first(bundle, candidates, found.unfit, opening, require_parity, canary)
     asked_for = next(iter(found.of(backend).fit), None)
     if asked_for is None:
         raise _backend_cannot_run(bundle, role, backend, chosen, found.of(backend))
     if require_parity:
         check_stamp(bundle, role, asked_for.subject, asked_for.sha256)
-    return asked_for.graph, asked_for.open(opening)
+    return asked_for.graph, _open_one(bundle, asked_for, opening, canary)
 
 
 def check_options(backend: str, threads: int | None, workers: int | None = None) -> None:
@@ -112,6 +119,7 @@ def _open_first(
     unfit: Sequence[Unfit],
     opening: Opening,
     require_parity: bool,
+    canary: bool,
 ) -> tuple[GraphRecord, Session]:
     """The first candidate that can be opened; each that is tried must have its stamp.
 
@@ -123,7 +131,8 @@ def _open_first(
             check_stamp(bundle, candidate.role, candidate.subject, candidate.sha256)
         reason = "; ".join([*failures, candidate.reason])
         try:
-            return candidate.graph, candidate.open(replace(opening, reason=reason))
+            opened = _open_one(bundle, candidate, replace(opening, reason=reason), canary)
+            return candidate.graph, opened
         except (BackendError, BundleError) as error:
             # A damaged plan costs only one engine; a damaged graph makes the bundle unusable.
             is_damaged_graph = isinstance(error, BundleError) and not candidate.is_engine
@@ -137,6 +146,18 @@ def _open_first(
                 raise BackendError(what, found=found, mend=mendable.fix) from error
             logger.warning("%s; another backend is used instead", failures[-1])
     raise AssertionError("there is one candidate at least")
+
+
+def _open_one(bundle: Bundle, candidate: Candidate, opening: Opening, canary: bool) -> Session:
+    """Opens a candidate, and tries it on the canary where that is asked for or called for."""
+    session = candidate.open(opening)
+    if canary or (candidate.has_changed and candidate.role in bundle.manifest.canaries):
+        try:
+            run_canary(bundle, candidate, session)
+        except BaseException:
+            session.close()
+            raise
+    return session
 
 
 def _cannot_run(bundle: Bundle, precision: Precision, found: Candidates) -> BackendError:

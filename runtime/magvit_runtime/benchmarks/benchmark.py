@@ -31,6 +31,7 @@ from magvit_runtime.bundle.stamps import graph_subject
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.classifier import Classifier
 from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.hardware.gpu_states import gpu_states
 
 Peers = Iterable[TimedEncoder | NotRun]
 
@@ -68,7 +69,7 @@ def run_benchmark(
         if settings.role == "encode" and bundle.manifest.heads.get("classifier") is not None:
             classifier = stack.enter_context(Classifier.open(bundle.path, threads=settings.threads))
         for batch in batches:
-            inputs = _input_sets(bundle, settings, batch)
+            inputs = request_sets(bundle, settings, batch)
             ids, failures = encode_once(encoders, inputs, advance)
             not_run |= {f"{name}, batch {batch}": why for name, why in failures.items()}
             running = [encoder for encoder in encoders if encoder.record.name in ids]
@@ -101,12 +102,13 @@ def run_benchmark(
         cold_starts=cold_starts,
         work=work,
         ceilings=measure_ceilings() if work else None,
+        gpus_after=list(gpu_states()),
     )
 
 
 def steps(encoders: int, batches: int, settings: Settings) -> int:
     """The most steps that `advance` gets, for this many encoders and batch sizes."""
-    full = settings.repetitions if settings.workers else 0
+    full = settings.repetitions * len(settings.workers)
     rounds = settings.repetitions * settings.rounds
     return batches * (encoders * settings.inputs + rounds + full)
 
@@ -159,7 +161,8 @@ def _open(
     return encoders
 
 
-def _input_sets(bundle: Bundle, settings: Settings, batch: int) -> list[InputSet]:
+def request_sets(bundle: Bundle, settings: Settings, batch: int) -> list[InputSet]:
+    """Inputs of calls of one batch size: drawn clips or noise, or ids to decode."""
     given = bundle.graph(settings.role)[1].inputs[0]
     if given.kind == "ids":
         assert given.maximum is not None  # Of ids, every manifest says it.

@@ -122,7 +122,7 @@ def costs(benchmark: Benchmark, prices: PriceTable, instance_type: str) -> list[
 def _measured(benchmark: Benchmark, instance: Instance) -> Cost:
     ours = {encoder.name for encoder in benchmark.encoders if encoder.kind == "ours"}
     speeds = [
-        (max(row.clips_per_second.value, row.kept_full.value if row.kept_full else 0), row)
+        (max(row.clips_per_second.value, *(full.value for full in row.kept_full.values())), row)
         for row in benchmark.rows
         if row.encoder in ours
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from magvit_runtime.hardware.cpu import cpu_facts, cpu_name, usable_cpus
+from magvit_runtime.hardware.gpu_states import GpuState, gpu_states
 from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.hardware.packages import installed_versions
 
@@ -26,6 +27,7 @@ class MachineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         temperature_c: The hottest of its sensors; None if there is none to read.
         load: Processes that wanted to run, averaged over the last minute.
         gpus: Name and driver of each GPU.
+        gpu_states: Their clocks, power and throttling; none without the driver's tool.
         instance_type: EC2 instance type, as "c7i.xlarge"; "" elsewhere.
         system: Operating system.
         versions: Versions of Python and of the packages that took part.
@@ -41,6 +43,7 @@ class MachineRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instance_type: str
     system: str
     versions: dict[str, str]
+    gpu_states: list[GpuState] = []
 
 
 def describe_machine() -> MachineRecord:
@@ -57,6 +60,7 @@ def describe_machine() -> MachineRecord:
         system=f"{platform.system()} {platform.machine()}",
         versions={"python": platform.python_version()}
         | {name: found for name, found in installed_versions(PACKAGES).items() if found},
+        gpu_states=list(gpu_states()),
     )
 
 

@@ -91,7 +91,10 @@ def measure_rows(
     # Taken before the mode "kept full" adds its own times.
     runs = {encoder.record.name: _last_runs(encoder, settings) for encoder in encoders}
     stages = {encoder.record.name: _last_stages(encoder, settings) for encoder in encoders}
-    full = _keep_full(encoders, inputs, settings, advance) if settings.workers else {}
+    full = {
+        workers: _keep_full(encoders, inputs, settings, workers, advance)
+        for workers in settings.workers
+    }
     base = seconds[encoders[0].record.name]
     return [
         _row(
@@ -100,7 +103,7 @@ def measure_rows(
             base,
             batch=len(inputs[0].clips),
             parts=_parts(seconds[name], runs[name], stages[name], around),
-            kept_full=full.get(name),
+            kept_full={count: full[count][name] for count in full if name in full[count]},
             agreement=None if reference is None else _agreement(ids[name], reference),
         )
         for name in (encoder.record.name for encoder in encoders)
@@ -154,13 +157,14 @@ def _keep_full(
     encoders: Sequence[TimedEncoder],
     inputs: Sequence[InputSet],
     settings: Settings,
+    workers: int,
     advance: Advance,
 ) -> dict[str, Estimate]:
     """Clips per second of our own encoders when all workers call at once."""
     ours = [encoder for encoder in encoders if encoder.record.kind == "ours"]
-    tasks = settings.workers * _FULL_CALLS
+    tasks = workers * _FULL_CALLS
     work: list[Frames] = [inputs[i % len(inputs)].clips for i in range(tasks)]
-    with ThreadPoolExecutor(settings.workers) as pool:
+    with ThreadPoolExecutor(workers) as pool:
 
         def filling(encoder: TimedEncoder) -> Callable[[list[Frames]], object]:
             return lambda clips: list(pool.map(encoder.encode, clips))
@@ -191,7 +195,7 @@ def _row(
     *,
     batch: int,
     parts: dict[str, float],
-    kept_full: Estimate | None,
+    kept_full: Mapping[int, Estimate],
     agreement: float | None,
 ) -> Row:
     median = median_estimate(seconds)
@@ -204,6 +208,6 @@ def _row(
         clips_per_second=_per_second(batch, median),
         ratio=ratio_estimate(seconds, base),
         parts=parts,
-        kept_full=kept_full,
+        kept_full=dict(kept_full),
         agreement=agreement,
     )

@@ -13,9 +13,10 @@ from magvit_runtime.benchmarks.machine import MachineRecord
 from magvit_runtime.benchmarks.statistics import Percentiles
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.errors import InputError
+from magvit_runtime.hardware.gpu_states import GpuState
 from magvit_runtime.types import Estimate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ClipKind = Literal["drawn", "noise"]
 
@@ -35,7 +36,8 @@ class Settings(_Record, frozen=True):
         inputs: Input sets that rotate; each runs once before anything is timed.
         repetitions: Parts of the run whose scatter makes the intervals.
         rounds: Calls of each encoder in a repetition.
-        workers: Threads that call at once where an encoder is kept full; 0 left that out.
+        workers: Numbers of threads that call at once where an encoder is kept full; none left that
+            out.
         role: What was timed.
     """
 
@@ -45,7 +47,7 @@ class Settings(_Record, frozen=True):
     inputs: int
     repetitions: int
     rounds: int
-    workers: int
+    workers: tuple[int, ...]
     role: Role = "encode"
 
 
@@ -81,7 +83,8 @@ class Row(_Record, frozen=True):
         clips_per_second: One request at a time, from the median.
         ratio: How many times as long as the first of our own encoders it takes.
         parts: Median seconds of the parts of a call, and of what comes before and after it.
-        kept_full: Clips a second with all workers calling at once; None where not measured.
+        kept_full: Clips a second with some workers calling at once, by their number; empty where
+            not measured.
         agreement: Share of ids, or of bytes, equal to the reference's, 0..1; None where there is no
             reference.
     """
@@ -94,7 +97,7 @@ class Row(_Record, frozen=True):
     clips_per_second: Estimate
     ratio: Estimate
     parts: dict[str, float]
-    kept_full: Estimate | None = None
+    kept_full: dict[int, Estimate] = {}
     agreement: float | None = None
 
     @property
@@ -161,7 +164,8 @@ class Benchmark(_Record, frozen=True):
         created: When, ISO 8601 in UTC.
         model, weights: The model and weights that ran.
         reference: The reference for ids.
-        machine: The machine.
+        machine: The machine, before.
+        gpus_after: Clocks, power and throttling of its GPUs at the end.
         settings: How it was measured.
         encoders: The encoders that ran, ours first; ratios are to the first.
         rows: The measured figures.
@@ -184,6 +188,7 @@ class Benchmark(_Record, frozen=True):
     cold_starts: dict[str, ColdStart]
     work: Work | None = None
     ceilings: Ceilings | None = None
+    gpus_after: list[GpuState] = []
 
 
 def read_benchmark(path: Path) -> Benchmark:

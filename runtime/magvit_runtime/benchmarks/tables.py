@@ -8,6 +8,7 @@ from rich.table import Table
 
 from magvit_runtime.benchmarks.comparison import Compared
 from magvit_runtime.benchmarks.costs import Cost, PriceTable
+from magvit_runtime.benchmarks.load_test import LoadTest
 from magvit_runtime.benchmarks.results import Benchmark, Row
 from magvit_runtime.text_tables import render_table, text_table
 from magvit_runtime.types import Estimate
@@ -27,6 +28,40 @@ def benchmark_text(benchmark: Benchmark, costs: Sequence[Cost], prices: PriceTab
     if costs:
         lines += [render_table(_costs(costs)), price_note(prices)]
     lines += [f"not run: {name}: {why}" for name, why in benchmark.not_run.items()]
+    return "\n".join(lines)
+
+
+def load_text(test: LoadTest) -> str:
+    """A load test as lines of text."""
+    machine = test.machine
+    table = text_table(
+        "right",
+        f"{test.encoder.name}: requests of one clip that arrive at random, the queue included",
+        ("requests/s", "answered", "busy", "p50 ms", "p90", "p95", "p99", "max"),
+    )
+    if test.objective:
+        table.add_column(test.objective, justify="right")
+    for run in test.runs:
+        latency = run.latency
+        held = {None: [], True: ["held"], False: ["not held"]}[run.held]
+        figures = (latency.p50, latency.p90, latency.p95, latency.p99, latency.max)
+        row = (f"{run.rate:.3g}", str(run.requests), f"{run.busy:.0%}", *map(milliseconds, figures))
+        table.add_row(*row, *held)
+    lines = [
+        f"{test.model}, {test.weights}",
+        f"{machine.cpu}, {machine.cpus} CPUs, load {machine.load:.1f}; {test.encoder.settings}, "
+        f"{test.workers} requests at once",
+        f"capacity: {test.capacity:.3g} requests a second",
+        render_table(table),
+    ]
+    if test.objective and test.best_rate is None:
+        lines.append(f"{test.objective} holds at no rate")
+    elif test.best_rate is not None:
+        share = test.best_rate / test.capacity
+        lines.append(
+            f"{test.objective} holds up to {test.best_rate:.3g} requests a second, {share:.0%} of "
+            "the capacity"
+        )
     return "\n".join(lines)
 
 
@@ -59,8 +94,13 @@ def price_note(prices: PriceTable) -> str:
     return f"Prices: {prices.region}, {prices.date}, {prices.source}{trust}"
 
 
-def milliseconds(seconds: float) -> str:
-    """Three significant digits in milliseconds, as "0.123", "1.23" or "1,230"."""
+def milliseconds(seconds: float | None) -> str:
+    """Three significant digits in milliseconds, as "0.123", "1.23" or "1,230".
+
+    None, a percentile with too few samples for it, is "not enough".
+    """
+    if seconds is None:
+        return "not enough"
     value = seconds * 1e3
     if value >= 100:
         return f"{value:,.0f}"
@@ -82,16 +122,15 @@ def agreement_text(row: Row) -> str:
 
 
 def full_texts(row: Row, benchmark: Benchmark) -> list[str]:
-    """Clips per second with all workers calling; none if that mode was left out."""
-    if not benchmark.settings.workers:
-        return []
-    return ["" if row.kept_full is None else f"{row.kept_full.value:.3g}"]
+    """Clips per second with some workers calling, for each number of them."""
+    found = (row.kept_full.get(workers) for workers in benchmark.settings.workers)
+    return ["" if full is None else f"{full.value:.3g}" for full in found]
 
 
 def _latencies(benchmark: Benchmark) -> Table:
     is_decoder = benchmark.settings.role == "decode"
     given, made = ("ids", "frames") if is_decoder else ("frames", "ids")
-    full = [f"kept full by {benchmark.settings.workers}"] if benchmark.settings.workers else []
+    full = [f"kept full by {workers}" for workers in benchmark.settings.workers]
     columns = (
         *("encoder", "batch", "p50 ms", "95 % interval", "p90", "p95", "p99", "max"),
         *("clips/s", *full, f"ratio to {benchmark.encoders[0].name}", f"equal {made}"),

@@ -25,9 +25,9 @@ def time_interleaved(
 ) -> dict[str, Seconds]:
     """Seconds of each call; all calls take turns.
 
-    In each round every call runs once, on the same input. The order of the calls and the input
-    rotate from round to round. So a machine that slows down, a neighbour's work, and a warm cache
-    from the call before affect all calls alike.
+    In each round every call runs once, on the same input. Every second round runs them in the
+    opposite order (A B, then B A), and pairs of rounds and the input rotate. So a machine that
+    slows down, a neighbour's work, and a warm cache from the call before affect all calls alike.
 
     Args:
         calls: The calls to time, by name; each returns when its work is done.
@@ -44,9 +44,9 @@ def time_interleaved(
     names = list(calls)
     seconds = {name: np.empty(repetitions * rounds) for name in names}
     for i in range(-warm_up, repetitions * rounds):
-        first = i % len(names)
+        first = i // 2 % len(names)
         value = inputs[i % len(inputs)]
-        for name in names[first:] + names[:first]:
+        for name in (names[first:] + names[:first])[:: -1 if i % 2 else 1]:
             begin = clock()
             calls[name](value)
             elapsed = clock() - begin

@@ -113,6 +113,8 @@ class EngineRecord(_Record, frozen=True):
         build_seconds: Time of the build.
         machine: Where it was built, for people to read.
         created: When, ISO 8601 in UTC.
+        canary_outputs: Digest of what it gave on the bundle's canary right after the build; two
+            engines of equal digests give the same. None if it wasn't run then.
     """
 
     schema_version: int
@@ -124,3 +126,4 @@ class EngineRecord(_Record, frozen=True):
     build_seconds: float
     machine: str
     created: str
+    canary_outputs: str | None = None

@@ -19,15 +19,7 @@ EXPORT_AGAIN = "export it again with `magvit export`"
 
 DType = Literal["uint8", "int32", "int64", "float16", "float32"]
 # What a graph does. One bundle may hold several.
-Role = Literal[
-    "encode",
-    "decode",
-    "features",
-    "classify",
-    "classify-clips",
-    "context",
-    "subtokens",
-]
+Role = Literal["encode", "decode", "features", "classify", "classify-clips", "context", "subtokens"]
 # What the values of a tensor are. Checks, verification and reports depend on it.
 Kind = Literal[
     "pixels",
@@ -298,6 +290,22 @@ class ParityStamp(_Record, frozen=True):
     created: str
 
 
+class Canary(_Record, frozen=True):
+    """A few items and what a role gives for them (`magvit_runtime.bundle.canary`).
+
+    Attributes:
+        file: Its file, a key of `Manifest.files`.
+        items: Names of the items, in their order.
+        reference: What gave the outputs.
+        created: When, ISO 8601 in UTC.
+    """
+
+    file: str
+    items: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    reference: str
+    created: str
+
+
 class Manifest(_Record, frozen=True):
     """The whole of bundle.json.
 
@@ -315,6 +323,7 @@ class Manifest(_Record, frozen=True):
         heads: What was trained on top, by name.
         stamps: Stamps of `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
             graph in ONNX Runtime, "encode NAME.plan" for an engine.
+        canaries: Items to try a session on, by role.
     """
 
     schema_version: int
@@ -328,6 +337,7 @@ class Manifest(_Record, frozen=True):
     generation: GenerationSpec | None = None
     heads: dict[str, Head] = msgspec.field(default_factory=dict)
     stamps: dict[str, ParityStamp] = msgspec.field(default_factory=dict)
+    canaries: dict[Role, Canary] = msgspec.field(default_factory=dict)
 
     @property
     def component(self) -> Component:

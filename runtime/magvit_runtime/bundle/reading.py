@@ -195,6 +195,9 @@ def _check_names(path: Path, manifest: Manifest) -> None:
         for name in (graph.file, *graph.data):
             if name not in manifest.files:
                 raise BundleError(f"{path} names a graph file without its digest", found=repr(name))
+    for canary in manifest.canaries.values():
+        if canary.file not in manifest.files:
+            raise BundleError(f"{path} names a canary without its digest", found=repr(canary.file))
 
 
 def _graphs(manifest: Manifest) -> Iterable[GraphRecord]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from magvit_runtime.bundle.canary import verify_command
 from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role
 from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.bundle.writing import changing_bundle, write_manifest
@@ -30,7 +31,7 @@ def check_stamp(bundle: Bundle, role: Role, subject: str, sha256: str) -> None:
         BundleError: It has no stamp, or the stamp is of other bytes.
     """
     stamp = bundle.manifest.stamps.get(_stamp_name(role, subject))
-    mend = f"magvit verify {bundle.path}" + ("" if role == "encode" else f" --role {role}")
+    mend = verify_command(bundle, role)
     if stamp is None:
         raise BundleError(f"{subject} of {bundle.path} has no parity stamp", mend=mend)
     if stamp.sha256 != sha256:

@@ -10,21 +10,25 @@ import msgspec
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.doctor.diagnosis import Health, WayHealth, examine, examine_bundle
+from magvit_runtime.errors import InputError
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import installed_versions
 
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "torch")
 
 
-def doctor(bundle: Path | None = None) -> Outcome:
+def doctor(bundle: Path | None = None, *, run: bool = False) -> Outcome:
     """Says what is installed here, what it can run, and what mends the rest.
 
     Args:
         bundle: A bundle whose graphs and engines are to be examined too.
+        run: Open each of them, and run a clip that `magvit verify` kept with its outputs.
     """
+    if run and bundle is None:
+        raise InputError("--run tries a bundle", mend="magvit doctor BUNDLE --run")
     machine = Machine()
     health = examine(machine)
-    ways = [] if bundle is None else examine_bundle(open_bundle(bundle), machine)
+    ways = [] if bundle is None else examine_bundle(open_bundle(bundle), machine, run=run)
     facts = msgspec.to_builtins(health) | {
         "packages": installed_versions(PACKAGES),
         "python": sys.version.split()[0],
@@ -32,8 +36,10 @@ def doctor(bundle: Path | None = None) -> Outcome:
     if bundle is not None:
         facts["ways"] = msgspec.to_builtins(ways)
     text = "\n".join([*_machine_lines(health), *_way_lines(ways)])
-    # A graph that one backend can't run is no fault; an engine was built to be run.
-    return Outcome(facts, text, passed=all(way.runs for way in ways if way.is_engine))
+    # A graph that one backend can't run is no fault; an engine was built to be run, and what was
+    # opened must give what the model gives.
+    faulty = [way for way in ways if not way.runs and (way.is_engine or way.tried)]
+    return Outcome(facts, text, passed=not faulty)
 
 
 def _machine_lines(health: Health) -> list[str]:
@@ -76,6 +82,8 @@ def _way_lines(ways: list[WayHealth]) -> list[str]:
             f"{way.role} {way.subject}",
             f"  {'runs here' if way.runs else 'does not run here'}",
         ]
+        if way.outputs:
+            lines.append(f"  agrees with the canary; its outputs are {way.outputs[:12]}")
         if way.problem:
             lines.append(f"  {way.problem}")
         if way.mend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,10 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
+
+WORTH_SAYING = 10.0  # Seconds.
 
 
 @contextmanager
@@ -32,6 +36,43 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int]
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+@contextmanager
+def estimated_progress(
+    what: str,
+) -> Iterator[tuple[Callable[[float], None], Callable[[float], None]]]:
+    """Says on stderr how long a long job may take, and shows a bar where that is a terminal.
+
+    Args:
+        what: What is being done.
+
+    Yields:
+        A function that takes the seconds that all of it may take, and one that takes how many of
+        them the part just done was worth.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    # A part can take a minute; the time left is of all parts so far.
+    show = Progress(
+        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=3600
+    )
+    with show as bar:
+        task = bar.add_task(what, total=None)
+
+        def start(seconds: float) -> None:
+            bar.update(task, total=seconds)
+            if seconds >= WORTH_SAYING:
+                print(f"{what}: about {duration(seconds)} here", file=sys.stderr)
+
+        yield start, lambda seconds: bar.advance(task, seconds)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: "40 s", "7 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from magvit_runtime.backends.backend import Candidate, Unfit
+from magvit_runtime.backends.backend import Candidate, Opening, Unfit
+from magvit_runtime.backends.canary import run_canary
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.trt.engines import ENGINES_FOLDER
 from magvit_runtime.bundle.manifest import Role
@@ -80,6 +81,8 @@ class WayHealth:
         runs: Whether it can run.
         problem: The first reason why it can't; "" if there is none.
         mend: How to fix that; "" if there is nothing to fix.
+        tried: Whether it was opened to run the bundle's canary.
+        outputs: Digest of its ids on the canary, or of all that it gives; "" where it gave none.
     """
 
     role: Role
@@ -88,6 +91,8 @@ class WayHealth:
     runs: bool
     problem: str
     mend: str
+    tried: bool = False
+    outputs: str = ""
 
 
 def examine(machine: Machine) -> Health:
@@ -106,29 +111,46 @@ def examine(machine: Machine) -> Health:
     )
 
 
-def examine_bundle(bundle: Bundle, machine: Machine) -> list[WayHealth]:
+def examine_bundle(bundle: Bundle, machine: Machine, *, run: bool = False) -> list[WayHealth]:
     """Examines every way to run a bundle's encoder and decoder: first graphs, then engines by name.
 
     Files of graphs and engines that fit the machine are compared with their digests.
+
+    Args:
+        bundle: The bundle.
+        machine: The machine.
+        run: Open each, and try it on the bundle's canary.
     """
     ways = []
     for role in EXAMINED_ROLES:
         found = list_candidates(bundle, role, machine)
-        ways += [_examine_way(bundle, way) for way in (*found.graphs, *found.engines)]
+        ways += [_examine_way(bundle, way, run) for way in (*found.graphs, *found.engines)]
     return ways
 
 
-def _examine_way(bundle: Bundle, way: Candidate | Unfit) -> WayHealth:
+def _examine_way(bundle: Bundle, way: Candidate | Unfit, run: bool) -> WayHealth:
     place = bundle.path / ENGINES_FOLDER / way.subject
     subject = str(place) if way.is_engine else way.subject
     if isinstance(way, Unfit):
         return WayHealth(way.role, subject, way.is_engine, False, way.why, way.fix)
+    outputs = ""
     try:
-        way.check()
-    except BundleError as error:
+        if run:
+            outputs = _outputs(bundle, way)
+        else:
+            way.check()
+    except (BundleError, BackendError) as error:
         problem = error.what + (f": found {error.found}" if error.found else "")
-        return WayHealth(way.role, subject, way.is_engine, False, problem, error.mend or "")
-    return WayHealth(way.role, subject, way.is_engine, True, "", "")
+        return WayHealth(way.role, subject, way.is_engine, False, problem, error.mend or "", run)
+    return WayHealth(way.role, subject, way.is_engine, True, "", "", run, outputs)
+
+
+def _outputs(bundle: Bundle, way: Candidate) -> str:
+    session = way.open(Opening("examined"))
+    try:
+        return run_canary(bundle, way, session)
+    finally:
+        session.close()
 
 
 def cuda_targets(library: Path) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.hardware.cpu import cpu_name, usable_cpus
 from magvit_runtime.hardware.flavours import InstalledFlavour, installed_flavours
 from magvit_runtime.hardware.gpus import Gpu, list_gpus
@@ -36,6 +37,12 @@ class Machine:
     def plugin_interface(self) -> int | None:
         """Interface version of our TensorRT plugins, which engines call; None if there are none."""
         return None if plugin_library() is None else PLUGIN_INTERFACE
+
+    @cached_property
+    def plugin_sha256(self) -> str | None:
+        """Digest of the plugins' file; None if there is none."""
+        library = plugin_library()
+        return None if library is None else file_sha256(library)
 
     @cached_property
     def name(self) -> str:

@@ -55,7 +55,8 @@ def verify_generation(
     bundle: Bundle,
     reference: LogitReference,
     *,
-    advance: Callable[[int], None] = lambda _: None,
+    start: Callable[[float], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
 ) -> Verification:
     """Compares every way to generate here with a reference; stamps both graphs of those that agree.
 
@@ -65,7 +66,8 @@ def verify_generation(
     Args:
         bundle: A bundle that generates.
         reference: What its graphs are compared with.
-        advance: Called with the number of images just run.
+        start: Told first how many parts there are, each of about the same time.
+        advance: Told after each part.
 
     Raises:
         BundleError: A file is missing or was changed.
@@ -76,13 +78,14 @@ def verify_generation(
     spec = bundle.manifest.generation
     assert spec is not None  # The caller made sure of it.
     classes, ids = _samples(bundle, spec)
+    compared = [one for one in in_order(bundle, "context") if one.subject != reference.subject]
+    start(1 + len(compared))
     expected = reference.run(classes, ids)
-    advance(len(ids))
+    advance(1)
     verdicts = []
-    for found in in_order(bundle, "context"):
-        if found.subject != reference.subject:
-            verdicts.append(_judge(bundle, reference, found, classes, ids, expected))
-            advance(len(ids))
+    for found in compared:
+        verdicts.append(_judge(bundle, reference, found, classes, ids, expected))
+        advance(1)
     ran = [verdict for verdict in verdicts if verdict.runs]
     passed = bool(ran) and all(verdict.passed for verdict in ran)
     stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
@@ -99,7 +102,7 @@ def verify_generation(
             write_stamps(bundle, role, own, failed)
     except InputError as error:  # A read-only bundle can still be verified.
         stamps, problem = {}, str(error)
-    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
+    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem, False)
 
 
 def _samples(bundle: Bundle, spec: GenerationSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

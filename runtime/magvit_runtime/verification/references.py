@@ -9,10 +9,11 @@ import numpy as np
 
 from magvit_runtime.agreement import Outputs, new_comparison
 from magvit_runtime.backends.opening import open_role
+from magvit_runtime.backends.running import run_clips
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.types import Array
-from magvit_runtime.verification.running import run_clips
+from magvit_runtime.verification.times import backend_seconds, item_flop
 
 # Names of clips, and what the graph takes of each: uint8 frames, or int32 ids.
 Clips = tuple[tuple[str, ...], Array]
@@ -30,6 +31,8 @@ class Reference:
         subject: Name of the bundle's own graph that it is; None where it is none of them.
         clips: The only clips that it knows, in parts of one shape each, with the clips' names;
             None if it takes any.
+        seconds: How long it may take for some items; 0 for what it knows already.
+        note: What there is to say of its outputs once they were used; "" if nothing.
     """
 
     name: str
@@ -37,6 +40,8 @@ class Reference:
     versions: Mapping[str, str]
     subject: str | None = None
     clips: tuple[Clips, ...] | None = None
+    seconds: Callable[[Array], float] = lambda _: 0.0
+    note: Callable[[], str] = lambda: ""
 
 
 def graph_reference(
@@ -64,5 +69,8 @@ def graph_reference(
         parts = list(run_clips(session, graph, kinds, items, size))
         return {kind: np.concatenate([part[kind] for part in parts]) for kind in kinds}
 
+    def seconds(items: Array) -> float:
+        return len(items) * backend_seconds("onnxruntime", item_flop(graph, items.shape[1:]))
+
     ours = session.capabilities
-    return Reference(name, run, {ours.backend: ours.version}, subject)
+    return Reference(name, run, {ours.backend: ours.version}, subject, seconds=seconds)

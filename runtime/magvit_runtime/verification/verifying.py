@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -14,15 +14,16 @@ import numpy as np
 from magvit_runtime.agreement import Agreement, Comparison, Outputs, new_comparison
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
 from magvit_runtime.backends.candidates import list_candidates
-from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role, TensorSpec
+from magvit_runtime.backends.running import run_clips
+from magvit_runtime.bundle.canary import CanaryItem, write_canary
+from magvit_runtime.bundle.manifest import ParityStamp, Precision, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import write_stamps
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.verification.references import Clips, Reference
-from magvit_runtime.verification.running import run_clips
-from magvit_runtime.verification.samples import sample_shapes, samples
-
-ClipSource = Callable[[tuple[int, ...]], Iterator[Clips]]
+from magvit_runtime.types import Array
+from magvit_runtime.verification.item_sets import ClipSource, Items, ItemSet
+from magvit_runtime.verification.references import Reference
+from magvit_runtime.verification.times import backend_seconds, item_flop
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Verification:
         passed: Whether something ran here, and all that ran agrees.
         stamped: Subjects that have a new stamp.
         unstamped_because: Why there are none although all passed; "" otherwise.
+        canary: Whether the bundle has a new canary.
     """
 
     reference: str
@@ -67,26 +69,22 @@ class Verification:
     passed: bool
     stamped: tuple[str, ...]
     unstamped_because: str
-
-
-@dataclass(frozen=True)
-class _ClipSet:
-    """Clips of one shape; extra clips are run at only one shape of a candidate."""
-
-    shape: tuple[int, ...]
-    with_extra: bool
+    canary: bool
 
 
 @dataclass
 class _Comparison:
-    """One run of `verify_bundle`. The reference sees each clip of each shape once."""
+    """One run of `verify_bundle`. The reference sees each item of a set once.
 
-    reference: Reference
-    given: TensorSpec
-    extra: ClipSource | None
-    batch_sizes: Sequence[int] | None
-    advance: Callable[[int], None] | None
-    known: dict[_ClipSet, tuple[list[Outputs], str]] = field(default_factory=dict)
+    Attributes:
+        items: What candidates run.
+        advance: Told how many seconds, as estimated, were just done.
+        known: The reference's outputs, by their set without its batch sizes.
+    """
+
+    items: Items
+    advance: Callable[[float], None]
+    known: dict[ItemSet, tuple[list[Outputs], str]] = field(default_factory=dict)
 
 
 def verify_bundle(
@@ -96,11 +94,14 @@ def verify_bundle(
     role: Role = "encode",
     extra: ClipSource | None = None,
     batch_sizes: Sequence[int] | None = None,
-    advance: Callable[[int], None] | None = None,
+    thorough: bool = False,
+    start: Callable[[float], None] = lambda _: None,
+    advance: Callable[[float], None] = lambda _: None,
 ) -> Verification:
     """Compares a bundle's graphs and engines with a reference; stamps them if all that run agree.
 
     All files are checked against their digests first. A graph or engine that fails loses its stamp.
+    If all agree, the bundle keeps a few items with the reference's outputs as its canary.
 
     Args:
         bundle: The bundle.
@@ -112,7 +113,11 @@ def verify_bundle(
         batch_sizes: Clips at once; each runs all clips. A graph or engine that takes none of these
             runs its smallest batch. None is the smallest, best and largest of an engine's
             profile, and 1 and 2 for a graph.
-        advance: Called with the number of clips just run.
+        thorough: Run all items at the usual size and at all batch sizes, however large they are.
+            Otherwise a few, one at a time, are enough of items above `LARGE_FLOP`; all are run at
+            the odd size.
+        start: Told first how many seconds all of it may take.
+        advance: Told after each item how many of these seconds it was worth.
 
     Raises:
         BundleError: A file is missing or was changed.
@@ -124,23 +129,25 @@ def verify_bundle(
     for name in bundle.manifest.files:
         bundle.verified_file(name)
     given = bundle.graph(role)[1].inputs[0]
-    comparison = _Comparison(reference, given, extra, batch_sizes, advance)
-    verdicts = [
-        _judge(comparison, found)
-        for found in in_order(bundle, role)
-        if found.subject != reference.subject
-    ]
+    items = Items(given, reference, extra, batch_sizes, thorough)
+    comparison = _Comparison(items, advance)
+    compared = [found for found in in_order(bundle, role) if found.subject != reference.subject]
+    start(_estimate(items, [found for found in compared if isinstance(found, Candidate)]))
+    verdicts = [_judge(comparison, found) for found in compared]
     ran = [verdict for verdict in verdicts if verdict.runs]
     passed = bool(ran) and all(verdict.passed for verdict in ran)
     stamps = {v.subject: v.record for v in ran if passed and v.record is not None}
-    problem = ""
+    problem, canary = "", False
     try:
         write_stamps(
             bundle, role, stamps, [verdict.subject for verdict in ran if not verdict.passed]
         )
+        # A graph of the bundle itself proves least; it doesn't replace what another one gave.
+        if passed and (reference.subject is None or role not in bundle.manifest.canaries):
+            canary = write_canary(bundle, role, _canary_items(comparison), reference.name)
     except InputError as error:  # A read-only bundle can still be verified.
         stamps, problem = {}, str(error)
-    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem)
+    return Verification(reference.name, tuple(verdicts), passed, tuple(stamps), problem, canary)
 
 
 def in_order(bundle: Bundle, role: Role = "encode") -> list[Candidate | Unfit]:
@@ -156,25 +163,24 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     facts = (candidate.subject, candidate.backend, candidate.precision)
     if isinstance(candidate, Unfit):
         return Verdict(*facts, runs=False, passed=False, why=candidate.why)
-    clip_sets = _clip_sets(comparison, candidate)
-    if not clip_sets:
+    sets = comparison.items.sets(candidate)
+    if not sets:
         why = f"the reference has no clips of {list(candidate.clip_shape)}"
         return Verdict(*facts, runs=False, passed=False, why=why)
     try:
         session = candidate.open(Opening("verified"))
     except BackendError as error:
         return Verdict(*facts, runs=False, passed=False, why=str(error))
-    sizes = _batch_sizes(comparison, candidate)
     measured = new_comparison(candidate.graph)
     digest = hashlib.sha256()
     ours = session.capabilities
     try:
-        for clips in clip_sets:
+        for chosen in sets:
             # Outside of the inner block: a failing reference is not the candidate's fault.
-            _, clips_sha256 = _known(comparison, clips)
+            _, clips_sha256 = _known(comparison, chosen)
             digest.update(clips_sha256.encode())
             try:
-                _compare(comparison, candidate, session, clips, sizes, measured)
+                _compare(comparison, candidate, session, chosen, measured)
             except BackendError as error:
                 return Verdict(*facts, runs=True, passed=False, why=str(error))
     finally:
@@ -182,14 +188,14 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     agreement = measured.result()
     record = ParityStamp(
         sha256=candidate.sha256,
-        reference=comparison.reference.name,
+        reference=comparison.items.reference.name,
         metrics=agreement.metrics,
         clips_sha256=digest.hexdigest(),
-        batch_sizes=sizes,
+        batch_sizes=tuple(dict.fromkeys(size for chosen in sets for size in chosen.sizes)),
         versions={
             "magvit-runtime": version("magvit-runtime"),
             "numpy": np.__version__,
-            **comparison.reference.versions,
+            **comparison.items.reference.versions,
             ours.backend: ours.version,
         },
         machine=f"{platform.system()} {platform.machine()}, {ours.device}",
@@ -199,84 +205,81 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     return Verdict(*facts, runs=True, passed=passed, agreement=agreement, record=record)
 
 
-def _batch_sizes(comparison: _Comparison, candidate: Candidate) -> tuple[int, ...]:
-    if comparison.batch_sizes is None:
-        return candidate.usual_batches
-    sizes = tuple(size for size in comparison.batch_sizes if size in candidate.batches)
-    return sizes or (candidate.batches[0],)
+def _canary_items(comparison: _Comparison) -> Iterator[CanaryItem]:
+    """The first item of each set: engines of a fixed size take only one of them."""
+    for chosen, (outputs, _) in comparison.known.items():
+        (names, arrays), *_ = comparison.items.parts(chosen)
+        first = {kind: values[:1] for kind, values in outputs[0].items()}
+        label = f"{names[0]} {'×'.join(map(str, chosen.shape))}"
+        yield CanaryItem(label, arrays[:1], first)
 
 
-def _clip_sets(comparison: _Comparison, candidate: Candidate) -> list[_ClipSet]:
-    if comparison.reference.clips is not None:
-        shapes = dict.fromkeys(frames.shape[1:] for _, frames in comparison.reference.clips)
-        fitting = [shape for shape in shapes if _fits(shape, candidate.clip_shape)]
-        return [_ClipSet(shape, with_extra=False) for shape in fitting]
-    usual, *odd = sample_shapes(comparison.given, candidate.clip_shape)
-    return [_ClipSet(usual, with_extra=True), *(_ClipSet(shape, with_extra=False) for shape in odd)]
+def _estimate(items: Items, candidates: Sequence[Candidate]) -> float:
+    """Seconds that candidates and the reference may take."""
+    total = 0.0
+    seen = set()
+    for candidate in candidates:
+        for chosen in items.sets(candidate):
+            for _, arrays in items.parts(chosen):
+                total += len(chosen.sizes) * len(arrays) * _item_seconds(candidate, chosen)
+                if _of_reference(chosen) not in seen:
+                    total += sum(map(items.reference.seconds, _one_by_one(arrays)))
+            seen.add(_of_reference(chosen))
+    return total
 
 
-def _fits(shape: tuple[int, ...], clip_shape: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(clip_shape) and all(
-        isinstance(expected, str) or size == expected
-        for size, expected in zip(shape, clip_shape, strict=True)
-    )
+def _item_seconds(candidate: Candidate, chosen: ItemSet) -> float:
+    return backend_seconds(candidate.backend, item_flop(candidate.graph, chosen.shape))
 
 
-def _clips(comparison: _Comparison, clips: _ClipSet) -> Iterator[Clips]:
-    """Clips in parts, each with a name, the same on every call."""
-    if comparison.reference.clips is not None:
-        for part in comparison.reference.clips:
-            if part[1].shape[1:] == clips.shape:
-                yield part
-        return
-    yield samples(comparison.given, clips.shape)
-    if clips.with_extra and comparison.extra is not None:
-        yield from comparison.extra(clips.shape)
+def _of_reference(chosen: ItemSet) -> ItemSet:
+    """A set as the reference sees it: it runs one item at a time, whatever a candidate does."""
+    return replace(chosen, sizes=())
 
 
-def _advance(comparison: _Comparison, clips: int) -> None:
-    if comparison.advance is not None:
-        comparison.advance(clips)
+def _one_by_one(arrays: Array) -> Iterator[Array]:
+    return (arrays[i : i + 1] for i in range(len(arrays)))
 
 
-def _known(comparison: _Comparison, clips: _ClipSet) -> tuple[list[Outputs], str]:
-    """The reference's outputs for clips, and the clips' digest."""
-    if clips not in comparison.known:
+def _known(comparison: _Comparison, chosen: ItemSet) -> tuple[list[Outputs], str]:
+    """The reference's outputs for the items of a set, and the items' digest."""
+    key = _of_reference(chosen)
+    reference = comparison.items.reference
+    if key not in comparison.known:
         digest = hashlib.sha256()
         outputs: list[Outputs] = []
-        for _, frames in _clips(comparison, clips):
-            digest.update(f"{list(frames.shape)}".encode())
-            digest.update(frames.tobytes())
+        for _, arrays in comparison.items.parts(chosen):
+            digest.update(f"{list(arrays.shape)}".encode())
+            digest.update(arrays.tobytes())
             parts = []
-            for i in range(len(frames)):
-                parts.append(comparison.reference.run(frames[i : i + 1]))
-                _advance(comparison, 1)
+            for item in _one_by_one(arrays):
+                seconds = reference.seconds(item)
+                parts.append(reference.run(item))
+                comparison.advance(seconds)
             kinds = parts[0].keys()
             outputs.append({kind: np.concatenate([p[kind] for p in parts]) for kind in kinds})
-        comparison.known[clips] = outputs, digest.hexdigest()
-    return comparison.known[clips]
+        comparison.known[key] = outputs, digest.hexdigest()
+    return comparison.known[key]
 
 
 def _compare(
     comparison: _Comparison,
     candidate: Candidate,
     session: Session,
-    clips: _ClipSet,
-    sizes: Sequence[int],
+    chosen: ItemSet,
     measured: Comparison,
 ) -> None:
-    expected, _ = _known(comparison, clips)
-    for (names, frames), reference in zip(_clips(comparison, clips), expected, strict=True):
-        sizes_of_clip = (
-            frames.shape[1:-1] if comparison.given.kind == "pixels" else frames.shape[1:]
-        )
-        size_label = "×".join(map(str, sizes_of_clip))
-        labels = [f"{name} {size_label}" for name in names]
-        for size in sizes:
+    expected, _ = _known(comparison, chosen)
+    parts = comparison.items.parts(chosen)
+    seconds = _item_seconds(candidate, chosen)
+    for (names, arrays), reference in zip(parts, expected, strict=True):
+        shape = arrays.shape[1:-1] if comparison.items.given.kind == "pixels" else arrays.shape[1:]
+        labels = [f"{name} {'×'.join(map(str, shape))}" for name in names]
+        for size in chosen.sizes:
             first = 0
-            for ours in run_clips(session, candidate.graph, measured.kinds, frames, size):
+            for ours in run_clips(session, candidate.graph, measured.kinds, arrays, size):
                 part = slice(first, first + len(ours[measured.kinds[0]]))
                 expected_part = {kind: values[part] for kind, values in reference.items()}
                 measured.add(ours, expected_part, labels[part])
-                _advance(comparison, part.stop - part.start)
+                comparison.advance(seconds * (part.stop - part.start))
                 first = part.stop

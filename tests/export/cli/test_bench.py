@@ -18,7 +18,9 @@ from magvit_export.families.family import ClipSizes
 from magvit_export.peers.peers import open_peers
 from magvit_runtime import Tokenizer, open_bundle
 from magvit_runtime.benchmarks.encoders import NotRun, TimedEncoder
+from magvit_runtime.benchmarks.load_test import LoadTest
 from magvit_runtime.benchmarks.results import read_benchmark
+from magvit_runtime.benchmarks.schemas import SCHEMAS, schema_text
 from magvit_runtime.benchmarks.workload import input_sets
 
 QUICK = ("--inputs", "2", "--repetitions", "2", "--rounds", "2", "--threads", "1")
@@ -62,8 +64,7 @@ def test_all_backends_are_timed_at_all_batch_sizes(run: tuple[str, Path, Path]) 
     for row in result.rows:
         assert row.samples.shape == (2, 2)
         assert 0 < row.median.low <= row.latency.p50 <= row.latency.max
-        assert row.kept_full is not None
-        assert row.kept_full.value > 0
+        assert row.kept_full[2].value > 0
         assert row.parts["run"] < row.latency.p50
         assert set(row.parts) == {"render", "checks and copies", "run"}
         assert row.agreement is not None
@@ -123,6 +124,52 @@ def test_wrong_usage_is_refused_before_any_work(bundle: Path, tmp_path: Path) ->
     prices.write_text("date = 1")
     assert "is no price table" in failed(2, "bench", bundle, "--prices", prices)
     assert "tensorrt" in failed(1, "bench", bundle, "--backend", "tensorrt")
+
+
+@pytest.mark.slow
+def test_requests_that_arrive_by_themselves(bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    text = done(
+        *("bench", bundle, "--rate", "50%", "--duration", "3", "--threads", "1"),
+        *("--workers", "1", "--output", file),
+    )
+    assert text.splitlines()[-1] == f"{file} written"
+    assert "capacity: " in text
+    test = msgspec.json.decode(file.read_bytes(), type=LoadTest)
+    (one,) = test.runs
+    assert one.rate == pytest.approx(test.capacity / 2)
+    assert one.requests == pytest.approx(3 * one.rate, abs=1)
+    assert (one.held, test.best_rate, test.objective, test.workers) == (None, None, "", 1)
+    facts = done_json("bench", bundle, "--slo", "p90=10s", "--threads", "1", "--workers", "1")
+    assert facts["objective"] == "p90=10000ms"
+    assert facts["best_rate"] == pytest.approx(0.95 * facts["capacity"])
+    assert [one["requests"] for one in facts["runs"]] == [64, 128]
+    process = magvit("bench", bundle, "--slo", "p90=0.001ms", "--threads", "1", "--workers", "1")
+    assert process.returncode == 1
+    assert "p90=0.001ms holds at no rate" in process.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--rate", "fast"), "--rate can't be read: found 'fast'"),
+        (("--rate", "0"), "--rate can't be read"),
+        (("--rate", "100%"), "--rate can't be read"),
+        (("--slo", "p99"), "--slo can't be read: found 'p99', expected as p99=50ms"),
+        (("--slo", "p99=5ms", "--rate", "3"), "--slo finds the rate"),
+        (("--rate", "3", "--duration", "0"), "--duration is out of range"),
+        (("--rate", "3", "--peers"), "--rate and --slo take no --peers"),
+        (("--workers", "two"), "--workers can't be read"),
+    ],
+)
+def test_load_tests_that_make_no_sense(bundle: Path, options: tuple[str, ...], words: str) -> None:
+    assert words in failed(2, "bench", bundle, *options)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_schemas_of_json_files_are_those_in_the_docs(name: str) -> None:
+    file = Path(__file__).parents[3] / "docs" / "schemas" / name
+    assert file.read_bytes() == schema_text(name), "python docs/measure/json_schemas.py"
 
 
 @pytest.mark.slow

@@ -266,7 +266,7 @@ def test_pytorch_takes_no_file_without_weights(
 
 
 def test_only_pytorch_takes_weights(bundle: Path) -> None:
-    with pytest.raises(InputError, match="only PyTorch takes weights"):
+    with pytest.raises(InputError, match="only PyTorch takes --weights"):
         verify(bundle, against="fp32", weights="seeded")
 
 

@@ -40,9 +40,9 @@ def row(encoder: str, seconds: float, base: float, batch: int = 1) -> Row:
         parts={"render": 0.001, "checks and copies": 0.0001, "run": seconds - 0.0001}
         if encoder == OURS
         else {},
-        kept_full=Estimate(2 * batch / seconds, batch / seconds, 3 * batch / seconds)
+        kept_full={2: Estimate(2 * batch / seconds, batch / seconds, 3 * batch / seconds)}
         if encoder == OURS
-        else None,
+        else {},
         agreement=1.0,
     )
 
@@ -63,7 +63,7 @@ def benchmark(ours: float = 0.1, plain: float | None = 0.5) -> Benchmark:
         machine=MachineRecord(
             "a CPU", 2, 8.0, [2000.0], None, 0.5, [], "", "Linux", {"python": "3"}
         ),
-        settings=Settings(2, (17, 128, 128, 3), "drawn", 3, 7, 3, 2),
+        settings=Settings(2, (17, 128, 128, 3), "drawn", 3, 7, 3, (2,)),
         encoders=encoders,
         rows=rows,
         not_run={"OpenVINO": "openvino isn't installed"},

@@ -10,18 +10,34 @@ from magvit_runtime.benchmarks.statistics import (
     median_estimate,
     percentiles,
     ratio_estimate,
+    samples_needed,
 )
 from magvit_runtime.types import Estimate
 
 
 def test_percentiles_of_0_to_100_are_their_own_names() -> None:
-    samples = np.random.default_rng(3).permutation(101).astype(np.float64)
+    samples = np.random.default_rng(3).permutation(1001) / 10
     assert percentiles(samples) == Percentiles(50, 90, 95, 99, 100)
 
 
 def test_percentiles_between_samples_are_interpolated() -> None:
     assert percentiles(np.array([[1.0, 2.0], [3.0, 4.0]])).p50 == 2.5
-    assert percentiles(np.array([0.0, 10.0])).p90 == pytest.approx(9.0)
+    assert percentiles(np.array([0.0, 10.0] * 50)).p50 == 5.0
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.5, 10), (0.9, 64), (0.95, 130), (0.99, 662)])
+def test_percentiles_need_samples_beyond_them(share: float, count: int) -> None:
+    """All but 0.13 % of runs of so many samples have one beyond."""
+    assert samples_needed(share) == count
+    assert share**count <= 0.0013 < share ** (count - 1)
+
+
+def test_percentiles_of_too_few_samples_arent_told() -> None:
+    few = np.arange(63.0)
+    assert percentiles(few) == Percentiles(31, None, None, None, 62)
+    more = percentiles(np.arange(64.0))
+    assert more.p90 is not None
+    assert more.p95 is None
 
 
 def test_samples_without_scatter_have_intervals_without_width() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from magvit_runtime.backends.candidates import Candidates, list_candidates
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.clips.samples import CLIP_NAMES
-from magvit_runtime.verification.references import Reference
+from magvit_runtime.hardware.cpu import usable_cpus
+from magvit_runtime.verification.item_sets import Items
+from magvit_runtime.verification.references import Clips, Reference
+from magvit_runtime.verification.times import item_flop
 from magvit_runtime.verification.verifying import verify_bundle
 
 CLIP = (3, 8, 8, 3)
@@ -176,3 +180,60 @@ def test_parity_required_of_an_engine_is_that_of_its_plan(
     show(monkeypatch, fit=(engine_of(bundle, session, b"another plan"),))
     with pytest.raises(BundleError, match="has changed since its parity stamp"):
         Tokenizer.open(bundle.path, require_parity=True)
+
+
+def test_large_items_are_few_and_one_at_a_time(
+    bundle: Bundle, session: StandInSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in takes one size only, so what shows errors on flat clips is among them."""
+    extra = []
+
+    def further(shape: tuple[int, ...], few: bool) -> Iterator[Clips]:
+        extra.append((shape, few))
+        yield ("further",), np.ones((1, *shape), np.uint8)
+
+    monkeypatch.setattr("magvit_runtime.verification.item_sets.LARGE_FLOP", 1.0)
+    result = verify_bundle(bundle, REFERENCE, extra=further)
+    assert result.passed
+    assert session.batches == [2, 2]  # Drawn and grey; the further clip.
+    assert set(extra) == {(CLIP, True)}
+    verify_bundle(bundle, REFERENCE, extra=further, batch_sizes=(2, 4))
+    assert session.batches[2:] == [2, 4, 2, 4]  # Whoever names sizes gets them.
+    extra.clear()
+    verify_bundle(bundle, REFERENCE, extra=further, thorough=True)
+    assert session.batches[6:] == [2] * 3 + [4] * 2 + [2, 4]
+    assert set(extra) == {(CLIP, False)}
+
+
+def test_graphs_of_any_size_run_all_items_at_the_odd_one(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (candidate,) = (
+        found for found in list_candidates(bundle).fit if found.subject == "onnxruntime fp32"
+    )
+    items = Items(candidate.graph.inputs[0], REFERENCE, None, None, thorough=False)
+    usual, odd = items.sets(candidate)
+    assert (usual.few, usual.sizes) == (None, (1, 2))
+    monkeypatch.setattr("magvit_runtime.verification.item_sets.LARGE_FLOP", 1.0)
+    few, same = items.sets(candidate)
+    assert (few.shape, few.few, few.sizes) == (usual.shape, (0,), (1,))
+    assert same == odd
+    assert [names for names, _ in items.parts(few)] == [CLIP_NAMES[:1]]
+    assert [names for names, _ in items.parts(odd)] == [CLIP_NAMES]
+
+
+@pytest.mark.usefixtures("session")
+def test_the_estimate_is_what_is_told_as_done(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("magvit_runtime.verification.times.BACKEND_SPEEDS", {"tensorrt": 1e6})
+    reference = replace(REFERENCE, seconds=lambda items: 100.0 * len(items))
+    told: list[float] = []
+    verify_bundle(bundle, reference, start=told.append, advance=told.append)
+    estimated, *done = told
+    assert estimated == pytest.approx(sum(done))
+    assert done[: len(CLIP_NAMES)] == [100.0] * len(CLIP_NAMES)
+    flop = item_flop(bundle.graph("encode", "fp32")[1], CLIP)
+    assert flop is not None
+    each = flop / 1e6 / usable_cpus()
+    assert estimated == pytest.approx(len(CLIP_NAMES) * (100 + 2 * each))

@@ -64,6 +64,8 @@ def _candidate(engine: Engine, bundle: Bundle, machine: Machine) -> Candidate | 
         is_engine=True,
         check=partial(check_plan, engine),
         open=partial(open_engine, engine),
+        has_changed=key.plugin_interface is not None
+        and engine.record.plugin_sha256 != machine.plugin_sha256,
     )
 
 
