@@ -45,6 +45,28 @@ def tiny_ibq_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def ar_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden values' transformer with a tiny first stage, seeded; and with 8-bit weights."""
+    from seeded_checkpoints import FIRST_STAGE, SMALL_AR
+
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import export_model
+
+    path = tmp_path_factory.mktemp("ar") / "bundle"
+    entry = find_model("open-magvit2-ar-b")
+    export_model(
+        entry,
+        path,
+        weights="seeded",
+        config=SMALL_AR,
+        tokenizer="seeded",
+        tokenizer_config=FIRST_STAGE,
+    )
+    export_model(entry, path, weights="seeded", config=SMALL_AR, precision="int8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The preset `trajectory-small`, seeded with the golden fixtures' raw weights."""
     from magvit_export.catalog import find_model

@@ -12,6 +12,7 @@ from torch import Tensor
 from magvit_export.checkpoints.keys import ema_name
 from magvit_export.checkpoints.reading import LoadedWeights, Variant, load_weights
 from magvit_export.checkpoints.seeded import seeded_array
+from magvit_export.families.autoregressive.config import AutoregressiveConfig
 from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.ibq.family import FAMILY as IBQ
 from magvit_export.families.magvit.config import TokenizerConfig
@@ -19,6 +20,11 @@ from magvit_export.families.magvit.family import FAMILY
 
 SMALL = TokenizerConfig(ch=32, num_res_blocks=1)
 TINY = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1)
+# The transformer of the golden values, and a first stage for its ids.
+SMALL_AR = AutoregressiveConfig(
+    block_size=16, spatial_n_layer=3, n_head=4, dim=64, cond_dim=64, class_num=10
+)
+FIRST_STAGE = TokenizerConfig(ch=32, ch_mult=(1, 2), num_res_blocks=1, dims=2)
 # Two levels, attention at the second, a codebook of more rows than one tile.
 TINY_IBQ = IbqConfig(
     n_embed=6000,

@@ -8,11 +8,13 @@ from importlib.metadata import entry_points
 
 import msgspec
 
+from magvit_export.families.autoregressive.config import AutoregressiveConfig
 from magvit_export.families.clip.config import ClipConfig
 from magvit_export.families.ibq.config import IbqConfig
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.families.videomae.config import VideoMaeConfig
 from magvit_runtime.errors import InputError
+from magvit_runtime.sampling import Sampling
 
 # Other packages add models by entry points of this group, each a tuple of `CatalogEntry`.
 ENTRY_POINTS = "magvit.models"
@@ -31,6 +33,8 @@ class CatalogEntry:
         file: Checkpoint file in that repository; None where the repository is a whole model.
         licence: What the publisher says of the weights.
         published: Figures that the publisher gives for these weights, by name and unit.
+        sampling: The settings that its publisher generates with; None for models that don't.
+        first_stage: The tokenizer whose ids it generates; None for models that don't.
     """
 
     name: str
@@ -41,6 +45,8 @@ class CatalogEntry:
     file: str | None = None
     licence: str = "none named: do not redistribute weights or engines"
     published: Mapping[str, float] = field(default_factory=dict)
+    sampling: Sampling | None = None
+    first_stage: str | None = None
 
 
 IMAGE_16X = (1, 1, 2, 2, 4)
@@ -57,6 +63,29 @@ IBQ_PRETRAIN_PUBLISHED = {
     16384: {RFID: 2.06, PSNR: 22.01, SSIM: 0.61},
     262144: {RFID: 1.53, PSNR: 22.69, SSIM: 0.64},
 }
+
+# Sizes and settings of SEED-Voken's configs and of its scripts for sampling.
+AUTOREGRESSIVE = (
+    (
+        *("B", "343 M"),
+        AutoregressiveConfig(),
+        Sampling(guidance=(1.9, 2.0)),
+    ),
+    (
+        *("L", "804 M"),
+        AutoregressiveConfig(
+            spatial_n_layer=36, factorized_n_layer=3, dim=1280, cond_dim=1280, n_head=20
+        ),
+        Sampling(guidance=(1.9, 1.9), temperature=(1.1, 1.0)),
+    ),
+    (
+        *("XL", "1.49 B"),
+        AutoregressiveConfig(
+            spatial_n_layer=48, factorized_n_layer=4, dim=1536, cond_dim=1536, n_head=24
+        ),
+        Sampling(guidance=(1.75, 1.85), temperature=(1.1, 1.0)),
+    ),
+)
 
 CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
@@ -139,10 +168,13 @@ CATALOG: tuple[CatalogEntry, ...] = (
             f"open-magvit2-ar-{size.lower()}",
             "autoregressive",
             f"256x256 images from classes, 256 tokens, {parameters}",
-            repo=f"TencentARC/Open-MAGVIT2-AR-{size}-256-resolution",
-            file=f"AR_256_{size}.ckpt",
+            config,
+            f"TencentARC/Open-MAGVIT2-AR-{size}-256-resolution",
+            f"AR_256_{size}.ckpt",
+            sampling=sampling,
+            first_stage="open-magvit2-image-256",
         )
-        for size, parameters in (("B", "343 M"), ("L", "804 M"), ("XL", "1.49 B"))
+        for size, parameters, config, sampling in AUTOREGRESSIVE
     ),
     CatalogEntry(
         "videomae-base",

@@ -26,6 +26,8 @@ from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.finite import check_cast
 from magvit_export.checkpoints.reading import Variant
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
+from magvit_export.first_stage import ROLES as FIRST_STAGE_ROLES
+from magvit_export.first_stage import first_stage_family, load_first_stage
 from magvit_export.loading import LoadedModel, config_beside, load_roles, set_role_precision
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
@@ -40,11 +42,13 @@ from magvit_runtime.bundle.manifest import (
     Manifest,
     Precision,
     Role,
+    TensorSpec,
     WeightsRecord,
 )
 from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import InputError
+from magvit_runtime.sampling import Sampling
 
 # TF32 is fp32's graph: the hardware's leave to round, not another model.
 GRAPH_PRECISION: dict[Precision, Precision] = {"tf32": "fp32"}
@@ -65,6 +69,15 @@ class ExportedRole:
     size: int
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A model of a bundle, the roles that it is exported in, and their precision."""
+
+    model: LoadedModel
+    roles: tuple[Role, ...]
+    precision: Precision
+
+
 def export_model(
     entry: CatalogEntry,
     output: Path,
@@ -76,6 +89,8 @@ def export_model(
     precision: Precision = "fp32",
     residual: Literal["fp32"] | None = None,
     sizes: ClipSizes | None = None,
+    tokenizer: str | None = None,
+    tokenizer_config: msgspec.Struct | None = None,
     advance: Callable[[ExportedRole], None] = lambda _: None,
 ) -> Bundle:
     """Exports a model into a bundle, a graph a role, each with a file of weights of its own.
@@ -96,9 +111,13 @@ def export_model(
         config: Architecture, where it isn't the model's own; None also keeps that of a bundle of
             the first schema.
         precision: Precision of the graphs. "tf32" is the fp32 graph, on hardware that may round
-            its conv inputs to TF32.
+            its conv inputs to TF32. "int8" is float32 with weights of 8 bits; a first stage stays
+            as it is then.
         residual: "fp32" keeps the residual stream of a half-precision graph in float32.
         sizes: Sizes to fix; None leaves all to the caller.
+        tokenizer: Weights of the tokenizer that decodes what an autoregressive model generates,
+            like `weights`; None is the one in the model's own checkpoint, if that holds one.
+        tokenizer_config: That tokenizer's architecture; None is the one of the catalog.
         advance: Told of each role once it is exported.
 
     Raises:
@@ -106,26 +125,42 @@ def export_model(
         CheckpointError: The checkpoint isn't one of this model.
     """
     family = find_family(entry.family)
-    _check_roles(family, roles)
+    _check_roles(entry, family, roles, tokenizer)
     found = existing_bundle(output)
     old = found if isinstance(found, SchemaOne) else None
     if config is None and old is not None and old.model == entry.name:
         config = stored_config(output, old.config, family.config)
     config = config or config_beside(family, entry, weights) or entry.config
-    model, chosen = load_roles(family, entry, config, roles, weights, variant)
+    own = None if roles is None else [role for role in roles if role in family.roles]
+    model, chosen = load_roles(family, entry, config, own, weights, variant)
+    tokens = None if family.tokens is None else family.tokens(model.config)
+    parts = [_Part(model, chosen, precision)]
+    if roles is None or set(roles) - {*family.roles}:
+        stage = load_first_stage(entry, weights, tokenizer, tokenizer_config, tokens)
+        if stage is None and roles is not None:
+            raise InputError(
+                f"{entry.name} has no weights to decode with", mend="give them with --tokenizer"
+            )
+        if stage is not None:
+            tokens = stage.family.tokens(stage.config) if stage.family.tokens else tokens
+            of_stage: Precision = "fp32" if precision == "int8" else precision
+            parts.append(_Part(stage, FIRST_STAGE_ROLES, of_stage))
+    components = {part.model.family.name: part.model.component for part in parts if part.roles}
     if found is not None:
-        _check_same_model(output, found, entry, model.component)
+        _check_same_model(output, found, entry, components)
     with staging_directory(output) as staging:
-        names = written_files(family, chosen, precision)
         staged: list[Path] = []
-        made: dict[Role, GraphRecord] = {}
-        for role in chosen:
+        made: dict[Role, tuple[Precision, GraphRecord]] = {}
+        for part, role in ((one, role) for one in parts for role in one.roles):
             begin = time.perf_counter()
-            stored = _stored_graph(family.roles[role], precision, staging, output)
-            files, made[role] = _export_role(
-                model, role, precision, residual, sizes or ClipSizes(), staging, stored
+            own_family = part.model.family
+            names = written_files(own_family, part.roles, part.precision)
+            stored = _stored_graph(own_family.roles[role], part.precision, staging, output)
+            files, graph = _export_role(
+                part.model, role, part.precision, residual, sizes or ClipSizes(), staging, stored
             )
             files = tuple(file for file in files if file.name in names)
+            made[role] = part.precision, graph
             size = sum(file.stat().st_size for file in files)
             advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
@@ -134,22 +169,26 @@ def export_model(
 
         def updated(found: Manifest | SchemaOne | None) -> Manifest:
             if found is not None:
-                _check_same_model(output, found, entry, model.component)
+                _check_same_model(output, found, entry, components)
             there = found if isinstance(found, Manifest) else None
             graphs: dict[Role, dict[Precision, GraphRecord]] = dict(there.graphs if there else {})
-            for role, graph in made.items():
-                graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), precision: graph}
+            for role, (of_graph, graph) in made.items():
+                graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), of_graph: graph}
             if there is not None:
                 _check_kept_weights(output, there, graphs, made, records)
             return Manifest(
                 schema_version=SCHEMA_VERSION,
                 model=entry.name,
-                components={**(there.components if there else {}), family.name: model.component},
+                components={**(there.components if there else {}), **components},
                 graphs=graphs,
                 files={**(there.files if there else {}), **records},
                 made_by=software_versions(),
                 created=timestamp(),
-                tokens=None if family.tokens is None else family.tokens(model.config),
+                # The first stage says what a token covers.
+                tokens=there.tokens if there and len(parts) < len(there.components) else tokens,
+                generation=None
+                if family.generation is None
+                else family.generation(model.config, entry.sampling or Sampling()),
                 heads=there.heads if there else {},
                 stamps=there.stamps if there else {},
                 canaries=there.canaries if there else {},
@@ -165,17 +204,36 @@ def written_files(
     family: Family[Any], roles: Iterable[Role], precision: Precision
 ) -> tuple[str, ...]:
     """Names of the files that an export of some roles writes into its bundle."""
-    graphs = [Path(_graph_file(role, precision)) for role in roles]
+    every = dict.fromkeys((*roles, *FIRST_STAGE_ROLES))
+    graphs = [Path(_graph_file(role, precision)) for role in every]
     own = (str(graph.with_suffix(".data")) for graph in graphs)
     return (MANIFEST_NAME, *map(str, graphs), *own, *family.shared.values())
 
 
-def _check_roles(family: Family[Any], roles: Sequence[Role] | None) -> None:
-    unknown = [role for role in roles or () if role not in family.roles]
+def _check_roles(
+    entry: CatalogEntry, family: Family[Any], roles: Sequence[Role] | None, tokenizer: str | None
+) -> None:
+    known = [*family.roles]
+    if first_stage_family(entry) is not None:
+        known += FIRST_STAGE_ROLES
+    elif tokenizer is not None:
+        raise InputError(
+            f"{entry.name} generates nothing that a tokenizer would decode",
+            found=f"--tokenizer {tokenizer}",
+            mend="leave --tokenizer out",
+        )
+    unknown = [role for role in roles or () if role not in known]
     if unknown:
         raise InputError(
             f"the family {family.name!r} has no role {unknown[0]!r}",
+            expected=", ".join(known),
+        )
+    if roles and not set(roles) & family.roles.keys():
+        raise InputError(
+            f"a bundle of {entry.name} holds the model itself",
+            found=", ".join(roles),
             expected=", ".join(family.roles),
+            mend=f"magvit export {entry.first_stage} exports a tokenizer alone",
         )
 
 
@@ -192,11 +250,16 @@ def _export_role(
     module = export.wrap(model.module).eval()
     set_role_precision(export, module, precision, residual)
     check_cast(module, precision)
-    inputs, outputs = export.inputs(config, sizes), export.outputs(config, sizes)
+    inputs = _typed(export.inputs(config, sizes), precision)
+    outputs = _typed(export.outputs(config, sizes), precision)
+    example = [
+        tensor.to(getattr(torch, spec.dtype))
+        for tensor, spec in zip(export.example(config, sizes), inputs, strict=True)
+    ]
     path = folder / _graph_file(role, precision)
     files = export_onnx(
         module,
-        export.example(config, sizes),
+        tuple(example),
         path,
         input_names=[spec.name for spec in inputs],
         output_names=[spec.name for spec in outputs],
@@ -221,6 +284,18 @@ def _export_role(
         work=_work(model, export, precision, residual, sizes),
     )
     return files, record
+
+
+def _typed(specs: tuple[TensorSpec, ...], precision: Precision) -> tuple[TensorSpec, ...]:
+    """Tensors of a role in a precision: a state is of the type that the graph computes in."""
+    if precision != "fp16":  # NumPy has no bfloat16.
+        return specs
+    return tuple(
+        msgspec.structs.replace(spec, dtype="float16")
+        if spec.kind == "state" and spec.dtype == "float32"
+        else spec
+        for spec in specs
+    )
 
 
 def _graph_file(role: Role, precision: Precision) -> str:
@@ -256,18 +331,19 @@ def _check_kept_weights(
     output: Path,
     there: Manifest,
     graphs: Mapping[Role, Mapping[Precision, GraphRecord]],
-    made: Mapping[Role, GraphRecord],
+    made: Iterable[Role],
     records: Mapping[str, FileRecord],
 ) -> None:
     """Refuses to replace a file of weights that a graph of another role takes its own from."""
     changed = {name for name, record in records.items() if there.files.get(name, record) != record}
+    new = tuple(made)
     for role, by_precision in graphs.items():
-        if role not in made and any(changed & {*graph.data} for graph in by_precision.values()):
+        if role not in new and any(changed & {*graph.data} for graph in by_precision.values()):
             raise InputError(
                 f"{output} has a graph of the role {role} that takes its weights from a file which "
                 "this export would change",
                 found=", ".join(sorted(changed)),
-                mend=f"export both: --roles {','.join((*made, role))}",
+                mend=f"export both: --roles {','.join((*new, role))}",
             )
 
 
@@ -302,19 +378,31 @@ def _kept_graphs(
 
 
 def _check_same_model(
-    output: Path, existing: Manifest | SchemaOne, entry: CatalogEntry, component: Component
+    output: Path,
+    existing: Manifest | SchemaOne,
+    entry: CatalogEntry,
+    components: Mapping[str, Component],
 ) -> None:
+    first, *others = components
     old = existing if isinstance(existing, SchemaOne) else existing.component
-    found = _identity(existing.model, old.config, old.weights)
-    expected = _identity(entry.name, component.config, component.weights)
-    names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
-    if names:
-        raise InputError(
-            f"{output} holds a bundle of another model or other weights",
-            found=", ".join(f"{name} {found.get(name)}" for name in names),
-            expected=", ".join(f"{name} {expected.get(name)}" for name in names),
-            mend="choose another -o, or remove it",
-        )
+    pairs: list[tuple[Component | SchemaOne, Component]] = [(old, components[first])]
+    if isinstance(existing, Manifest):
+        pairs += [
+            (existing.components[name], components[name])
+            for name in others
+            if name in existing.components
+        ]
+    for there, new in pairs:
+        found = _identity(existing.model, there.config, there.weights)
+        expected = _identity(entry.name, new.config, new.weights)
+        names = [name for name in {**found, **expected} if found.get(name) != expected.get(name)]
+        if names:
+            raise InputError(
+                f"{output} holds a bundle of another model or other weights",
+                found=", ".join(f"{name} {found.get(name)}" for name in names),
+                expected=", ".join(f"{name} {expected.get(name)}" for name in names),
+                mend="choose another -o, or remove it",
+            )
 
 
 def _identity(model: str, config: Mapping[str, Any], weights: WeightsRecord) -> dict[str, object]:

@@ -15,9 +15,9 @@ from torch import nn
 from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.hub import fetch_checkpoint
 from magvit_export.checkpoints.reading import Variant
-from magvit_export.checkpoints.weights import Weights, find_weights, is_seeded
+from magvit_export.checkpoints.weights import find_weights, is_seeded
 from magvit_export.families.family import Family, RoleExport
-from magvit_runtime.bundle.manifest import Component, Precision, Role
+from magvit_runtime.bundle.manifest import Component, Precision, Role, WeightsRecord
 from magvit_runtime.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -44,13 +44,13 @@ class LoadedModel:
     family: Family[Any]
     config: msgspec.Struct
     module: nn.Module
-    weights: Weights
+    weights: WeightsRecord
 
     @property
     def component(self) -> Component:
         """What a bundle records of it."""
         config = msgspec.json.decode(msgspec.json.encode(self.config))
-        return Component(self.family.name, config, self.weights.record)
+        return Component(self.family.name, config, self.weights)
 
 
 def load_model(
@@ -81,7 +81,7 @@ def load_model(
     if prefixes is not None:
         state = {key: value for key, value in state.items() if key.startswith(prefixes)}
     module.load_state_dict(state, strict=False, assign=True)
-    return LoadedModel(family, config, module.requires_grad_(False).eval(), found)
+    return LoadedModel(family, config, module.requires_grad_(False).eval(), found.record)
 
 
 def config_beside(family: Family[Any], entry: CatalogEntry, weights: str) -> msgspec.Struct | None:
@@ -136,6 +136,14 @@ def set_role_precision(
     Raises:
         InputError: The role is exported in float32 only.
     """
+    if precision == "int8":
+        if export.quantize is None:
+            raise InputError(
+                "this model isn't exported with weights of 8 bits",
+                mend="leave --weights-precision out",
+            )
+        export.quantize(module)
+        return
     compute = COMPUTE_DTYPES[precision]
     if export.set_precision is not None:
         export.set_precision(module, compute, torch.float32 if residual else compute)

@@ -126,9 +126,13 @@ def _roles(entry: CatalogEntry, facts: Iterable[GraphFacts]) -> str:
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> str:
-    return ", ".join(
-        f"{spec.name} {spec.dtype} [{','.join(('N', *map(str, spec.shape[1:])))}]" for spec in specs
-    )
+    shown = [
+        f"{spec.name} {spec.dtype} [{','.join(('N', *map(str, spec.shape[1:])))}]"
+        for spec in specs
+        if spec.kind != "state"
+    ]
+    states = sum(spec.kind == "state" for spec in specs)
+    return ", ".join([*shown, *([f"a state of {states} tensors"] if states else [])])
 
 
 def _figure(entry: CatalogEntry, figure: str) -> str:

@@ -20,6 +20,7 @@ from magvit_runtime.errors import (
     TrajectoryError,
 )
 from magvit_runtime.features import FeatureExtractor
+from magvit_runtime.generator import Generator
 from magvit_runtime.quantizers import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification, Precision
@@ -33,6 +34,7 @@ __all__ = [
     "Classifier",
     "Detokenizer",
     "FeatureExtractor",
+    "Generator",
     "InputError",
     "MagvitError",
     "MissingPackageError",

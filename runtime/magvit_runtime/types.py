@@ -17,7 +17,9 @@ MAX_BITS = 31
 Activation = Literal["none", "silu"]
 FloatType = Literal["float16", "float32"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
-Precision = Literal["fp32", "fp16", "bf16", "tf32"]
+# What a graph computes in; "int8" is float32 with weights of 8 bits.
+ComputePrecision = Literal["fp32", "fp16", "bf16", "tf32"]
+Precision = Literal["fp32", "fp16", "bf16", "tf32", "int8"]
 
 
 @dataclass(frozen=True)

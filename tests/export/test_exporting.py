@@ -130,7 +130,8 @@ def test_a_family_that_cant_be_exported_yet(tmp_path: Path) -> None:
     with pytest.raises(InputError) as error:
         export_model(find_model("videomae-base"), tmp_path / "bundle", weights="hub")
     assert str(error.value) == (
-        "models of the family 'videomae' can't be exported yet: expected ibq, magvit. "
+        "models of the family 'videomae' can't be exported yet: expected autoregressive, ibq, "
+        "magvit. "
         "Fix: `magvit models` lists those that can"
     )
 

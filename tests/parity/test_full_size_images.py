@@ -15,7 +15,11 @@ from magvit_runtime.backends.opening import open_role
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.quantizers.vocabulary import check_ids, vocabulary_size
 
-IMAGES = [entry for entry in CATALOG if entry.config is not None and "images" in entry.summary]
+IMAGES = [
+    entry
+    for entry in CATALOG
+    if entry.config is not None and entry.sampling is None and "images" in entry.summary
+]
 # Pretrained models mostly have the architectures of others.
 SIZES = list({str(entry.config): entry for entry in reversed(IMAGES)}.values())
 # The others differ from these in the size of the codebook, the bits or the resolution.

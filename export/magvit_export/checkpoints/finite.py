@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from magvit_export.checkpoints.errors import CheckpointError
+from magvit_export.mapped_pages import forget_pages
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -53,7 +54,10 @@ def check_cast(module: nn.Module, precision: str) -> None:
 
 
 def _count_not_finite(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    counts = {name: value.numel() - int(value.isfinite().sum()) for name, value in tensors.items()}
+    counts = {}
+    for name, value in tensors.items():
+        counts[name] = value.numel() - int(value.isfinite().sum())
+        forget_pages(value)
     return {name: count for name, count in counts.items() if count}
 
 

@@ -39,6 +39,12 @@ logger = logging.getLogger(__name__)
 
 # What Python itself and every training loop put into pickles: no news to anyone.
 _OWN_KINDS = ("builtins.", "collections.", "copyreg.", "torch.")
+# Parts of names that tell one kind of model from the others.
+_KINDS = (
+    ("spatial_blocks.", "an autoregressive model", "open-magvit2-ar-b"),
+    ("encoder.mid_block.", "a tokenizer of the family magvit", "open-magvit2-image-256"),
+    ("encoder.mid.attn_1.", "a tokenizer of the family ibq", "ibq-1024"),
+)
 _OTHER_MODEL = "name the model (or --config) that the checkpoint was trained with"
 
 
@@ -113,6 +119,16 @@ def load_weights(
     check_finite({key: state[key] for key in sorted(needed)}, f"{file} ({chosen} weights)")
     _report(file, fit, fits, needed, asked=variant is not None)
     return LoadedWeights(state, chosen, checkpoint_sha256(path))
+
+
+def holds_any(path: Path, keys: Iterable[str], spellings: Spellings) -> bool:
+    """Whether a checkpoint holds any of a model's keys, wherever they lie in it.
+
+    Raises:
+        CheckpointError: It can't be read.
+    """
+    file = find_checkpoint(path)
+    return bool(find_fits(list_entries(file, read_content(file)), list(keys), spellings))
 
 
 def _needed(
@@ -242,12 +258,12 @@ def _nothing_fits(
         mend = f"save the state dict of the whole model, whose keys begin with {group + '.'!r}"
     else:
         mend = _OTHER_MODEL
-    return CheckpointError(
-        f"{path} lacks {len(needed)} {variant} keys",
-        found=_some(names),
-        expected=_some(needed),
-        mend=mend,
-    )
+    what = f"{path} lacks {len(needed)} {variant} keys"
+    for part, kind, model in _KINDS:
+        if any(part in name for name in names) and not any(part in key for key in needed):
+            what = f"{path} is a checkpoint of {kind}, and lacks all {len(needed)} keys of this one"
+            mend = f"give it to a model of its own kind, as {model}"
+    return CheckpointError(what, found=_some(names), expected=_some(needed), mend=mend)
 
 
 def _is_undotted(fit: Fit) -> bool:

@@ -16,6 +16,7 @@ from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.files.outputs import check_outputs
+from magvit_runtime.types import ComputePrecision
 
 if TYPE_CHECKING:  # It takes a moment to import, and bad arguments are told at once.
     from magvit_export.catalog import CatalogEntry
@@ -30,32 +31,38 @@ def export(
     output: Annotated[Path, Parameter(alias="-o")],
     roles: str | None = None,
     variant: Literal["ema", "raw"] | None = None,
+    tokenizer: str | None = None,
     config: Path | None = None,
-    precision: Precision = "fp32",
+    precision: ComputePrecision = "fp32",
+    weights_precision: Literal["int8"] | None = None,
     residual: Literal["fp32"] | None = None,
     batch: int | None = None,
     frames: int | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> Outcome:
-    """Exports a checkpoint's encoder and decoder to an ONNX bundle, a graph each.
+    """Exports a checkpoint to an ONNX bundle: an encoder and decoder, or what generates tokens.
 
     Args:
-        model: Name of the model; `magvit models` lists them. `all` exports each that can be, one
+        model: Name of the model; `magvit models` lists them. `all` exports each tokenizer, one
             after the other, and goes on where one fails; the exit code is 1 then.
         weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
             folder with one of these), `hub`, `seeded` or `seeded:N`. A folder of VideoMAE or CLIP
             has their config.json too, which says the architecture.
         output: Directory of the bundle. An existing bundle of the same weights gains this
             precision or role. With `all`, the folder of the bundles, which have the models' names.
-        roles: What to export, separated by commas: encode, decode, features. By default all that
-            the checkpoint has weights for, but the features of tokenizers only where they are
-            named.
+        roles: What to export, separated by commas: encode, decode, features; of a model that
+            generates, context, subtokens, decode. By default all that the checkpoint has weights
+            for, but the features of tokenizers only where they are named.
         variant: Which weights of the checkpoint; EMA where it has them.
+        tokenizer: Of a model that generates: weights of the tokenizer that decodes, given like
+            those of the model. Its raw weights are taken, as the reference does. If the model's
+            checkpoint holds a tokenizer, that one is taken.
         config: JSON or YAML file with what differs from the model's architecture, for fine-tuned
-            variants: the reference's ddconfig, or its whole configuration. Without one, a bundle of
-            the first schema in the output directory keeps its own.
+            variants: the reference's ddconfig or transformer_config, or its whole configuration.
+            Without one, a bundle of the first schema in the output directory keeps its own.
         precision: Precision of the graph. tf32 is the fp32 graph, where convs may round to TF32.
+        weights_precision: int8 stores the matrices of a model that generates in 8 bits.
         residual: fp32 keeps the residual stream of a half-precision graph in float32.
         batch: Fixes the batch size; any by default.
         frames: Fixes the number of frames; any by default.
@@ -69,7 +76,8 @@ def export(
         "weights": weights,
         "roles": None if roles is None else _roles(roles),
         "variant": variant,
-        "precision": precision,
+        "tokenizer": tokenizer,
+        "precision": _graph_precision(precision, weights_precision),
         "residual": residual,
         "sizes": ClipSizes(batch, frames, height, width),
     }
@@ -84,6 +92,18 @@ def export(
     return _export_one(find_model(model), output, options, config)
 
 
+def _graph_precision(precision: Precision, weights: Literal["int8"] | None) -> Precision:
+    if weights is None:
+        return precision
+    if precision != "fp32":
+        raise InputError(
+            "weights of 8 bits are computed with in float32",
+            found=f"--precision {precision}",
+            mend="leave --precision out",
+        )
+    return weights
+
+
 def _export_one(
     entry: CatalogEntry,
     output: Path,
@@ -92,13 +112,24 @@ def _export_one(
 ) -> Outcome:
     from magvit_export.exporting import ExportedRole, export_model, written_files
     from magvit_export.families.family import find_family, read_config
+    from magvit_export.first_stage import first_stage_config
 
     family, precision = find_family(entry.family), options["precision"]
     written = written_files(family, options["roles"] or family.roles, precision)
-    check_outputs(*(output / name for name in written), inputs=(Path(options["weights"]), config))
-    changed = None if config is None else read_config(config, family.config, entry.config)
+    sources = [Path(options[name]) for name in ("weights", "tokenizer") if options[name]]
+    check_outputs(*(output / name for name in written), inputs=(*sources, config))
     done: list[ExportedRole] = []
-    bundle = export_model(entry, output, config=changed, advance=done.append, **options)
+    configs: dict[str, Any] = {}
+    if config is not None:
+        configs["config"] = read_config(
+            config,
+            family.config,
+            entry.config,
+            section=family.section,
+            training_fields=family.training_fields,
+        )
+        configs["tokenizer_config"] = first_stage_config(entry, config)
+    bundle = export_model(entry, output, advance=done.append, **configs, **options)
     label = weights_label(bundle)
     facts = {
         "bundle": str(output),
@@ -118,7 +149,8 @@ def _export_all(folder: Path, options: Mapping[str, Any]) -> Outcome:
     """A bundle a model; those that no family can export yet are left out, as presets are of hub."""
     from magvit_export.catalog import all_models
 
-    entries = [entry for entry in all_models() if entry.config is not None]
+    # Of models that generate, each takes as much as all tokenizers together.
+    entries = [entry for entry in all_models() if entry.config is not None and not entry.sampling]
     if options["weights"] == "hub":
         entries = [entry for entry in entries if entry.repo is not None]
     models: dict[str, dict[str, Any]] = {}

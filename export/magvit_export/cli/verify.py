@@ -30,14 +30,16 @@ from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
 from magvit_runtime.reports import check_report_packages
-from magvit_runtime.verification.references import Clips
+from magvit_runtime.verification.generation import ROLES as GENERATING_ROLES
+from magvit_runtime.verification.generation import LogitReference, verify_generation
+from magvit_runtime.verification.references import Clips, Reference
 from magvit_runtime.verification.verifying import Verdict, verify_bundle
 
 
 def verify(
     bundle: Path,
     *,
-    role: Role = "encode",
+    role: Role | None = None,
     against: str | None = None,
     weights: str | None = None,
     reference: ReferenceType | None = None,
@@ -50,14 +52,15 @@ def verify(
     """Compares every graph and engine of a bundle that runs here with a reference.
 
     Encoders are compared in tokens, decoders in levels of their pixels, features in units of their
-    rms.
+    rms, models that generate in logits of given tokens.
 
     All files are checked against their digests first. What passes gets a parity stamp in
     bundle.json, if all that runs here passes.
 
     Args:
         bundle: Directory of the exported model.
-        role: What they do: encode, decode or features.
+        role: What they do: encode, decode or features; context or subtokens are the two graphs that
+            generate, which are compared together. By default encode, or those two.
         against: `pytorch` (from the weights), `fp32` (the bundle's own float32 graph),
             another bundle's directory, or an .npz file with clips and their latents. By default
             PyTorch where it is installed and the weights are at hand, else fp32.
@@ -81,6 +84,8 @@ def verify(
     check_outputs(report, inputs=(bundle, clips, *others))
     opened = open_bundle(bundle)
     sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
+    if role is None:
+        role = "encode" if opened.manifest.generation is None else "context"
     takes_clips = opened.graph(role)[1].inputs[0].kind == "pixels"
     if (bisect and role != "encode") or (clips is not None and not takes_clips):
         raise InputError(
@@ -100,14 +105,25 @@ def verify(
             found=f"--reference {reference}",
             mend="leave --reference out",
         )
+    compared: Reference | LogitReference
     if bisect:
         from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
         encoder = pytorch_role(opened, "encode", weights)
         compared = pytorch_reference(opened, encoder)
+    elif role in GENERATING_ROLES and opened.manifest.generation is not None:
+        from magvit_export.verification.generation_reference import find_logit_reference
+
+        if sizes is not None:
+            raise InputError(
+                "graphs that generate are compared one image at a time",
+                found=f"--batch-sizes {batch_sizes}",
+                mend="leave --batch-sizes out",
+            )
+        compared = find_logit_reference(opened, against, weights, reference)
     else:
         compared = find_reference(opened, against, weights, role, reference)
-    if clips is not None and compared.clips is not None:
+    if clips is not None and isinstance(compared, Reference) and compared.clips is not None:
         raise InputError(
             f"{against} has latents of its own clips only",
             found=f"--clips {clips}",
@@ -129,26 +145,30 @@ def verify(
     writing = nullcontext() if report is None else atomic_path(report)
     with writing as partial:
         with estimated_progress("verifying") as (start, advance):
-            result = verify_bundle(
-                opened,
-                compared,
-                role=role,
-                extra=extra,
-                batch_sizes=sizes,
-                thorough=thorough,
-                start=start,
-                advance=advance,
-            )
+            if isinstance(compared, LogitReference):
+                result = verify_generation(opened, compared, start=start, advance=advance)
+            else:
+                result = verify_bundle(
+                    opened,
+                    compared,
+                    role=role,
+                    extra=extra,
+                    batch_sizes=sizes,
+                    thorough=thorough,
+                    start=start,
+                    advance=advance,
+                )
         bisections = run_bisection(opened, encoder) if bisect else ()
         if partial is not None:
             from magvit_runtime.reports.verification_report import verification_report
 
             stages = stage_errors(bisections)
             partial.write_text(verification_report(opened, result, stages), encoding="utf-8")
+    note = compared.note() if isinstance(compared, Reference) else ""
     lines = [
         f"{opened.manifest.model}, {weights_label(opened)}: all files as exported",
         f"reference: {result.reference}",
-        *([compared.note()] if compared.note() else []),
+        *([note] if note else []),
         *(_line(verdict) for verdict in result.verdicts),
     ]
     if not any(verdict.runs for verdict in result.verdicts):
@@ -167,7 +187,7 @@ def verify(
         "bundle": str(bundle),
         "role": role,
         "reference": result.reference,
-        "reference_note": compared.note() or None,
+        "reference_note": note or None,
         "encoders": [_facts(verdict) for verdict in result.verdicts],
         "passed": result.passed,
         "stamped": result.stamped,

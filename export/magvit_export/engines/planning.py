@@ -59,6 +59,12 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
     precision, graph = bundle.graph(options.role, options.precision)
+    if len(graph.inputs) > 1:
+        raise InputError(
+            f"no engine is built of {options.role} graphs: their cache lies in the memory of the "
+            "process, and our TensorRT sessions have one input",
+            mend="generate with ONNX Runtime, which `magvit generate` takes by itself",
+        )
     if not is_installed("polygraphy"):
         raise missing_package("polygraphy", "building an engine")
     if graph.operators and machine.plugin_interface is None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from magvit_runtime.bundle.manifest import (
+    GenerationSpec,
     Postprocessing,
     Preprocessing,
     Role,
@@ -21,11 +22,16 @@ from magvit_runtime.bundle.manifest import (
 )
 from magvit_runtime.bundle.reading import EXPORT_AGAIN
 from magvit_runtime.errors import BundleError, InputError, MissingPackageError
+from magvit_runtime.sampling import Sampling
 
 ENTRY_POINTS = "magvit.families"
 
+DDCONFIG = "ddconfig"
 # Keys of taming's ddconfig. Empty or zero, they change nothing in a family that lacks them.
 _INERT = frozenset({"attn_resolutions", "dropout"})
+
+# How configurations of OmegaConf and of Lightning hold what a class is made with.
+_ARGUMENTS = ("params", "init_args")
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
@@ -41,15 +47,17 @@ class ClipSizes:
         batch: Clips at once.
         frames: Frames per clip; images have none.
         height, width: Pixels.
+        tokens: Positions of a graph over tokens.
     """
 
     batch: int | None = None
     frames: int | None = None
     height: int | None = None
     width: int | None = None
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch", "frames", "height", "width"):
+        for name in ("batch", "frames", "height", "width", "tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"`{name}` must be positive", found=value)
@@ -73,6 +81,7 @@ class RoleExport(Generic[Config]):
         nominal: Sizes of the one item that the model is made for.
         set_precision: Converts the wrapped module in place to a type for computing and a type for
             the residual stream. None exports float32 only.
+        quantize: Gives the wrapped module weights of 8 bits, in place. None has no such export.
         cuts: The modules after which the graph can be cut, with their paths; for bisection.
         preprocessing: What is done to its pixels.
         postprocessing: How the graph makes pixels.
@@ -88,6 +97,7 @@ class RoleExport(Generic[Config]):
     example: Callable[[Config, ClipSizes], tuple[Tensor, ...]]
     nominal: Callable[[Config], ClipSizes]
     set_precision: Callable[[nn.Module, torch.dtype, torch.dtype], None] | None = None
+    quantize: Callable[[nn.Module], None] | None = None
     cuts: Callable[[nn.Module], Iterator[tuple[str, nn.Module]]] | None = None
     preprocessing: Callable[[Config], Preprocessing] | None = None
     postprocessing: Callable[[Config], Postprocessing] | None = None
@@ -106,11 +116,15 @@ class Family(Generic[Config]):
             loaded with `assign=True`.
         roles: What can be exported of it.
         tokens: What its ids mean; None for a family that makes none.
+        generation: What it makes of classes, with the settings of a model; None for a family that
+            makes nothing of them.
         spellings: Names under which a key may stand in a checkpoint, the reference's own first.
         shared: Tensors that graphs of several roles hold, and the file of a bundle in which each
             is stored once for all of them: its type doesn't depend on a graph's precision.
         passed_over: Beginnings of the keys in published checkpoints that no role needs.
         read_folder: Reads the config that lies beside weights; None where weights come without one.
+        section: Where the reference's configurations hold `config`, however deep.
+        training_fields: Fields of theirs that say nothing of the architecture.
     """
 
     name: str
@@ -118,10 +132,13 @@ class Family(Generic[Config]):
     build: Callable[[Config], nn.Module]
     roles: Mapping[Role, RoleExport[Config]]
     tokens: Callable[[Config], TokenSpec] | None = None
+    generation: Callable[[Config, Sampling], GenerationSpec] | None = None
     spellings: Callable[[str], tuple[str, ...]] = field(default=lambda key: (key,))
     shared: Mapping[str, str] = field(default_factory=dict)
     passed_over: tuple[str, ...] = ()
     read_folder: Callable[[Path], Config | None] | None = None
+    section: str = DDCONFIG
+    training_fields: frozenset[str] = frozenset()
 
 
 def feature_specs(
@@ -159,13 +176,22 @@ def refuse_other_sizes(sizes: ClipSizes, nominal: ClipSizes) -> None:
             )
 
 
-def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = None) -> Config:
+def read_config(
+    path: Path,
+    kind: type[Config],
+    base: msgspec.Struct | None = None,
+    *,
+    section: str = DDCONFIG,
+    training_fields: frozenset[str] = frozenset(),
+) -> Config:
     """Reads a family's config from a JSON or YAML file.
 
     Args:
-        path: The file: the reference's `ddconfig`, or a whole configuration with one in it.
+        path: The file: the reference's section, or a whole configuration with one in it.
         kind: `Family.config`, whose fields are the keys.
         base: Config of the named model, which says what the file doesn't.
+        section: `Family.section`.
+        training_fields: `Family.training_fields`.
 
     Raises:
         InputError: The file can't be read, or a key is unknown, mistyped or out of range.
@@ -174,12 +200,11 @@ def read_config(path: Path, kind: type[Config], base: msgspec.Struct | None = No
     fields = kind.__struct_fields__
     try:
         content = _parse(path.read_bytes())
-        given = _ddconfig(content, fields) or content
+        given = _section(content, section, fields) or content
         if isinstance(given, dict):
-            passed_over = {
-                key for key in _INERT & given.keys() if key not in fields and not given[key]
-            }
-            given = {key: value for key, value in given.items() if key not in passed_over}
+            inert = {key for key in _INERT & given.keys() if key not in fields and not given[key]}
+            left = training_fields | inert
+            given = {key: value for key, value in given.items() if key not in left}
             given = ({} if base is None else msgspec.to_builtins(base)) | given
         return msgspec.convert(given, kind)
     except OSError as error:
@@ -203,19 +228,35 @@ def _parse(text: bytes) -> object:
             raise MissingPackageError("PyYAML", "export", purpose=purpose) from error
 
 
-def _ddconfig(content: object, fields: Container[str]) -> object:
-    """The first `ddconfig` in a configuration, however deep; None where there is none.
+def has_section(path: Path, section: str) -> bool:
+    """Whether a configuration that can be read holds a section.
 
-    Fields of the family may stand beside it, as IBQ's `n_embed` does.
+    Raises:
+        MissingPackageError: It is YAML, and PyYAML isn't installed.
+    """
+    try:
+        return _section(_parse(path.read_bytes()), section, ()) is not None
+    except (OSError, msgspec.MsgspecError, RecursionError):
+        return False
+
+
+def _section(content: object, name: str, fields: Container[str]) -> object:
+    """The first section of a name in a configuration, however deep; None where there is none.
+
+    Fields of the family may stand beside it, as IBQ's `n_embed` does. Where the section names a
+    class, it is what that class is made with.
     """
     if not isinstance(content, dict):
         return None
-    if isinstance(inner := content.get("ddconfig"), dict):
-        return {key: value for key, value in content.items() if key in fields} | inner
-    if "ddconfig" in content:
-        return content["ddconfig"]
+    if isinstance(inner := content.get(name), dict):
+        arguments = next((inner[key] for key in _ARGUMENTS if key in inner), inner)
+        if not isinstance(arguments, dict):
+            return arguments
+        return {key: value for key, value in content.items() if key in fields} | arguments
+    if name in content:
+        return content[name]
     values = content.values()
-    return next((found for value in values if (found := _ddconfig(value, fields))), None)
+    return next((found for value in values if (found := _section(value, name, fields))), None)
 
 
 def stored_config(path: Path, stored: Mapping[str, Any], kind: type[Config]) -> Config:

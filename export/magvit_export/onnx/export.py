@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +56,9 @@ def export_onnx(
         The graph, and the files that its weights lie in.
     """
     dims = {name: torch.export.Dim(name, min=1) for axes in dynamic for name in axes.values()}
+    axes_of_inputs: list[object] = [
+        {axis: dims[name] for axis, name in axes.items()} for axes in dynamic
+    ]
     with _quiet_exporter(), torch.inference_mode():
         program = torch.onnx.export(
             module,
@@ -63,9 +67,7 @@ def export_onnx(
             opset_version=opset,
             input_names=list(input_names),
             output_names=list(output_names),
-            dynamic_shapes=tuple(
-                {axis: dims[name] for axis, name in axes.items()} for axes in dynamic
-            ),
+            dynamic_shapes=_as_parameters(module, axes_of_inputs),
             verbose=False,
         )
     assert program is not None  # Without a file name, the exporter always returns its program.
@@ -78,6 +80,18 @@ def export_onnx(
     with plain_graph(path) as plain:
         onnx.checker.check_model(plain, full_check=True)
     return (path, *files)
+
+
+def _as_parameters(module: nn.Module, inputs: Sequence[object]) -> tuple[object, ...]:
+    """What belongs to each input as what belongs to each parameter of a module's `forward`.
+
+    `*caches` is one parameter, and takes all inputs that the others leave.
+    """
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    if parameters[-1].kind != inspect.Parameter.VAR_POSITIONAL:
+        return tuple(inputs)
+    named = len(parameters) - 1
+    return (*inputs[:named], tuple(inputs[named:]))
 
 
 def _move_weights(

@@ -112,6 +112,12 @@ def depth_to_space_node(x: Tensor, block: int) -> Tensor:
     )
 
 
+def integer_quotient_node(x: Tensor, divisor: int) -> Tensor:
+    """ONNX's own `Div` of integers; the exporter would divide floats, which hold 24 bits."""
+    by = torch.tensor(divisor, dtype=x.dtype)
+    return torch.onnx.ops.symbolic("Div", (x, by), {}, dtype=x.dtype, shape=x.shape, version=14)
+
+
 def codebook_argmax_node(latents: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """`magvit::CodebookArgmax`: latents [N, C, ...] -> int32 ids and float32 margins [N, ...]."""
     shape = (latents.shape[0], *latents.shape[2:])

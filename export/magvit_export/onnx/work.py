@@ -20,11 +20,11 @@ def count_work(
     """The work of one call.
 
     Args:
-        module: The module that becomes the graph, on the device "meta".
+        module: The module that becomes the graph, its parameters on the device "meta".
         example: Its inputs, one item.
         inputs: Their names in the graph.
     """
-    counter = _Counter(module)
+    counter = _Counter(module.to("meta"))  # Tables that are no parameters have memory.
     with torch.no_grad(), counter:
         module(*(tensor.to("meta") for tensor in example))
     return GraphWork(

@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from magvit_export.families.family import find_family
-from magvit_export.verification.pytorch_reference import TorchRole, check_source, pytorch_role
+from magvit_export.verification.pytorch_reference import (
+    TorchRole,
+    check_source,
+    component_of,
+    pytorch_role,
+)
 from magvit_export.verification.reference_cache import (
     ReferenceCache,
     ReferenceType,
@@ -73,7 +78,7 @@ class _PyTorch:
 
     def __post_init__(self) -> None:
         self._graph = self.bundle.graph(self.role)[1]
-        component = self.bundle.manifest.component
+        component = component_of(self.bundle, self.role)
         weights = component.weights
         identity = {
             "weights": [weights.variant, weights.sha256 or weights.name],

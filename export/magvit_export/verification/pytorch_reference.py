@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from magvit_export.catalog import find_model
+from magvit_export.catalog import CatalogEntry, find_model
 from magvit_export.checkpoints.shards import checkpoint_sha256
 from magvit_export.checkpoints.weights import is_seeded
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
-from magvit_export.loading import load_model
+from magvit_export.loading import LoadedModel, load_model
 from magvit_runtime.agreement import Outputs
-from magvit_runtime.bundle.manifest import Kind, Role, WeightsRecord
+from magvit_runtime.bundle.manifest import Component, Kind, Role, WeightsRecord
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.errors import InputError
@@ -66,16 +67,26 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
         BundleError: The manifest's config isn't one of its family.
         CheckpointError: The checkpoint can't be read.
     """
-    source = check_source(bundle, role, weights)
-    component = bundle.manifest.component
+    model = component_model(bundle, [role], weights)
+    export = model.family.roles[role]
+    outputs = tuple(spec.kind for spec in export.outputs(model.config, ClipSizes()))
+    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+
+
+def component_model(bundle: Bundle, roles: Sequence[Role], weights: str | None) -> LoadedModel:
+    """The model of a bundle that roles are of, with the weights that they need.
+
+    Raises:
+        InputError, BundleError, CheckpointError: As of `pytorch_role`.
+    """
+    source = check_source(bundle, roles[0], weights)
+    component = component_of(bundle, roles[0])
     family = find_family(component.family)
     config = stored_config(bundle.path, component.config, family.config)
-    entry = find_model(bundle.manifest.model)
-    model = load_model(family, entry, config, [role], source, component.weights.variant)
-    _check_weights(bundle, model.weights.record)
-    export = family.roles[role]
-    outputs = tuple(spec.kind for spec in export.outputs(config, ClipSizes()))
-    return TorchRole(export, export.wrap(model.module).eval(), outputs)
+    entry = _entry(bundle, component)
+    model = load_model(family, entry, config, roles, source, component.weights.variant)
+    _check_weights(bundle, component.weights, model.weights)
+    return model
 
 
 def check_source(bundle: Bundle, role: Role, weights: str | None) -> str:
@@ -87,29 +98,47 @@ def check_source(bundle: Bundle, role: Role, weights: str | None) -> str:
         InputError: As of `pytorch_role`.
         CheckpointError: There is no such checkpoint.
     """
-    component = bundle.manifest.component
-    recorded = component.weights
-    if weights is None and not bundle.is_seeded:
+    recorded = component_of(bundle, role).weights
+    if weights is None and recorded.source != "seeded":
         raise InputError(
             f"PyTorch needs the weights that {bundle.path} was made of",
             expected=f"{recorded.name}, sha256 {recorded.sha256}",
             mend=f"magvit verify {bundle.path} --against pytorch --weights PATH",
         )
-    family = find_family(component.family)
-    if role not in family.roles:
-        raise InputError(f"the family {family.name!r} has no role {role!r}")
     source = recorded.name if weights is None else weights
     if is_seeded(source):
-        _check_weights(bundle, WeightsRecord("seeded", source))
+        _check_weights(bundle, recorded, WeightsRecord("seeded", source))
     elif source != "hub":
         sha256 = checkpoint_sha256(Path(source))
-        _check_weights(bundle, WeightsRecord("file", source, sha256=sha256))
+        _check_weights(bundle, recorded, WeightsRecord("file", source, sha256=sha256))
     return source
 
 
-def _check_weights(bundle: Bundle, found: WeightsRecord) -> None:
-    recorded = bundle.manifest.component.weights
-    if bundle.is_seeded:
+def component_of(bundle: Bundle, role: Role) -> Component:
+    """The model of a bundle that a role is of.
+
+    Raises:
+        InputError: Its family isn't installed, or none of its models has such a role.
+    """
+    for component in bundle.manifest.components.values():
+        if role in find_family(component.family).roles:
+            return component
+    raise InputError(
+        f"no model of {bundle.path} has the role {role!r}",
+        found=", ".join(bundle.manifest.components),
+    )
+
+
+def _entry(bundle: Bundle, component: Component) -> CatalogEntry:
+    """The catalog's entry of whose checkpoint a component's weights are."""
+    entry = find_model(bundle.manifest.model)
+    if component.weights.name.startswith(f"{entry.repo}/") or entry.first_stage is None:
+        return entry
+    return entry if component.family == entry.family else find_model(entry.first_stage)
+
+
+def _check_weights(bundle: Bundle, recorded: WeightsRecord, found: WeightsRecord) -> None:
+    if recorded.source == "seeded":
         same = (found.source, found.name) == ("seeded", recorded.name)
     else:
         same = found.sha256 == recorded.sha256

@@ -3,6 +3,7 @@
 from magvit_runtime.agreement.comparison import Agreement, Comparison, Outputs, new_comparison
 from magvit_runtime.agreement.limits import (
     FEATURE_RMS_LIMITS,
+    LOGIT_LIMITS,
     MARGIN,
     MARGIN_RMS_LIMITS,
     PIXEL_LIMITS,
@@ -11,6 +12,7 @@ from magvit_runtime.agreement.limits import (
 
 __all__ = [
     "FEATURE_RMS_LIMITS",
+    "LOGIT_LIMITS",
     "MARGIN",
     "MARGIN_RMS_LIMITS",
     "PIXEL_LIMITS",

@@ -30,6 +30,7 @@ class Capabilities:
         workers: Runs that it does at once on a GPU; others wait. 0 means no limit.
         device_arrays: Whether it takes and gives arrays on its GPU (it is a `DeviceSession`).
         launches: How runs reach the GPU: by CUDA graphs, or why not. "" without a GPU.
+        stateful: Whether it runs graphs with a state (it is a `StatefulSession`).
     """
 
     backend: str
@@ -41,6 +42,7 @@ class Capabilities:
     workers: int = 0
     device_arrays: bool = False
     launches: str = ""
+    stateful: bool = False
 
 
 class Session(Protocol):
@@ -106,6 +108,45 @@ class DeviceSession(Session, Protocol):
         Raises:
             InputError: The graph doesn't take this shape.
             BackendError: The backend failed, or the session is closed.
+        """
+
+
+class State(Protocol):
+    """What a sequence of runs carries from one to the next: a cache of keys and values.
+
+    It belongs to whoever runs, not to the session: a session runs with any number of states, each
+    of which is used by one thread at a time.
+    """
+
+    @property
+    def position(self) -> int:
+        """How many positions it holds."""
+
+
+class StatefulSession(Session, Protocol):
+    """A session whose `capabilities.stateful` is true: its graph has inputs of the kind state."""
+
+    def new_state(self, batch: int, rows: int) -> State:
+        """An empty state.
+
+        Args:
+            batch: Items that are computed together.
+            rows: Positions that it has room for; their memory stays where it is.
+        """
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], state: State | None = None
+    ) -> list[Array]:
+        """Runs the graph once, as `Session.run`, on the positions after those of a state.
+
+        Args:
+            inputs: Every input of the graph that isn't of the kind state.
+            outputs: Names of the outputs wanted, none of them of the kind state.
+            state: A state of this session, which then holds the new positions too.
+
+        Raises:
+            BackendError: The backend failed, the session is closed, or the state is full or none
+                of this session's.
         """
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from magvit_runtime.bundle.drawing_record import DrawingRecord
+from magvit_runtime.bundle.generation import GenerationSpec as GenerationSpec
+from magvit_runtime.bundle.generation import LogitMetrics as LogitMetrics
 from magvit_runtime.bundle.graph_work import GraphWork as GraphWork
 from magvit_runtime.bundle.pixel_rules import Postprocessing as Postprocessing
 from magvit_runtime.bundle.pixel_rules import Preprocessing as Preprocessing
@@ -21,15 +23,7 @@ EXPORT_AGAIN = "export it again with `magvit export`"
 
 DType = Literal["uint8", "int32", "int64", "float16", "float32"]
 # What a graph does. One bundle may hold several.
-Role = Literal[
-    "encode",
-    "decode",
-    "features",
-    "classify",
-    "classify-clips",
-    "context",
-    "subtokens",
-]
+Role = Literal["encode", "decode", "features", "classify", "classify-clips", "context", "subtokens"]
 # What the values of a tensor are. Checks, verification and reports depend on it.
 Kind = Literal[
     "pixels",
@@ -42,6 +36,7 @@ Kind = Literal[
     "probabilities",
     "uniforms",
     "state",
+    "classes",
 ]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -245,7 +240,7 @@ class FeatureMetrics(_Record, frozen=True, tag_field="kind", tag="features"):
     values: int
 
 
-Metrics = SignMetrics | MarginMetrics | PixelMetrics | FeatureMetrics
+Metrics = SignMetrics | MarginMetrics | PixelMetrics | FeatureMetrics | LogitMetrics
 
 
 class ParityStamp(_Record, frozen=True):
@@ -301,6 +296,7 @@ class Manifest(_Record, frozen=True):
         made_by: Versions of the software that wrote it.
         created: When, ISO 8601 in UTC.
         tokens: What its ids mean; None if it has none.
+        generation: What it makes of classes; None if it makes nothing.
         heads: What was trained on top, by name.
         stamps: Stamps of `magvit verify`, by role and subject: "encode onnxruntime fp16" for a
             graph in ONNX Runtime, "encode NAME.plan" for an engine.
@@ -315,6 +311,7 @@ class Manifest(_Record, frozen=True):
     made_by: dict[str, str]
     created: str
     tokens: TokenSpec | None = None
+    generation: GenerationSpec | None = None
     heads: dict[str, Head] = msgspec.field(default_factory=dict)
     stamps: dict[str, ParityStamp] = msgspec.field(default_factory=dict)
     canaries: dict[Role, Canary] = msgspec.field(default_factory=dict)

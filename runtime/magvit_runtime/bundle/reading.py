@@ -71,7 +71,7 @@ class Bundle:
             BundleError: The bundle has no such graph.
         """
         graphs = self.graphs(role)
-        order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
+        order: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
         wanted = (precision,) if precision else order
         for name in wanted:
             if name in graphs:
@@ -90,7 +90,9 @@ class Bundle:
             f"{self.path} has no {role} graph" + (" of this precision" if precision else ""),
             found=", ".join(graphs or self.manifest.graphs) or "none",
             expected=precision or role,
-            mend=f"magvit export {self.manifest.model} "
+            mend="magvit generate and magvit detokenize are for models that make tokens of classes"
+            if self.manifest.generation is not None and role == "encode"
+            else f"magvit export {self.manifest.model} "
             + ("" if graphs else f"--roles {role} ")
             + f"--precision {precision or 'fp32'}",
         )

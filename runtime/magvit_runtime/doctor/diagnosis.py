@@ -26,7 +26,7 @@ from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 # Those that candidates are listed of.
-EXAMINED_ROLES: tuple[Role, ...] = ("encode", "decode", "features")
+EXAMINED_ROLES: tuple[Role, ...] = ("encode", "decode", "features", "context", "subtokens")
 
 
 @dataclass(frozen=True)

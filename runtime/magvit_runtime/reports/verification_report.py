@@ -16,6 +16,7 @@ from magvit_runtime.agreement import (
     RMS_LIMITS,
 )
 from magvit_runtime.agreement.features import FeatureAgreement, least_cosine
+from magvit_runtime.agreement.logits import LogitAgreement
 from magvit_runtime.agreement.margins import MarginAgreement
 from magvit_runtime.agreement.pixels import PixelAgreement
 from magvit_runtime.agreement.signs import SignAgreement
@@ -24,7 +25,9 @@ from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.files.names import as_text
 from magvit_runtime.reports.figures import grouped_bars, lines, ranges_with_limits
+from magvit_runtime.reports.logit_summary import logit_summary
 from magvit_runtime.reports.page import Cell, Page, Section, Table, render_page
+from magvit_runtime.reports.verdict_cells import verdict_cells
 from magvit_runtime.verification.verifying import Verdict, Verification
 
 # Readers can't tell more bars than this apart.
@@ -75,6 +78,8 @@ def verification_report(
         summary = _pixel_summary
     elif FeatureAgreement in kinds:
         summary = _feature_summary
+    elif LogitAgreement in kinds:
+        summary = logit_summary
     sections = [summary(result.verdicts)]
     if compared:
         sections += [_limits(compared), _margins(compared), _clips(compared), _channels(compared)]
@@ -140,7 +145,7 @@ def _pixel_summary(verdicts: Iterable[Verdict]) -> Section:
 
 
 def _pixel_row(verdict: Verdict, columns: int) -> list[Cell]:
-    row, agreement, record = _verdict_cells(verdict), verdict.agreement, verdict.record
+    row, agreement, record = verdict_cells(verdict), verdict.agreement, verdict.record
     if not isinstance(agreement, PixelAgreement) or record is None or verdict.precision is None:
         return row + [Cell("", number=True)] * (columns - len(row))
     limits = PIXEL_LIMITS[verdict.precision]
@@ -170,7 +175,7 @@ def _feature_summary(verdicts: Iterable[Verdict]) -> Section:
 
 
 def _feature_row(verdict: Verdict, columns: int) -> list[Cell]:
-    row, agreement, record = _verdict_cells(verdict), verdict.agreement, verdict.record
+    row, agreement, record = verdict_cells(verdict), verdict.agreement, verdict.record
     if not isinstance(agreement, FeatureAgreement) or record is None or verdict.precision is None:
         return row + [Cell("", number=True)] * (columns - len(row))
     limit, cosine = FEATURE_RMS_LIMITS[verdict.precision], least_cosine(verdict.precision)
@@ -186,19 +191,8 @@ def _feature_row(verdict: Verdict, columns: int) -> list[Cell]:
     ]
 
 
-def _verdict_cells(verdict: Verdict) -> list[Cell]:
-    row = [Cell(verdict.subject), Cell(verdict.precision or "unknown")]
-    if not verdict.runs:
-        row.append(Cell(f"not compared: {verdict.why}", "quiet"))
-    elif verdict.passed:
-        row.append(Cell("agrees", "good"))
-    else:
-        row.append(Cell(f"failed: {verdict.why}" if verdict.why else "disagrees", "bad"))
-    return row
-
-
 def _row(verdict: Verdict, columns: int) -> list[Cell]:
-    row = _verdict_cells(verdict)
+    row = verdict_cells(verdict)
     agreement, record = verdict.agreement, verdict.record
     empty = Cell("", number=True)
     if (

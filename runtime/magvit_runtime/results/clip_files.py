@@ -148,14 +148,28 @@ def _array_writer(
                 np.save(entry, np.array(writer.names if names is None else names))
 
 
+def png_writer(folder: Path) -> ClipWriter:
+    """Writes NAME.png of images into a folder that is there.
+
+    Raises:
+        MissingPackageError: Pillow isn't installed.
+    """
+    return _PngWriter(folder, _pillow_images())
+
+
 @contextmanager
 def _png_writer(path: Path, kind: Callable[[Path, Any], ClipWriter]) -> Iterator[ClipWriter]:
+    images = _pillow_images()
+    with atomic_folder(path) as folder:
+        yield kind(folder, images)
+
+
+def _pillow_images() -> Any:
     try:
         import PIL.Image
     except ImportError as error:
         raise missing_package("PIL", "writing PNG files") from error
-    with atomic_folder(path) as folder:
-        yield kind(folder, PIL.Image)
+    return PIL.Image
 
 
 class _PngWriter:

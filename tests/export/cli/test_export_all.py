@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 from runtime.magvit_process import failed
-from seeded_checkpoints import TINY, TINY_IBQ
+from seeded_checkpoints import SMALL_AR, TINY, TINY_IBQ
 
 from magvit_export import catalog
 from magvit_export.catalog import CatalogEntry
 from magvit_export.cli.export import export
 from magvit_runtime import open_bundle
+from magvit_runtime.sampling import Sampling
 
 SMALL_CATALOG = (
     CatalogEntry("video", "magvit", "tiny", TINY, repo="someone/video", file="video.ckpt"),
     CatalogEntry("image", "ibq", "tiny", TINY_IBQ),
-    CatalogEntry("later", "autoregressive", "can't be exported yet"),
+    CatalogEntry("later", "videomae", "can't be exported yet"),
+    CatalogEntry("ar", "autoregressive", "generates", SMALL_AR, sampling=Sampling()),
 )
 
 

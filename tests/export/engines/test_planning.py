@@ -13,6 +13,7 @@ from known_profiles import profile_of
 from magvit_export.engines import BuildOptions, plan_build
 from magvit_export.engines.planning import choose_flavour
 from magvit_runtime import BackendError, InputError, MagvitError, open_bundle
+from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.hardware.flavours import Flavour, InstalledFlavour
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE
@@ -181,3 +182,10 @@ def test_missing_plugin_library(engine_bundle: Path) -> None:
 def test_bfloat16_has_no_kernels(engine_bundle: Path) -> None:
     with pytest.raises(InputError, match=r"not bfloat16.*--precision fp16"):
         plan_build(open_bundle(engine_bundle), BuildOptions(precision="bf16"), machine(None, RTX))
+
+
+@pytest.mark.parametrize("role", ["context", "subtokens"])
+def test_no_engine_is_planned_of_graphs_that_generate(ar_bundle: Path, role: Role) -> None:
+    options = BuildOptions(role=role, precision="fp32", flavour="tensorrt-rtx")
+    with pytest.raises(InputError, match=rf"no engine is built of {role} graphs.*ONNX Runtime"):
+        plan_build(open_bundle(ar_bundle), options, machine(None, RTX))

@@ -11,6 +11,7 @@ from magvit_runtime.backends.graph_candidates import graph_candidates
 from magvit_runtime.backends.workers import refuse_workers
 from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.bundle.stamps import graph_subject
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import is_installed
 from magvit_runtime.native_libraries.lookup import cuda_library
@@ -30,6 +31,8 @@ class NativeBackend:
         self, bundle: Bundle, role: Role, machine: Machine
     ) -> Iterator[Candidate | Unfit]:
         """See `Backend.candidates`."""
+        if role in ("context", "subtokens"):
+            yield from _without_transformers(bundle, role)
         if role not in ("encode", "decode", "features"):
             return
         yield from graph_candidates(
@@ -67,6 +70,13 @@ def _why_not_on_cpu(bundle: Bundle, role: Role, precision: Precision) -> str:
     if why := _why_no_role(bundle, role, precision):
         return why
     return "" if precision == "fp32" else _NO_CPU_PRECISION
+
+
+def _without_transformers(bundle: Bundle, role: Role) -> Iterator[Unfit]:
+    why = "the native backend has no transformers"
+    for precision in bundle.graphs(role):
+        for name in NativeBackend.names:
+            yield Unfit(graph_subject(name, precision), role, name, precision, why)
 
 
 def _why_not_on_cuda(bundle: Bundle, role: Role, machine: Machine, precision: Precision) -> str:

@@ -15,6 +15,9 @@ from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import is_installed, missing_package
 
 _RANK_ON_GPU, _RANK = 20, 50
+# Roles whose sessions run in turn, many times a second: one's threads that wait for more work, as
+# they do by default, take the CPU from the other's.
+IN_TURN: tuple[Role, ...] = ("context", "subtokens")
 
 
 class OnnxRuntimeBackend:
@@ -28,7 +31,9 @@ class OnnxRuntimeBackend:
         """See `Backend.candidates`."""
         missing = missing_package("onnxruntime", "this graph")
         why = "" if is_installed("onnxruntime") else missing.what
-        on_gpu = _is_built_for_gpus() and bool(machine.gpus)
+        # A state lies in the memory of this process: copied to a GPU and back, it would cost more
+        # than the GPU saves.
+        on_gpu = role not in IN_TURN and _is_built_for_gpus() and bool(machine.gpus)
         return graph_candidates(
             bundle,
             role,
@@ -39,7 +44,7 @@ class OnnxRuntimeBackend:
             # Once installed, ONNX Runtime itself says what it can't run when it opens a graph.
             why_not=lambda _: why,
             fix=missing.mend or "",
-            open_graph=_open,
+            open_graph=_open_in_turn if role in IN_TURN else _open,
         )
 
 
@@ -55,6 +60,19 @@ def _is_built_for_gpus() -> bool:
 def _open(graph: Path, precision: Precision, opening: Opening) -> Session:
     refuse_workers("onnxruntime", opening)
     return open_graph(graph, precision=precision, threads=opening.threads, reason=opening.reason)
+
+
+def _open_in_turn(graph: Path, precision: Precision, opening: Opening) -> Session:
+    from magvit_runtime.backends.onnx_runtime.session import OnnxRuntimeSession
+
+    refuse_workers("onnxruntime", opening)
+    return OnnxRuntimeSession(
+        graph,
+        precision=precision,
+        threads=opening.threads,
+        reason=opening.reason,
+        in_turn=True,
+    )
 
 
 def open_graph(

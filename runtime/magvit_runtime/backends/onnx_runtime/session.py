@@ -8,13 +8,15 @@ from pathlib import Path
 
 import onnxruntime
 
-from magvit_runtime.backends.backend import Capabilities
+from magvit_runtime.backends.backend import Capabilities, State
+from magvit_runtime.backends.onnx_runtime.cache_state import CacheState
 from magvit_runtime.bundle.external_data import external_data
 from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.errors import BackendError, MagvitError, first_line
 from magvit_runtime.types import Array
 
 # If no GPU can be used, ONNX Runtime itself falls back on the CPU; `capabilities` then says so.
+_CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 _DEVICES = {"CPUExecutionProvider": "CPU", "CUDAExecutionProvider": "CUDA"}
 
 
@@ -24,15 +26,33 @@ class OnnxRuntimeSession(Closing):
     Thread-safe: any number of threads may call `run` at once; each call's work is spread over the
     session's own pool of threads. `close` must not overlap with a `run`. It stays in the process
     that opened it; in a forked one a `Door` opens another.
+
+    Args:
+        graph: An ONNX file.
+        precision: Its precision, for the record.
+        threads: CPU threads of one run; None is the library's own choice.
+        reason: Why, for the record.
+        in_turn: Whether it runs in turn with another session: on the CPU, and its threads sleep
+            in between.
     """
 
-    def __init__(self, graph: Path, *, precision: str, threads: int | None, reason: str) -> None:
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        precision: str,
+        threads: int | None,
+        reason: str,
+        in_turn: bool = False,
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
+        if in_turn:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: onnxruntime.InferenceSession | None = _load(
-                graph, options, _providers(precision)
+                graph, options, [_CPU] if in_turn else _providers(precision)
             )
         except MagvitError:
             raise
@@ -48,18 +68,33 @@ class OnnxRuntimeSession(Closing):
             precision=precision,
             threads=threads or 0,
             reason=reason,
+            stateful=in_turn,
         )
 
     @property
     def stage_times(self) -> None:
         """None: ONNX Runtime's GPU runs go through its own provider, and aren't measured."""
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """Runs the graph once; see `Session.run`."""
+    def new_state(self, batch: int, rows: int) -> CacheState:
+        """An empty state; see `StatefulSession.new_state`."""
         if self._session is None:
             raise BackendError("this session is closed")
+        return CacheState(self._session, batch, rows)
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], state: State | None = None
+    ) -> list[Array]:
+        """Runs the graph once; see `Session.run` and `StatefulSession.run`."""
+        if self._session is None:
+            raise BackendError("this session is closed")
+        if state is not None and not isinstance(state, CacheState):
+            raise BackendError("this state isn't of ONNX Runtime", found=type(state).__name__)
         try:
+            if state is not None:
+                return state.run(self._session, inputs, outputs)
             results: list[Array] = self._session.run(list(outputs), dict(inputs))
+        except MagvitError:
+            raise
         except Exception as error:  # As above.
             raise BackendError("ONNX Runtime failed", found=first_line(error)) from error
         return results
@@ -100,10 +135,9 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 def _providers(precision: str) -> list[tuple[str, dict[str, str]]]:
-    cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return [cpu]
+        return [_CPU]
     # TF32 rounds the convs' inputs; float32 means float32 here unless TF32 was asked for.
     use_tf32 = "1" if precision == "tf32" else "0"
     cuda = {"use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
-    return [("CUDAExecutionProvider", cuda), cpu]
+    return [("CUDAExecutionProvider", cuda), _CPU]
