@@ -98,6 +98,7 @@ def _move_weights(
     model: ir.Model, path: Path, shared: Mapping[str, str], stored: Path | None = None
 ) -> tuple[Path, ...]:
     """Moves weights to files beside a graph; what is small stays in the graph."""
+    own_file = path.with_suffix(".data").name
     values: dict[str, list[ir.Value]] = {}
     files: dict[str, None] = {}
     there = {} if stored is None else _external_weights(stored)
@@ -107,14 +108,15 @@ def _move_weights(
             value.const_value = same
             files[str(same.location)] = None
         elif value.const_value.nbytes > _SMALL:
-            file = shared.get(name, path.with_suffix(".data").name)
-            values.setdefault(file, []).append(value)
+            values.setdefault(shared.get(name, own_file), []).append(value)
     for file, own in values.items():
         tensors = [value.const_value for value in own if value.const_value is not None]
         moved = ir.external_data.convert_tensors_to_external(tensors, path.parent, file)
         for value, tensor in zip(own, moved, strict=True):
             value.const_value = tensor
-    return tuple(path.with_name(file) for file in {**dict.fromkeys(values), **files})
+    # The graph's own file comes first: its digest counts them in this order.
+    ordered = sorted({*values, *files}, key=lambda file: (file != own_file, file))
+    return tuple(path.with_name(file) for file in ordered)
 
 
 def _external_weights(path: Path) -> dict[str, ir.ExternalTensor]:
