@@ -62,13 +62,8 @@ def fit_linear(
 
     best: tuple[float, float, float, Tensor] | None = None
     for strength in STRENGTHS:
-        penalty = strength * scale
-        inverse = torch.linalg.inv(gram + penalty * torch.eye(len(gram)).double())
-        dual = inverse @ residual_targets
-        # The second term also leaves clips out of the means of features and targets. Without it,
-        # centred features reveal a clip's class through the others', and all look predictable.
-        means = 1 / (penalty * len(gram))
-        scores = targets - _left_out(inverse, means, dual, groups)
+        dual, errors = solve_leaving_out(gram, residual_targets, strength * scale, groups)
+        scores = targets - errors
         accuracy = (scores.argmax(dim=1) == classes).double().mean().item()
         if best is None or accuracy > best[0]:
             losses = [
@@ -84,19 +79,30 @@ def fit_linear(
     return LinearFit(weight, bias, strength, accuracy)
 
 
-def _left_out(inverse: Tensor, means: Tensor, dual: Tensor, groups: Tensor | None) -> Tensor:
-    """Errors on each clip, float64 [N, K], of the fit without its group.
+def solve_leaving_out(
+    gram: Tensor, targets: Tensor, penalty: Tensor, groups: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Ridge regression, and the errors on each row of the regression without it.
 
     Args:
-        inverse: float64 [N, N], of the gram matrix with its penalty.
-        means: What to take from it for clips that are also left out of the means.
-        dual: float64 [N, K], the inverse times the targets.
-        groups: int64 [N], or None where each clip is alone.
+        gram: float64 [N, N], products of the rows, which are centred.
+        targets: float64 [N, K], centred too.
+        penalty: What is added to the diagonal: float64, above 0.
+        groups: int64 [N]; rows of one group are left out together. None leaves out each alone.
+
+    Returns:
+        Dual coefficients, float64 [N, K]; and errors, float64 [N, K]: targets less what a
+        regression predicts whose means, of features and targets, leave the row out too.
     """
+    inverse = torch.linalg.inv(gram + penalty * torch.eye(len(gram)).double())
+    dual = inverse @ targets
+    # Leaves rows out of the means. Without it, centred features reveal a clip's class through the
+    # others', and all look predictable.
+    means = 1 / (penalty * len(gram))
     if groups is None or len(np.unique(groups.numpy())) == len(groups):
-        return dual / (inverse.diagonal() - means)[:, None]
+        return dual, dual / (inverse.diagonal() - means)[:, None]
     errors = torch.empty_like(dual)
     for group in np.unique(groups.numpy()):
         (rows,) = torch.nonzero(groups == group, as_tuple=True)
         errors[rows] = torch.linalg.solve(inverse[rows[:, None], rows] - means, dual[rows])
-    return errors
+    return dual, errors

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from magvit_export.training.ridge import STRENGTHS, fit_linear
+from magvit_export.training.ridge import STRENGTHS, fit_linear, solve_leaving_out
 
 
 def problem(clips: int, features: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -48,6 +48,30 @@ def test_leave_one_out_accuracy_and_the_choice_by_it(
     assert 1 / classes < fit.leave_one_out_accuracy < 1
     assert fit.leave_one_out_accuracy == pytest.approx(by_strength[fit.strength])
     assert fit.leave_one_out_accuracy == pytest.approx(max(by_strength.values()))
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.5, 20.0])
+@pytest.mark.parametrize("sizes", [[1] * 12, [3] * 4, [1, 4, 2, 5]])
+@pytest.mark.parametrize("features", [3, 40])
+def test_errors_are_those_of_refitting_without_the_rows(
+    sizes: list[int], features: int, penalty: float
+) -> None:
+    x, truth = problem(12, features, 3)
+    targets = torch.nn.functional.one_hot(truth, 3).double()
+    strength = torch.tensor(penalty, dtype=torch.float64)
+    centered = x - x.mean(dim=0)
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    dual, errors = solve_leaving_out(
+        centered @ centered.T, targets - targets.mean(dim=0), strength, groups
+    )
+    layer = ridge(centered, targets - targets.mean(dim=0), strength)
+    torch.testing.assert_close(centered.T @ dual, layer)
+    for group in range(len(sizes)):
+        others = groups != group
+        center, prior = x[others].mean(dim=0), targets[others].mean(dim=0)
+        refitted = ridge(x[others] - center, targets[others] - prior, strength)
+        predicted = (x[~others] - center) @ refitted + prior
+        torch.testing.assert_close(errors[~others], targets[~others] - predicted)
 
 
 @pytest.mark.parametrize("sizes", [[3] * 10, [1, 4, 2, 1, 7, 3, 2, 5, 5]])
