@@ -16,9 +16,7 @@ from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.quantizers.vocabulary import check_ids, vocabulary_size
 
 IMAGES = [
-    entry
-    for entry in CATALOG
-    if entry.config is not None and entry.sampling is None and "images" in entry.summary
+    entry for entry in CATALOG if entry.family in ("ibq", "magvit") and "images" in entry.summary
 ]
 # Pretrained models mostly have the architectures of others.
 SIZES = list({str(entry.config): entry for entry in reversed(IMAGES)}.values())

@@ -279,7 +279,7 @@ def test_a_backend_that_nobody_brings_is_wrong_usage(tiny_bundle: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("export videomae-base --weights seeded -o out", "models of the family 'videomae' can't"),
+        ("export videomae-base --weights seeded --frames 8 -o out", "`frames` of this model is"),
         ("render gestures.csv -o out.mp4", "out.mp4 is of an unknown kind: expected .npy"),
         ("render none.csv -o out.npy", "none.csv can't be opened or read: found No such file"),
         ("render gestures.csv -o out.npy --height 5", "margin leaves no room for the path"),

@@ -450,5 +450,5 @@ def test_wrong_weights_of_a_decoder_are_seen(tiny_bundle: Path, tmp_path: Path) 
     "options", [{"bisect": True}, {"clips": Path("clips.npy")}], ids=["bisect", "clips"]
 )
 def test_what_is_for_encoders_only(tiny_bundle: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="only encoders can be bisected, or take clips"):
+    with pytest.raises(InputError, match="only encoders can be bisected, and only they and"):
         verify(tiny_bundle, role="decode", **options)

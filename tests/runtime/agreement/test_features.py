@@ -39,7 +39,7 @@ def test_errors_are_in_units_of_the_references_rms() -> None:
     assert found.max == pytest.approx(1 / 4)
 
 
-@pytest.mark.parametrize("precision", FEATURE_RMS_LIMITS)
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
 @pytest.mark.parametrize(("factor", "passes"), [(0.9, True), (1.1, False)])
 def test_the_limit_of_each_precision(precision: str, factor: float, passes: bool) -> None:
     theirs = reference()
