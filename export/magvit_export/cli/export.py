@@ -44,8 +44,8 @@ def export(
     """Exports a checkpoint to an ONNX bundle: an encoder and decoder, or what generates tokens.
 
     Args:
-        model: Name of the model; `magvit models` lists them. `all` exports each tokenizer, one
-            after the other, and goes on where one fails; the exit code is 1 then.
+        model: Name of the model; `magvit models` lists them. `all` exports each that doesn't
+            generate, one after the other, and goes on where one fails; the exit code is 1 then.
         weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
             folder with one of these), `hub`, `seeded` or `seeded:N`. A folder of VideoMAE or CLIP
             has their config.json too, which says the architecture.
@@ -146,7 +146,7 @@ def _export_one(
 
 
 def _export_all(folder: Path, options: Mapping[str, Any]) -> Outcome:
-    """A bundle a model; those that no family can export yet are left out, as presets are of hub."""
+    """A bundle a model; those that generate are left out, and presets where weights are a hub's."""
     from magvit_export.catalog import all_models
 
     # Of models that generate, each takes as much as all tokenizers together.

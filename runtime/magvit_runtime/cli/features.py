@@ -13,7 +13,7 @@ from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.progress import progress_bar
-from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space
+from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space, with_space
 from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
@@ -60,6 +60,7 @@ def features(
     """
     check_space(source, space)
     check_outputs(output, inputs=(bundle, source, space.camera))
+    cameras = space.cameras()
     report, video = ReadReport(), VideoReport()
     clips = 0
     shape: tuple[int, ...] = ()
@@ -75,7 +76,7 @@ def features(
             video_report=video,
             columns=columns or (),
             positions=space.positions or "auto",
-            cameras=space.cameras(),
+            cameras=cameras,
         )
         with (
             feature_writer(output, extractor.bundle, pool) as writer,
@@ -106,5 +107,5 @@ def features(
     )
     if report.counts:
         text += "\n" + report.summary()
-    outcome = Outcome(facts, text)
+    outcome = with_space(Outcome(facts, text), cameras, report)
     return with_video(outcome, tail, video) if is_video(source) else outcome

@@ -55,6 +55,28 @@ def test_trajectories_through_a_model_of_images(
     assert read_features(output).ids == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("options", "camera"),
+    [((), "the default camera (pinhole, "), (("--views", 2), "and 1 more around")],
+)
+def test_what_saw_trajectories_in_space_is_said(
+    clip_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[object, ...],
+    camera: str,
+) -> None:
+    (tmp_path / "t.csv").write_text("id,x,y,z\na,0,0,0\na,1,1,1\na,2,1,3\n")
+    arguments = ("features", clip_bundle, tmp_path / "t.csv", "-o", tmp_path / "f.npz", *options)
+    code, facts, _ = magvit(capsys, *arguments)
+    views = 2 if options else 1
+    assert (code, facts["clips"], facts["views"]) == (0, views, views)
+    assert facts["camera"]["kind"] == "pinhole"
+    with pytest.raises(SystemExit):
+        main([str(argument) for argument in arguments])
+    assert camera in capsys.readouterr().out
+
+
 def test_a_tokenizers_bundle_is_refused_in_a_sentence(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
