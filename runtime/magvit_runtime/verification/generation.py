@@ -7,11 +7,8 @@ both, and stamps both.
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 
 import msgspec
 import numpy as np
@@ -28,6 +25,7 @@ from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.generator import Generator
 from magvit_runtime.quantizers.vocabulary import vocabulary_size
 from magvit_runtime.types import Array
+from magvit_runtime.verification.parity_stamp import parity_stamp
 from magvit_runtime.verification.verifying import Verdict, Verification, in_order
 
 ROLES: tuple[Role, ...] = ("context", "subtokens")
@@ -142,20 +140,14 @@ def _judge(
     for part, theirs in zip(logits, expected, strict=True):
         measured.add(part, theirs)
     agreement = measured.result()
-    record = ParityStamp(
-        sha256=found.sha256,
+    record = parity_stamp(
+        found.sha256,
+        agreement.metrics,
         reference=reference.name,
-        metrics=agreement.metrics,
+        reference_versions=reference.versions,
         clips_sha256=hashlib.sha256(classes.tobytes() + ids.tobytes()).hexdigest(),
         batch_sizes=(1,),
-        versions={
-            "magvit-runtime": version("magvit-runtime"),
-            "numpy": np.__version__,
-            **reference.versions,
-            ours.backend: ours.version,
-        },
-        machine=f"{platform.system()} {platform.machine()}, {ours.device}",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ours=ours,
     )
     passed = agreement.passes(found.precision)
     return Verdict(*facts, runs=True, passed=passed, agreement=agreement, record=record)

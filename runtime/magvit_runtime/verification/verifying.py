@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 
 import numpy as np
 
@@ -22,6 +19,7 @@ from magvit_runtime.bundle.stamps import write_stamps
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.types import Array
 from magvit_runtime.verification.item_sets import ClipSource, Items, ItemSet
+from magvit_runtime.verification.parity_stamp import parity_stamp
 from magvit_runtime.verification.references import Reference
 from magvit_runtime.verification.times import backend_seconds, item_flop
 
@@ -186,20 +184,14 @@ def _judge(comparison: _Comparison, candidate: Candidate | Unfit) -> Verdict:
     finally:
         session.close()
     agreement = measured.result()
-    record = ParityStamp(
-        sha256=candidate.sha256,
+    record = parity_stamp(
+        candidate.sha256,
+        agreement.metrics,
         reference=comparison.items.reference.name,
-        metrics=agreement.metrics,
+        reference_versions=comparison.items.reference.versions,
         clips_sha256=digest.hexdigest(),
         batch_sizes=tuple(dict.fromkeys(size for chosen in sets for size in chosen.sizes)),
-        versions={
-            "magvit-runtime": version("magvit-runtime"),
-            "numpy": np.__version__,
-            **comparison.items.reference.versions,
-            ours.backend: ours.version,
-        },
-        machine=f"{platform.system()} {platform.machine()}, {ours.device}",
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ours=ours,
     )
     passed = agreement.passes(candidate.precision)
     return Verdict(*facts, runs=True, passed=passed, agreement=agreement, record=record)
