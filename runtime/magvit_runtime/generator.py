@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -167,10 +167,8 @@ class Generator(Closing):
             BundleError: A graph gives something else than its manifest says.
         """
         settings = checked(self._spec.sampling, guidance, temperature, top_k, top_p)
-        chosen, numbers = (
-            self._classes(classes, self.classes),
-            self._numbers(classes, seed, uniforms),
-        )
+        chosen = self._classes(classes, self.classes)
+        numbers = self._numbers(len(chosen), seed, uniforms)
         parts = []
         for first in range(0, len(chosen), self._batch_size):
             part = slice(first, first + self._batch_size)
@@ -193,10 +191,8 @@ class Generator(Closing):
         Arguments and errors are those of a call; all images are made together.
         """
         settings = checked(self._spec.sampling, guidance, temperature, top_k, top_p)
-        chosen, numbers = (
-            self._classes(classes, self.classes),
-            self._numbers(classes, seed, uniforms),
-        )
+        chosen = self._classes(classes, self.classes)
+        numbers = self._numbers(len(chosen), seed, uniforms)
         return self._rows(chosen, numbers, settings)
 
     def logits(
@@ -308,16 +304,16 @@ class Generator(Closing):
             )
         return array.astype(np.int32)
 
-    def _numbers(self, classes: Sized, seed: int, uniforms: object) -> NDArray[np.float64]:
+    def _numbers(self, count: int, seed: int, uniforms: object) -> NDArray[np.float64]:
         """The random numbers of a call: [N, positions, 2].
 
         Raises:
             InputError: The seed is negative, or the given numbers are none of 0 .. 1.
         """
         rows, columns = self.grid
-        shape = (len(classes), rows * columns, 2)
+        shape = (count, rows * columns, 2)
         if uniforms is None:
-            return self.draw(len(classes), seed)
+            return self.draw(count, seed)
         if (
             not isinstance(uniforms, np.ndarray)
             or uniforms.dtype != np.float64
