@@ -20,22 +20,24 @@ CMAKE_FLAGS += -DMAGVIT_DOWNLOAD_HEADERS=ON
 DISPATCH := build/dispatch-10.16.1.11 build/dispatch-11.1.0.106
 endif
 
-.PHONY: demo test test-all lint format bench gpu-check clean
+.PHONY: demo test test-all lint format bench gpu-check wheel release clean
 
 demo: $(VENV)/.demo  ## Real trajectories to tokens and classes, on the CPU.
 	$(BIN)/magvit demo --output $(DEMO_DIR)
 
-test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH) build/cudnn build/open-magvit2  ## All tests: C++ and Python.
+# Of tests that run beside each other, each process has one thread of torch: those of several wait for
+# each other by spinning, which took 40 % of the CPU time.
+test: $(VENV)/.dev build/ctest/.built build/sanitize-address build/sanitize-thread $(DISPATCH) build/cudnn build/open-magvit2 build/triton dist  ## All tests: C++ and Python.
 	for build in ctest sanitize-address sanitize-thread; do \
 	    $(BIN)/ctest --test-dir build/$$build --output-on-failure || exit 1; done
 	export MAGVIT_TENSORRT_SITES=$$(ls -d build/dispatch-* 2>/dev/null | paste -sd:) \
-	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) \
-	    MAGVIT_OPEN_MAGVIT2_SITE=$(abspath build/open-magvit2) && \
-	    $(BIN)/python -m pytest -n auto -m "not alone and not full_size and not nightly" && \
+	    MAGVIT_CUDNN_SITE=$(abspath build/cudnn) MAGVIT_WHEELS=$(abspath dist) \
+	    MAGVIT_OPEN_MAGVIT2_SITE=$(abspath build/open-magvit2) MAGVIT_TRITON_SITE=$(abspath build/triton) && \
+	    OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not alone and not full_size and not nightly" && \
 	    $(BIN)/python -m pytest -m "(alone or full_size) and not nightly"
 
 test-all: test  ## What `make test` leaves out too: more models at full size.
-	$(BIN)/python -m pytest -m nightly
+	MAGVIT_WHEELS=$(abspath dist) $(BIN)/python -m pytest -m nightly
 
 lint: $(VENV)/.dev  ## Style, types, and which room may import which.
 	$(BIN)/ruff check
@@ -58,8 +60,24 @@ bench: $(VENV)/.dev  ## Our backends in turn on the small preset: what to look a
 gpu-check:  ## Native fp16 beside torch.compile on this machine's GPU, in ten minutes; fails without one.
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) kernels/gpu_check --output $(GPU_CHECK_DIR) $(GPU_CHECK_FLAGS)
 
+wheel: dist  ## dist/: a wheel for every Python and every Linux of glibc 2.28, and the sources.
+
+release: $(VENV)/.dev  ## dist/: wheel and sources of this commit, a bill of materials and SHA256SUMS.
+	$(BIN)/python .ci/release check
+	rm -rf dist
+	$(MAKE) dist
+	$(BIN)/python .ci/release describe dist
+
+dist: $(VENV)/.dev
+	rm -rf build/wheel dist
+	$(BIN)/pip wheel . --no-deps --wheel-dir build/wheel $(PIP_FLAGS) --config-settings=cmake.define.MAGVIT_ZIG=$$( \
+	    $(BIN)/python -c 'import ziglang; print(*ziglang.__path__)')/zig
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --plat manylinux_2_28_x86_64 --only-plat \
+	    --wheel-dir dist build/wheel/*.whl
+	$(BIN)/python -m build --sdist --outdir dist .
+
 clean:
-	rm -rf build $(VENV)
+	rm -rf build dist $(VENV)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -72,7 +90,8 @@ $(VENV)/.dev: $(BIN)/python constraints-cpu.txt $(SOURCES)
 	$(BIN)/pip install $(PIP_FLAGS) '.[export,cpu,data,video,report,dev]'
 	touch $@ $(VENV)/.demo
 
-build/ctest/.built: $(VENV)/.dev $(shell git ls-files tests/kernels)
+# The C++ example is linked to a dispatch runtime.
+build/ctest/.built: $(VENV)/.dev $(shell git ls-files examples/cpp tests/kernels) | $(DISPATCH)
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/ctest -G Ninja -DMAGVIT_WERROR=ON $(CMAKE_FLAGS)
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/ctest
 	touch $@
@@ -99,3 +118,8 @@ build/cudnn: $(VENV)/.dev
 # for: that is old, and of no use here.
 build/open-magvit2: $(VENV)/.dev
 	$(BIN)/pip install --quiet --no-deps --target $@ open-magvit2==1.1 einops==0.8.2 || rm -rf $@
+
+# Triton's server, with the NumPy that its Python backend was built for. Apart, since that is old;
+# newer Tritons take newer ones. Where the wheel doesn't fit, its tests are skipped, and say so.
+build/triton: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --only-binary :all: --target $@ nvidia-pytriton==0.7.0 'numpy>=1.26,<2' || rm -rf $@

@@ -30,6 +30,21 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fixed_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder of `tiny_bundle` for clips of 5 x 16 x 16 pixels alone, so `verify` is quick."""
+    from seeded_checkpoints import TINY
+
+    from magvit_export.catalog import find_model
+    from magvit_export.exporting import ClipSizes, export_model
+
+    path = tmp_path_factory.mktemp("fixed") / "bundle"
+    sizes = ClipSizes(frames=5, height=16, width=16)
+    entry = find_model("trajectory-small")
+    export_model(entry, path, weights="seeded", roles=["encode"], config=TINY, sizes=sizes)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_ibq_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two levels with attention and a codebook, seeded, in both precisions: images to rows."""
     from seeded_checkpoints import TINY_IBQ

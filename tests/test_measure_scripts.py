@@ -9,14 +9,21 @@ import sys
 
 import pytest
 from measure_scripts import FOLDER
+from runtime.triton_server import why_no_server
 
-SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if path.name != "smoke.py")
+SHARED = {"growth.py", "smoke.py", "soak_bundle.py", "soak_work.py"}  # What scripts import.
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py") if path.name not in SHARED)
 NEEDS = {"kernel_figures.py": "nvcc"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(one, marks=[pytest.mark.alone] * (one == "ray_rate.py")) for one in SCRIPTS],
+)
 def test_a_smoke_run_prints_its_figures(script: str) -> None:
+    if script == "triton_latency.py" and why_no_server():
+        pytest.skip(why_no_server())
     tool = NEEDS.get(script)
     if tool is not None and shutil.which(tool) is None:
         pytest.skip(f"{tool} is not on the PATH")

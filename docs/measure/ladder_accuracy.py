@@ -24,8 +24,9 @@ from precision_ladder import draw, encoder_at, latents_of
 from magvit_export.layers.lfq import quantize
 from magvit_export.libras import CLASS_NAMES, load_libras
 from magvit_export.training.classifier import TrajectoryClassifier
-from magvit_export.training.classifier_training import TrainingOptions, split_by_class
+from magvit_export.training.options import TrainingOptions
 from magvit_export.training.ridge import fit_linear
+from magvit_export.training.splitting import split_by_class
 
 MODEL, BITS = "trajectory-small", 18
 TRAINED_ON = next(iter(RUNGS))
@@ -53,7 +54,7 @@ def main() -> None:
     classes = np.array([CLASS_NAMES.index(label) for label in data.labels])
     options = TrainingOptions()
     rows = np.arange(len(classes))
-    train, test = split_by_class(classes, rows, options.holdout, options.seed)
+    train, test = split_by_class(classes, rows, options.share, options.seed)
     rungs = list(RUNGS)
     if "--smoke" in sys.argv:  # Only shows that the script works.
         train, test, rungs = train[:30], test[:2], rungs[:1]

@@ -18,6 +18,7 @@ from magvit_runtime.files.atomic_write import naming_full_disks
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.files.locks import LOCK_FILE
 from magvit_runtime.files.temporary import is_temporary, temporary_folder
+from magvit_runtime.hub.fetching import refuse_hub
 
 # What a folder may hold and still be empty: other writers' beginnings, and what mkfs leaves.
 _NOTHING = (LOCK_FILE, "lost+found")
@@ -30,6 +31,7 @@ def existing_bundle(path: Path) -> Manifest | SchemaOne | None:
         InputError: There is something else, or a bundle that can't be changed.
         BundleError: The manifest is malformed, or of an unknown schema version.
     """
+    refuse_hub(path)
     refuse_store(path)
     if (path / MANIFEST_NAME).is_file():
         return open_schema_one(path) or open_bundle(path).manifest

@@ -13,7 +13,8 @@ import numpy as np
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
 from magvit_export.libras import load_libras, nearest_neighbor_accuracy, write_libras_csv
-from magvit_export.training.classifier_training import TrainingOptions, train_classifier
+from magvit_export.training.classifier_training import train_classifier
+from magvit_export.training.options import TrainingOptions
 from magvit_runtime import Classifier, Tokenizer
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.clips.contact_sheet import write_contact_sheet

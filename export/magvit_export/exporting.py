@@ -28,6 +28,8 @@ from magvit_export.checkpoints.reading import Variant
 from magvit_export.families.family import ClipSizes, Family, RoleExport, find_family, stored_config
 from magvit_export.first_stage import ROLES as FIRST_STAGE_ROLES
 from magvit_export.first_stage import first_stage_family, load_first_stage
+from magvit_export.fused_classifier import ROLE as FUSED
+from magvit_export.fused_classifier import write_fused_graphs
 from magvit_export.loading import LoadedModel, config_beside, load_roles, set_role_precision
 from magvit_export.onnx.export import export_onnx
 from magvit_export.onnx.functions import OPSET
@@ -47,6 +49,7 @@ from magvit_runtime.bundle.manifest import (
 )
 from magvit_runtime.bundle.reading import MANIFEST_NAME, Bundle, open_bundle
 from magvit_runtime.bundle.schema_one import SchemaOne
+from magvit_runtime.classifier import CLASSIFIER
 from magvit_runtime.errors import InputError
 from magvit_runtime.sampling import Sampling
 
@@ -164,6 +167,8 @@ def export_model(
             size = sum(file.stat().st_size for file in files)
             advance(ExportedRole(role, time.perf_counter() - begin, size))
             staged += files
+        fused = _fused(output, found, made, staging)
+        staged += [staging / graph.file for graph in fused.values()]
         staged = [*dict.fromkeys(staged)]  # Graphs may share a file.
         records = file_records(staged)
 
@@ -174,6 +179,15 @@ def export_model(
             graphs: dict[Role, dict[Precision, GraphRecord]] = dict(there.graphs if there else {})
             for role, (of_graph, graph) in made.items():
                 graphs[role] = {**_kept_graphs(graphs.get(role, {}), graph), of_graph: graph}
+            if "encode" in made:
+                of_graph, _ = made["encode"]
+                kept = {
+                    name: graph
+                    for name, graph in graphs.pop(FUSED, {}).items()
+                    if GRAPH_PRECISION.get(name, name) != GRAPH_PRECISION.get(of_graph, of_graph)
+                }
+                if kept or fused:
+                    graphs[FUSED] = {**kept, **fused}
             if there is not None:
                 _check_kept_weights(output, there, graphs, made, records)
             return Manifest(
@@ -327,6 +341,24 @@ def _stored_graph(
     return staging / record.file
 
 
+def _fused(
+    output: Path,
+    found: Manifest | SchemaOne | None,
+    made: Mapping[Role, tuple[Precision, GraphRecord]],
+    staging: Path,
+) -> dict[Precision, GraphRecord]:
+    """A new encoder with the classifier that a bundle has already, in one graph."""
+    if not isinstance(found, Manifest) or "encode" not in made or found.tokens is None:
+        return {}
+    classifiers, head = found.graphs.get("classify"), found.heads.get(CLASSIFIER)
+    if not classifiers or head is None:
+        return {}
+    precision, encoder = made["encode"]
+    return write_fused_graphs(
+        staging, output, {precision: encoder}, classifiers["fp32"], found.tokens, head.drawing
+    )
+
+
 def _check_kept_weights(
     output: Path,
     there: Manifest,
@@ -338,7 +370,9 @@ def _check_kept_weights(
     changed = {name for name, record in records.items() if there.files.get(name, record) != record}
     new = tuple(made)
     for role, by_precision in graphs.items():
-        if role not in new and any(changed & {*graph.data} for graph in by_precision.values()):
+        if role not in (*new, FUSED) and any(
+            changed & {*graph.data} for graph in by_precision.values()
+        ):
             raise InputError(
                 f"{output} has a graph of the role {role} that takes its weights from a file which "
                 "this export would change",

@@ -13,7 +13,8 @@ namespace magvit {
 #ifdef MAGVIT_HAS_X86_KERNELS
 #define MAGVIT_ALL_KERNELS(kind) kPortable##kind, &kAvx2##kind, &kAvx512##kind
 #else
-#define MAGVIT_ALL_KERNELS(kind) kPortable##kind, nullptr, nullptr
+#define MAGVIT_ALL_KERNELS(kind) \
+  kPortable##kind, static_cast<const kind*>(nullptr), static_cast<const kind*>(nullptr)
 #endif
 
 // The fastest that this CPU runs, or the one that MAGVIT_INSTRUCTION_SET names if it does.

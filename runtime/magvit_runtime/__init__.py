@@ -9,7 +9,7 @@
 
 from magvit_runtime.backends.opening import BackendName
 from magvit_runtime.bundle.reading import Bundle, open_bundle
-from magvit_runtime.classifier import Classifier
+from magvit_runtime.classifier import Classifier, ClipClassifier, FeatureClassifier
 from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.errors import (
     BackendError,
@@ -21,6 +21,7 @@ from magvit_runtime.errors import (
 )
 from magvit_runtime.features import FeatureExtractor
 from magvit_runtime.generator import Generator
+from magvit_runtime.hub.refusals import HubError
 from magvit_runtime.quantizers import bits_to_ids, factorize_ids, ids_to_bits, join_ids
 from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Classification, Precision
@@ -32,9 +33,12 @@ __all__ = [
     "BundleError",
     "Classification",
     "Classifier",
+    "ClipClassifier",
     "Detokenizer",
+    "FeatureClassifier",
     "FeatureExtractor",
     "Generator",
+    "HubError",
     "InputError",
     "MagvitError",
     "MissingPackageError",

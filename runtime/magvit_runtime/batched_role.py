@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from magvit_runtime.backends.backend import Capabilities, DeviceSession, Session
+from magvit_runtime.backends.device_pool import run_each, run_one
 from magvit_runtime.backends.opening import BackendName, check_options, open_role
 from magvit_runtime.backends.tensor_check import check_array, check_device_array, check_result
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, Role, TensorSpec
@@ -16,6 +18,8 @@ from magvit_runtime.bundle.reading import Bundle, open_bundle
 from magvit_runtime.cuda.arrays import DeviceArray
 from magvit_runtime.door import Door
 from magvit_runtime.errors import BackendError, InputError
+from magvit_runtime.hardware.devices import DeviceNames
+from magvit_runtime.tracing import Facts, each, span
 from magvit_runtime.types import Array
 
 MOST_CLIPS = 2**31 - 1  # At once, as the numbers of a batch are counted in 32 bits.
@@ -26,10 +30,12 @@ class BatchedRole(Door):
 
     Attributes:
         ROLE: What the graph does.
+        TASK: What it does, as traces call it.
         ITEMS: What the items of its input are called in messages.
     """
 
     ROLE: ClassVar[Role]
+    TASK: ClassVar[str]
     ITEMS: ClassVar[str]
 
     def __init__(
@@ -55,11 +61,13 @@ class BatchedRole(Door):
         workers: int | None = None,
         require_parity: bool = False,
         canary: bool = False,
+        device: str | None = None,
+        devices: DeviceNames | None = None,
     ) -> Self:
         """Opens a bundle's graph for this role, after checking its files against their digests.
 
         Args:
-            path: The bundle's directory.
+            path: The bundle's directory, or its address on the hub: hf://OWNER/NAME@REVISION.
             backend: Which backend; "auto" takes the best that this machine can do.
             precision: Which of the bundle's graphs; None takes the most precise.
             threads: CPU threads of one run; None is the backend's own choice.
@@ -72,6 +80,11 @@ class BatchedRole(Door):
             canary: Run one clip that `magvit verify` kept with its outputs, and refuse a session
                 that gives others: after a change of driver, on a damaged GPU, or with an engine of
                 another model.
+            device: "cpu", "cuda:1", or the UUID of a GPU or of its part (MIG); None leaves it to
+                the backend, whose GPU is CUDA's first.
+            devices: Several devices that share the work, each with a session and memory of its own:
+                "all" GPUs that CUDA shows, or their names. Batches go to the device that is free,
+                and the results come in order.
 
         Raises:
             BundleError: There is no sound bundle at `path`, it has no such graph, or no valid stamp
@@ -85,26 +98,23 @@ class BatchedRole(Door):
             raise InputError("`batch_size` is too large", found=batch_size)
         check_options(backend, threads, workers)
         bundle = open_bundle(path)
-        graph, session = open_role(
-            bundle,
-            cls.ROLE,
-            backend=backend,
-            precision=precision,
-            threads=threads,
-            workers=workers,
-            require_parity=require_parity,
-            canary=canary,
-        )
-        options = {
+        cls._check(bundle)
+        options: dict[str, Any] = {
             "backend": backend,
             "precision": precision,
             "threads": threads,
-            "batch_size": batch_size,
             "workers": workers,
             "require_parity": require_parity,
             "canary": canary,
+            "device": device,
+            "devices": devices,
         }
-        return cls(bundle, graph, session, batch_size, options)
+        graph, session = open_role(bundle, cls.ROLE, **options)
+        return cls(bundle, graph, session, batch_size, options | {"batch_size": batch_size})
+
+    @classmethod
+    def _check(cls, bundle: Bundle) -> None:
+        """Refuses a bundle that lacks what a class needs besides its graph."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -117,15 +127,67 @@ class BatchedRole(Door):
 
     def _run(self, items: Array, output: TensorSpec) -> Array:
         """An output of items, `batch_size` at a time."""
-        given = self._graph.inputs[0]
-        check_array(self.ITEMS, items, given)
-        parts = []
-        for i in range(0, len(items), self._batch_size):
-            batch = np.ascontiguousarray(items[i : i + self._batch_size])
-            (part,) = self._session.run({given.name: batch}, [output.name])
-            check_result(part, output, len(batch))
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        # Not checked yet, it may be anything.
+        shape = items.shape if isinstance(items, np.ndarray) else ()
+        with span(self.TASK, lambda: self._facts(shape)):
+            if shape and shape[0] > self._batch_size:
+                ((result, _),) = self._results((items,), output)
+                return result
+            # By itself: after a backend's run, the generators of several batches cost 30 µs.
+            given = self._graph.inputs[0]
+            check_array(self.ITEMS, items, given)
+            batch = {given.name: np.ascontiguousarray(items)}
+            (result,) = run_one(self._session, batch, [output.name])
+            check_result(result, output, len(items))
+            return result
+
+    def _stream(self, arrays: Iterable[Array], output: TensorSpec) -> Iterator[Array]:
+        """An output of one array of items after another, `batch_size` items at a time.
+
+        One batch is held at a time; with several devices, twice as many as they compute at once.
+        """
+        results = self._results(arrays, output)
+        traced = each(self.TASK, results, lambda one: self._facts(one[1].shape))
+        return (result for result, _ in traced)
+
+    def _results(
+        self, arrays: Iterable[Array], output: TensorSpec
+    ) -> Iterator[tuple[Array, Array]]:
+        """The same, each output with what it is of."""
+        given, size = self._graph.inputs[0], self._batch_size
+        # Arrays whose outputs are still to come, with the sizes of their batches.
+        waiting: deque[tuple[Array, list[int]]] = deque()
+
+        def batches() -> Iterator[dict[str, Array]]:
+            for items in arrays:
+                check_array(self.ITEMS, items, given)
+                parts = [items[i : i + size] for i in range(0, len(items), size)]
+                waiting.append((items, [len(part) for part in parts]))
+                for part in parts:
+                    yield {given.name: np.ascontiguousarray(part)}
+
+        done: list[Array] = []
+        for (part,) in run_each(self._session, batches(), [output.name]):
+            items, sizes = waiting[0]
+            check_result(part, output, sizes[len(done)])
+            done.append(part)
+            if len(done) == len(sizes):
+                waiting.popleft()
+                yield (done[0] if len(done) == 1 else np.concatenate(done)), items
+                done = []
+
+    def _facts(self, shape: tuple[int, ...]) -> Facts:
+        """What a trace says of a call with items of a shape."""
+        facts = self.capabilities
+        return {
+            self.ITEMS: shape[0] if shape else 0,
+            "shape": shape[1:],
+            "batch_size": self._batch_size,
+            "role": self.ROLE,
+            "backend": facts.backend,
+            "precision": facts.precision,
+            "device": facts.device,
+        }
 
     def _run_device(self, items: object, output: TensorSpec) -> DeviceArray:
         """An output of items that lie on the session's GPU, all at once."""
@@ -135,7 +197,7 @@ class BatchedRole(Door):
             raise BackendError(
                 f"{facts.backend} takes no arrays on a GPU",
                 found=f"a session on {facts.device}",
-                mend="open the bundle with backend='native-cuda' or an engine's",
+                mend="open the bundle on one `device`, with backend='native-cuda' or an engine's",
             )
         count = check_device_array(self.ITEMS, items, given)
         if count > self._batch_size:
@@ -146,7 +208,9 @@ class BatchedRole(Door):
                 mend="open the bundle with a larger `batch_size`, or pass slices",
             )
         session = cast(DeviceSession, self._session)
-        (result,) = session.run_device({given.name: items}, [output.name])
+        shape = tuple(cast(Any, items).shape)
+        with span(self.TASK, lambda: self._facts(shape)):
+            (result,) = session.run_device({given.name: items}, [output.name])
         check_result(result, output, count)
         return result
 
@@ -161,7 +225,8 @@ class BatchedRole(Door):
                     found=batch,
                     expected=f"1 to `batch_size`, {self._batch_size}",
                 )
-            if self.capabilities.device_arrays:
+            facts = self.capabilities
+            if facts.device_arrays or facts.devices:
                 cast(DeviceSession, self._session).warm_up((batch, *item))
             else:
                 zeros: np.ndarray[Any, Any] = np.zeros((batch, *item), self._graph.inputs[0].dtype)

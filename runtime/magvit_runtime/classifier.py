@@ -1,89 +1,53 @@
-"""Token ids in, classes out."""
+"""Token ids, features or clips in, classes out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.backend import Session
-from magvit_runtime.backends.onnx_runtime.backend import open_graph
-from magvit_runtime.backends.opening import BackendName, check_options
-from magvit_runtime.backends.tensor_check import check_array, check_result
+from magvit_runtime.batched_role import BatchedRole
 from magvit_runtime.bundle.drawing_record import DrawingRecord
-from magvit_runtime.bundle.manifest import GraphRecord, Head, TensorSpec
-from magvit_runtime.bundle.reading import Bundle, open_bundle
-from magvit_runtime.door import Door
-from magvit_runtime.errors import BundleError, InputError
-from magvit_runtime.types import Classification
+from magvit_runtime.bundle.manifest import GraphRecord, Head, Kind
+from magvit_runtime.bundle.reading import Bundle, train_command
+from magvit_runtime.errors import BundleError
+from magvit_runtime.types import Array, Classification, Pool
 
 # Name of the head.
 CLASSIFIER = "classifier"
 
 
-class Classifier(Door):
-    """The classifier of a bundle, ready to run. Open one with `Classifier.open`.
+class _WithClasses(BatchedRole):
+    """A graph that gives probabilities.
 
-    Thread-safe: any number of threads may call it. It can be pickled, and used in a forked process
-    unless it runs on a GPU; docs/embedding.md has the rules.
-
-    Example:
-        >>> with Classifier.open("open-magvit2-video-128") as classifier:
-        ...     print(classifier(ids).labels)
+    Attributes:
+        KIND: What its one input is.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        head: Head,
-        graph: GraphRecord,
-        probabilities: TensorSpec,
-        session: Session,
-        options: Mapping[str, object] | None = None,
-    ) -> None:
-        super().__init__(bundle, graph, session, options)
-        self._head = head
-        self._ids = graph.inputs[0]
-        self._probabilities = probabilities
+    KIND: ClassVar[Kind]
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, backend: BackendName | str = "auto", threads: int | None = None
-    ) -> Self:
-        """Opens a bundle's classifier, after checking its files against their digests.
-
-        Raises:
-            InputError: The backend is unknown or runs no classifiers, or `threads` isn't positive.
-            BundleError: There is no sound bundle at `path`, or it has no classifier.
-            BackendError: No backend here can run it.
-        """
-        bundle = open_bundle(path)
+    def _check(cls, bundle: Bundle) -> None:
         head = bundle.manifest.heads.get(CLASSIFIER)
         if head is None:
-            raise BundleError(
-                f"{path} has no classifier",
-                mend=f"magvit train classifier {path} TOKENS.parquet",
-            )
-        check_options(backend, threads)
-        if backend not in ("auto", "onnxruntime"):
-            raise InputError(f"{backend} runs encoders only", mend="leave `backend` out")
-        reason = "only ONNX Runtime runs it" if backend == "auto" else "asked for"
-        precision, graph = bundle.graph(head.graph)
-        made = graph.output_of("probabilities")
-        if made.shape[1:] != (len(head.labels),):
-            raise BundleError(
-                f"the classifier's graph in {path} doesn't give a probability for each class",
-                found=list(made.shape),
-                expected=["batch", len(head.labels)],
-                mend=f"magvit train classifier {path} TOKENS.parquet",
-            )
-        onnx = bundle.verified_graph(graph)
-        session = open_graph(onnx, precision=precision, threads=threads, reason=reason)
-        options = {"backend": backend, "threads": threads}
-        return cls(bundle, head, graph, made, session, options)
+            raise BundleError(f"{bundle.path} has no classifier", mend=train_command(bundle))
+        for graph in bundle.graphs(cls.ROLE).values():
+            if [spec.kind for spec in graph.inputs] != [cls.KIND]:
+                raise BundleError(
+                    f"the classifier in {bundle.path} takes something else",
+                    found=" and ".join(spec.name for spec in graph.inputs),
+                    expected=cls.KIND,
+                    mend=_way_to_run(bundle, graph),
+                )
+            made = graph.output_of("probabilities")
+            if made.shape[1:] != (len(head.labels),):
+                raise BundleError(
+                    f"{graph.file} in {bundle.path} doesn't give a probability for each class",
+                    found=list(made.shape),
+                    expected=["batch", len(head.labels)],
+                    mend=train_command(bundle),
+                )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,9 +60,35 @@ class Classifier(Door):
         return self._head.drawing
 
     @property
+    def _head(self) -> Head:
+        return self.bundle.manifest.heads[CLASSIFIER]
+
+    def _classify(self, items: Array) -> Classification:
+        probabilities = self._run(items, self._graph.output_of("probabilities"))
+        best = probabilities.argmax(axis=1)
+        return Classification(tuple(self.classes[i] for i in best), probabilities, self.classes)
+
+
+class Classifier(_WithClasses):
+    """The classifier of a bundle, ready to run. Open one with `Classifier.open`.
+
+    Thread-safe: any number of threads may call it. It can be pickled, and used in a forked process
+    unless it runs on a GPU; docs/embedding.md has the rules.
+
+    Example:
+        >>> with Classifier.open("open-magvit2-video-128") as classifier:
+        ...     print(classifier(ids).labels)
+    """
+
+    ROLE = "classify"
+    TASK = "classify"
+    ITEMS = "ids"
+    KIND = "ids"
+
+    @property
     def grid(self) -> tuple[int | str, ...]:
         """Ids of one clip, [t, h, w] or [h, w]; a string stands for any size."""
-        return self._ids.shape[1:]
+        return self._item_shape()
 
     def __call__(self, ids: NDArray[np.int32]) -> Classification:
         """Classes of clips.
@@ -112,8 +102,84 @@ class Classifier(Door):
             BackendError: The backend failed.
             BundleError: The graph gives something else than its manifest says.
         """
-        check_array("ids", ids, self._ids)
-        (probabilities,) = self._session.run({self._ids.name: ids}, [self._probabilities.name])
-        check_result(probabilities, self._probabilities, len(ids))
-        best = probabilities.argmax(axis=1)
-        return Classification(tuple(self.classes[i] for i in best), probabilities, self.classes)
+        return self._classify(ids)
+
+
+class FeatureClassifier(_WithClasses):
+    """A classifier of features, in the bundle of their model. Open one with `.open`.
+
+    Thread-safe, and pickled or forked, as `Classifier` is.
+
+    Example:
+        >>> with FeatureClassifier.open("videomae-base") as classifier:
+        ...     print(classifier(extractor(clips, classifier.pool)).labels)
+    """
+
+    ROLE = "classify"
+    TASK = "classify"
+    ITEMS = "features"
+    KIND = "features"
+
+    @property
+    def pool(self) -> Pool:
+        """How the features that it takes are pooled, as `FeatureExtractor` does it."""
+        return "mean" if len(self._item_shape()) == 1 else "none"
+
+    def __call__(self, features: NDArray[np.float32]) -> Classification:
+        """Classes of clips.
+
+        Args:
+            features: float32 [N, ...], as `FeatureExtractor` gives them with this pool.
+
+        Raises:
+            InputError: The array's type or shape isn't what the classifier takes.
+            BackendError: The backend failed.
+            BundleError: The graph gives something else than its manifest says.
+        """
+        return self._classify(features)
+
+
+class ClipClassifier(_WithClasses):
+    """The encoder and the classifier of a bundle in one graph. Open one with `ClipClassifier.open`.
+
+    It gives what `Classifier` gives of the ids of `Tokenizer`. Thread-safe, and pickled or forked,
+    as they are.
+
+    Example:
+        >>> with ClipClassifier.open("open-magvit2-video-128") as classifier:
+        ...     print(classifier(clips).labels)  # uint8 [N, 17, 128, 128, 3]
+    """
+
+    ROLE = "classify-clips"
+    TASK = "classify_clips"
+    ITEMS = "clips"
+    KIND = "pixels"
+
+    @property
+    def clip_shape(self) -> tuple[int | str, ...]:
+        """Shape of one clip, [T, H, W, 3] or [H, W, 3]: of the clips that it was trained on."""
+        return self._item_shape()
+
+    def __call__(self, clips: NDArray[np.uint8]) -> Classification:
+        """Classes of clips.
+
+        Args:
+            clips: uint8 RGB in 0..255, [N, T, H, W, 3], or [N, H, W, 3] for an image model.
+
+        Raises:
+            InputError: The array's type or shape isn't what the model takes.
+            BackendError: The backend failed.
+            BundleError: The graph gives something else than its manifest says.
+        """
+        return self._classify(clips)
+
+
+def _way_to_run(bundle: Bundle, graph: GraphRecord) -> str:
+    """How a classifier of features, or of several sources, is run."""
+    if [spec.kind for spec in graph.inputs] == ["features"]:
+        return "open it with FeatureClassifier; `magvit classify` does"
+    names = ", ".join(spec.name for spec in graph.inputs)
+    return (
+        f"make each source with `magvit tokenize` and `magvit features`, and run "
+        f"{bundle.path / graph.file} in ONNX Runtime with the inputs {names}"
+    )

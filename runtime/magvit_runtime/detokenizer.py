@@ -22,6 +22,7 @@ class Detokenizer(BatchedRole):
     """
 
     ROLE = "decode"
+    TASK = "detokenize"
     ITEMS = "ids"
 
     @property
@@ -82,6 +83,5 @@ class Detokenizer(BatchedRole):
         self._warm_up(grid, batches, self._graph.output_of("pixels"))
 
     def stream(self, batches: Iterable[NDArray[np.int32]]) -> Iterator[NDArray[np.uint8]]:
-        """Frames of one batch of ids after another; holds one batch at a time."""
-        for ids in batches:
-            yield self(ids)
+        """Frames of one batch of ids after another; see `Tokenizer.stream`."""
+        yield from self._stream(batches, self._graph.output_of("pixels"))

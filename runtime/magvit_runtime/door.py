@@ -13,13 +13,15 @@ from magvit_runtime.bundle.manifest import GraphRecord
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.closing import Closing
 from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.hub.addresses import reachable
 
 
 class Door(Closing):
     """A role of a bundle, open; base of `Tokenizer`, `Detokenizer` and the other model classes.
 
     Its session lives in one process. In another one the door opens the bundle again, by its
-    absolute path and the options that it was opened with:
+    absolute path (or, where that is in another machine's cache of the hub, by its commit there) and
+    the options that it was opened with:
 
     - unpickled, always;
     - in a forked process, at the first call, if it runs on a CPU. On a GPU it refuses.
@@ -58,10 +60,15 @@ class Door(Closing):
         if self._process == os.getpid():
             self._here.close()
 
+    @property
+    def graph_sha256(self) -> str:
+        """Digest of the graph that it runs, with its weights."""
+        return graph_sha256(self.bundle, self._graph)
+
     def __reduce__(self) -> str | tuple[object, ...]:
         if self._options is None:
             return super().__reduce__()
-        arguments = (type(self), self._path, self._graph, graph_sha256(self.bundle, self._graph))
+        arguments = (type(self), self._path, self._graph, self.graph_sha256)
         return _open_again, (*arguments, dict(self._options))
 
     @property
@@ -113,7 +120,7 @@ def _open_again(
         BackendError: No backend here can run it.
     """
     # Each class has an `open` of its own, with options of its own.
-    again: Door = cast(Any, kind).open(path, **options)
+    again: Door = cast(Any, kind).open(reachable(path), **options)
     held = again.bundle.manifest.files.keys() >= {graph.file, *graph.data}
     if not held or graph_sha256(again.bundle, graph) != digest:
         again.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -14,8 +14,7 @@ from magvit_runtime.batched_role import BatchedRole
 from magvit_runtime.bundle.manifest import GraphRecord, TensorSpec
 from magvit_runtime.clips.fitting import fitted
 from magvit_runtime.errors import InputError
-
-Pool = Literal["none", "mean"]
+from magvit_runtime.types import Pool as Pool
 
 _IMAGES = 4  # Axes of images, [N, H, W, 3].
 
@@ -36,6 +35,7 @@ class FeatureExtractor(BatchedRole):
     """
 
     ROLE = "features"
+    TASK = "features"
     ITEMS = "clips"
 
     @property
@@ -72,13 +72,10 @@ class FeatureExtractor(BatchedRole):
         frames = _in_color(clips, self._graph)
         is_frame_by_frame = frames.ndim > len(self._graph.inputs[0].shape)
         items = frames.reshape(-1, *frames.shape[2:]) if is_frame_by_frame else frames
-        output = self._output(pool)
-        parts = []
-        for i in range(0, len(items), self._batch_size):
-            batch = items[i : i + self._batch_size]
-            if (rules := self._graph.preprocessing) is not None:
-                batch = fitted(batch, rules)
-            parts.append(self._run(batch, output))
+        batches = (items[i : i + self._batch_size] for i in range(0, len(items), self._batch_size))
+        if (rules := self._graph.preprocessing) is not None:
+            batches = (fitted(batch, rules) for batch in batches)
+        parts = list(self._stream(batches, output_of_pool(self._graph, pool)))
         features = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if not is_frame_by_frame:
             return features
@@ -92,10 +89,26 @@ class FeatureExtractor(BatchedRole):
         for clips in batches:
             yield self(clips, pool)
 
-    def _output(self, pool: Pool) -> TensorSpec:
-        """The output that is asked for; features that are vectors already need no pooling."""
-        has_pooled = any(spec.kind == "pooled" for spec in self._graph.outputs)
-        return self._graph.output_of("pooled" if pool == "mean" and has_pooled else "features")
+
+def output_of_pool(graph: GraphRecord, pool: Pool) -> TensorSpec:
+    """The output that is asked for; features that are vectors already need no pooling."""
+    has_pooled = any(spec.kind == "pooled" for spec in graph.outputs)
+    return graph.output_of("pooled" if pool == "mean" and has_pooled else "features")
+
+
+def accepted_shape(graph: GraphRecord) -> tuple[int | str, ...]:
+    """Shape of the clips that an extractor takes, before they are fitted: [N, (T,) H, W, 3].
+
+    Args:
+        graph: The graph of its features. A string stands for any size.
+    """
+    shape, rules = list(graph.inputs[0].shape), graph.preprocessing
+    # Sizes that the rules lead to may be anything before.
+    if rules is not None and (rules.resizing or rules.crop):
+        shape[-3:-1] = ["height", "width"]
+    if rules is not None and rules.frames:
+        shape[1] = "frames"
+    return tuple(shape)
 
 
 def _in_color(clips: NDArray[np.uint8], graph: GraphRecord) -> NDArray[np.uint8]:
@@ -104,17 +117,11 @@ def _in_color(clips: NDArray[np.uint8], graph: GraphRecord) -> NDArray[np.uint8]
     Raises:
         InputError: They are no bytes, or of other axes or sizes.
     """
-    given, rules = graph.inputs[0], graph.preprocessing
-    *shape, _ = given.shape
-    # Sizes that the rules lead to may be anything before.
-    if rules is not None and (rules.resizing or rules.crop):
-        shape[-2:] = ["height", "width"]
-    if rules is not None and rules.frames:
-        shape[1] = "frames"
+    *shape, _ = accepted_shape(graph)
     is_array = isinstance(clips, np.ndarray)
     if is_array and len(shape) == _IMAGES - 1 and clips.ndim == _IMAGES + 1:
         shape.insert(1, "frames")
     if is_array and clips.ndim == len(shape) + 1 and clips.shape[-1] == 1:
         clips = np.repeat(clips, 3, axis=-1)
-    check_array("clips", clips, msgspec.structs.replace(given, shape=(*shape, 3)))
+    check_array("clips", clips, msgspec.structs.replace(graph.inputs[0], shape=(*shape, 3)))
     return clips

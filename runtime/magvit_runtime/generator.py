@@ -67,7 +67,7 @@ class Generator(Closing):
         """Opens a bundle's two graphs, after checking its files against their digests.
 
         Args:
-            path: The bundle's directory.
+            path: The bundle's directory, or its address on the hub: hf://OWNER/NAME@REVISION.
             backend: Which backend; "auto" takes the best that this machine can do.
             precision: Which of the bundle's graphs; None takes the most precise. "int8" are those
                 with weights of 8 bits.
@@ -84,16 +84,17 @@ class Generator(Closing):
         if batch_size < 1:
             raise InputError("`batch_size` must be positive", found=batch_size)
         check_options(backend, threads)
-        _generation(open_bundle(path))
+        bundle = open_bundle(path)
+        _generation(bundle)
         options = {
             "backend": backend,
             "precision": precision,
             "threads": threads,
             "require_parity": require_parity,
         }
-        context = Context.open(path, **options)  # type: ignore[arg-type]
+        context = Context.open(bundle.path, **options)  # type: ignore[arg-type]
         try:
-            subtokens = Subtokens.open(path, **options)  # type: ignore[arg-type]
+            subtokens = Subtokens.open(bundle.path, **options)  # type: ignore[arg-type]
         except BaseException:
             context.close()
             raise

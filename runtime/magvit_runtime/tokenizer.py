@@ -24,6 +24,7 @@ class Tokenizer(BatchedRole):
     """
 
     ROLE = "encode"
+    TASK = "tokenize"
     ITEMS = "clips"
 
     @property
@@ -91,6 +92,8 @@ class Tokenizer(BatchedRole):
         self._warm_up(clip, batches, self._graph.output_of("ids"))
 
     def stream(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.int32]]:
-        """Token ids of one batch of clips after another; holds one batch at a time."""
-        for clips in batches:
-            yield self(clips)
+        """Token ids of one batch of clips after another, in order.
+
+        It holds one batch at a time; with `devices`, which share the batches, a few for each.
+        """
+        yield from self._stream(batches, self._graph.output_of("ids"))

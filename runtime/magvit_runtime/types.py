@@ -14,6 +14,9 @@ Shape = tuple[int, ...]
 # Of a token id, which is an int32 that isn't negative.
 MAX_BITS = 31
 
+# How the features of one item become a vector, if they do.
+Pool = Literal["none", "mean"]
+
 Activation = Literal["none", "silu"]
 FloatType = Literal["float16", "float32"]
 Flavour = Literal["tensorrt", "tensorrt-rtx"]

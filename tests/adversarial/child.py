@@ -41,13 +41,20 @@ def note_open(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def tokenize(path: Path) -> None:
+    def run(backend: BackendName) -> None:
+        with Tokenizer.open(path, backend=backend, threads=1) as tokenizer:
+            check_ids(tokenizer, np.zeros((1, 2, 4, 4, 3), np.uint8))
+
+    in_every_backend(run)
+
+
+def in_every_backend(run: Callable[[BackendName], None]) -> None:
     """Runs in every backend that reads graphs; if one refuses a file, the others still read it."""
     refusals = []
     backends: tuple[BackendName, ...] = ("native", "onnxruntime")
     for backend in backends:
         try:
-            with Tokenizer.open(path, backend=backend, threads=1) as tokenizer:
-                check_ids(tokenizer, np.zeros((1, 2, 4, 4, 3), np.uint8))
+            run(backend)
         except MagvitError as error:
             refusals.append(error)
     if refusals:
@@ -67,11 +74,14 @@ def check_ids(tokenizer: Tokenizer, clips: np.ndarray) -> None:
 
 
 def classify(path: Path) -> None:
-    with Classifier.open(path, threads=1) as classifier:
-        result = classifier(np.zeros((2, 2, 2, 2), np.int32))
-        assert len(result.labels) == 2
-        assert result.probabilities.dtype == np.float32
-        assert result.probabilities.shape == (2, len(result.classes))
+    def run(backend: BackendName) -> None:
+        with Classifier.open(path, backend=backend, threads=1) as classifier:
+            result = classifier(np.zeros((2, 2, 2, 2), np.int32))
+            assert len(result.labels) == 2
+            assert result.probabilities.dtype == np.float32
+            assert result.probabilities.shape == (2, len(result.classes))
+
+    in_every_backend(run)
 
 
 def list_engines(path: Path) -> None:

@@ -27,7 +27,8 @@ GRID = (2, 2, 2)
 @pytest.fixture(scope="session")
 def sound_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder, a classifier of grids of 2x2x2, and an engine whose plan is no engine."""
-    from magvit_export.training.classifier_training import TrainingOptions, train_classifier
+    from magvit_export.training.classifier_training import train_classifier
+    from magvit_export.training.options import TrainingOptions
     from magvit_runtime.results.token_files import TokenFileInfo, TokenTable
 
     path = tmp_path_factory.mktemp("sound") / "bundle"

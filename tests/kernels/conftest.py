@@ -41,11 +41,21 @@ def plugin_library() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def plugin_autoload_library(plugin_library: Path) -> Path:
+    path = lookup.plugin_autoload_library()
+    if path is None:
+        pytest.skip(f"{plugin_library.parent} has no libmagvit_plugins_autoload.so; {HOW_TO_BUILD}")
+    return path
+
+
 @pytest.fixture
 def gpu_check_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of gpu-check, whose scripts the test can import by their bare names."""
     folder = REPOSITORY / "kernels" / "gpu_check"
     monkeypatch.syspath_prepend(str(folder))
+    before = set(sys.modules)
     yield folder
-    for script in folder.glob("*.py"):
-        sys.modules.pop(script.stem, None)
+    # The one called __main__ is gpu-check's; the module of that name is pytest's own.
+    for name in {script.stem for script in folder.glob("*.py")} - before:
+        sys.modules.pop(name, None)

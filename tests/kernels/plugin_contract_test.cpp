@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "check.h"
+#include "tensorrt_stand_in.h"
 
 extern "C" nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count);
 extern "C" void setLoggerFinder(nvinfer1::ILoggerFinder* finder);
@@ -59,14 +60,7 @@ class Builder final : public IExprBuilder, public apiv::VExprBuilder {
   std::deque<Dimension> dimensions_;
 };
 
-class Logger final : public ILogger, public ILoggerFinder {
- public:
-  void log(Severity, const char* message) noexcept override { last = message; }
-  ILogger* findLogger() override { return this; }
-  std::string last;
-};
-
-Logger logger;
+TensorRTStandIn& logger = *GetTensorRTStandIn();
 
 IPluginCreatorV3One* FindCreator(const std::string& name) {
   int32_t count = 0;
@@ -414,7 +408,7 @@ void TestBadFieldsAreRefused() {
 }  // namespace
 
 int main() {
-  setLoggerFinder(&logger);
+  setLoggerFinder(static_cast<ILoggerFinder*>(logger.finder));
   TestIdentity();
   TestLfqShapes();
   TestLfqTypesAndFormats();

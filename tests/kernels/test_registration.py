@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,49 @@ def test_registry_takes_the_plugins(site: str, module: str, plugin_library: Path
     assert all(found["created"])
     assert not found["misspelt"]
     assert "field num_grups is not known" in probe.stderr + probe.stdout
+
+
+OPEN = """
+import ctypes, importlib, json, os, sys
+
+ctypes.CDLL(sys.argv[2])  # Too early: there is no TensorRT.
+trt = importlib.import_module(sys.argv[1])
+registry = trt.get_plugin_registry()
+none = [c.name for c in registry.all_creators if c.plugin_namespace == "magvit"]
+# As Triton's TensorRT backend opens plugin libraries; a copy, since the first one is open.
+ctypes.CDLL(sys.argv[3], mode=os.RTLD_NOW | os.RTLD_LOCAL)
+print(json.dumps({
+    "major": int(trt.__version__.split(".")[0]),
+    "before": none,
+    "after": [c.name for c in registry.all_creators if c.plugin_namespace == "magvit"],
+}))
+"""
+
+
+@pytest.mark.parametrize(("site", "module"), CASES)
+def test_opening_a_library_is_enough(
+    site: str, module: str, plugin_library: Path, plugin_autoload_library: Path, tmp_path: Path
+) -> None:
+    if module == "tensorrt_rtx":
+        pytest.skip("what only opens plugin libraries, as Triton, has no TensorRT-RTX")
+    if not site and importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: pip install {PACKAGES[module]}")
+    for library in (plugin_library, plugin_autoload_library):
+        shutil.copy(library, tmp_path)
+    path = os.pathsep.join(filter(None, [site, os.environ.get("PYTHONPATH", "")]))
+    early, late = plugin_autoload_library, tmp_path / plugin_autoload_library.name
+    probe = subprocess.run(
+        [sys.executable, "-c", OPEN, module, str(early), str(late)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert probe.returncode == 0, probe.stderr
+    found = json.loads(probe.stdout.splitlines()[-1])
+    assert "TensorRT isn't in this process yet" in probe.stderr
+    assert found["before"] == []
+    if f"found TensorRT {found['major']}, expected TensorRT" in probe.stderr:
+        assert found["after"] == []  # Of another major than the headers.
+    else:
+        assert sorted(found["after"]) == sorted(PLUGIN_OPERATORS)

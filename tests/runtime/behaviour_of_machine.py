@@ -21,10 +21,11 @@ from typing import get_args
 
 import numpy as np
 
-from magvit_runtime import Bundle, Detokenizer, MagvitError, Tokenizer, open_bundle
+from magvit_runtime import Bundle, MagvitError, Tokenizer, open_bundle
 from magvit_runtime.backends.backend import Unfit
 from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.opening import BackendName
+from magvit_runtime.benchmarks.encoders import MODEL_CLASSES
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.cli.main import main
 from magvit_runtime.verification.verifying import in_order
@@ -54,9 +55,8 @@ def ways_to_verify(bundle: Bundle, role: Role = "encode") -> Iterator[str]:
 
 def opening(path: Path, backend: str, precision: str | None, role: Role = "encode") -> str:
     """What opens and why, or the error."""
-    kind = Tokenizer if role == "encode" else Detokenizer
     try:
-        tokenizer = kind.open(path, backend=backend, precision=precision)  # type: ignore[arg-type]
+        tokenizer = MODEL_CLASSES[role].open(path, backend=backend, precision=precision)  # type: ignore[arg-type]
     except MagvitError as error:
         return failure(error)
     with tokenizer:
@@ -104,15 +104,15 @@ def behaviour(path: Path, precisions: tuple[str | None, ...]) -> dict[str, objec
     return found
 
 
-def decoding(path: Path) -> dict[str, object]:
-    """The same of a bundle's decoder."""
+def behaviour_of_role(path: Path, role: Role) -> dict[str, object]:
+    """The same of another role."""
     bundle = open_bundle(path)
     return {
-        "order": listed(ways_to_run(bundle, None, "decode")),
+        "order": listed(ways_to_run(bundle, None, role)),
         "opening": {
-            backend: opening(path, backend, None, "decode") for backend in get_args(BackendName)
+            backend: opening(path, backend, None, role) for backend in get_args(BackendName)
         },
-        "order of verification": listed(ways_to_verify(bundle, "decode")),
+        "order of verification": listed(ways_to_verify(bundle, role)),
     }
 
 
@@ -153,7 +153,9 @@ def print_behaviour(folder: Path, *, verify: bool) -> None:
     found["ids of fp32"] = {
         backend: digest_of_ids(folder / "fp32", backend) for backend in ("native", "onnxruntime")
     }
-    found["decoders of fp32"] = decoding(folder / "fp32")
+    found["decoders of fp32"] = behaviour_of_role(folder / "fp32", "decode")
+    found["classifiers of fp32"] = behaviour_of_role(folder / "fp32", "classify")
+    found["clips to classes of fp32"] = behaviour_of_role(folder / "fp32", "classify-clips")
     found["magvit doctor"] = command("doctor")
     found["magvit doctor BUNDLE"] = {
         name: engines_by_doctor(folder / name)

@@ -2,7 +2,8 @@
 
 They keep the rules that can break a session: memory must be allocated while it is used, a context
 needs shapes, addresses and activation memory, the first run after new shapes can't be captured,
-and an address given to TensorRT is a multiple of 256. The "engine" adds up the colours of a pixel.
+a context's shapes lie in its profile, an engine without weights doesn't run, and an address given
+to TensorRT is a multiple of 256. The "engine" adds up the colours of a pixel and its weights.
 """
 
 # Names and signatures are those of CUDA and TensorRT.
@@ -17,7 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -197,13 +198,18 @@ class Cuda(ModuleType):
 
 
 class TensorRt(ModuleType):
-    """`tensorrt` or `tensorrt_rtx`; a plan is JSON: the input's smallest and largest shape."""
+    """`tensorrt` or `tensorrt_rtx`; a plan is JSON.
+
+    It has the smallest, best and largest shape of each profile, and the weights that it takes: for
+    each name its type, its size and the sum of its values, None where it has been left out.
+    """
 
     TensorLocation = enum.Enum("TensorLocation", "DEVICE HOST")
     TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
     CudaGraphStrategy = enum.Enum("CudaGraphStrategy", "DISABLED WHOLE_GRAPH_CAPTURE")
     ExecutionContextAllocationStrategy = enum.Enum("Strategy", "STATIC USER_MANAGED")
     DynamicShapesKernelSpecializationStrategy = enum.Enum("Kernels", "LAZY EAGER NONE")
+    SerializationFlag = enum.Enum("SerializationFlag", "EXCLUDE_WEIGHTS INCLUDE_REFIT")
     ILogger = type("ILogger", (), {"__init__": lambda self: None})
 
     def __init__(self, name: str, version: str, cuda: Cuda) -> None:
@@ -216,6 +222,13 @@ class TensorRt(ModuleType):
 
     def nptype(self, kind: Any) -> Any:
         return kind
+
+    def Refitter(self, engine: Engine, logger: Any) -> Refitter:
+        return Refitter(engine)
+
+    def Weights(self, array: Any) -> Weights:
+        assert array.flags.c_contiguous
+        return Weights(array.dtype, array.size, float(array.sum(dtype=np.float64)))
 
     def get_plugin_registry(self) -> SimpleNamespace:
         def load(path: str) -> object:
@@ -242,10 +255,18 @@ class TensorRt(ModuleType):
 class Engine:
     device_memory_size_v2 = 4096
 
-    def __init__(self, trt: TensorRt, minimum: list[int], maximum: list[int]) -> None:
+    def __init__(
+        self,
+        trt: TensorRt,
+        profiles: list[list[list[int]]],
+        weights: dict[str, list[Any]] | None = None,
+    ) -> None:
         self.trt = trt
-        self.limits = minimum, maximum
+        self.profiles = profiles
+        self.weights = weights or {}
+        self.refittable = weights is not None
         self.names = [INPUT, IDS, LATENTS]
+        self.num_optimization_profiles = len(profiles)
         self.num_io_tensors = len(self.names)
 
     def get_tensor_name(self, index: int) -> str:
@@ -262,8 +283,17 @@ class Engine:
         return mode.INPUT if name == INPUT else mode.OUTPUT
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[Any]:
-        minimum, maximum = self.limits
-        return [minimum, maximum, maximum]
+        return list(self.profiles[profile])
+
+    def create_serialization_config(self) -> SimpleNamespace:
+        config = SimpleNamespace(flags=set())
+        config.set_flag = config.flags.add
+        return config
+
+    def serialize_with_config(self, config: SimpleNamespace) -> bytes:
+        stays = self.trt.SerializationFlag.INCLUDE_REFIT in config.flags
+        weights = self.weights if stays else None
+        return json.dumps({"profiles": self.profiles, "weights": weights}).encode()
 
     def create_execution_context(self, config: Any) -> Context:
         if isinstance(config, SimpleNamespace):
@@ -273,7 +303,7 @@ class Engine:
         else:
             assert config == self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
             graphs = ""
-        context = Context(self.trt, graphs)
+        context = Context(self.trt, self, graphs)
         self.trt.contexts.append(context)
         return context
 
@@ -285,6 +315,43 @@ class Engine:
             config, "strategy", strategy
         )
         return config
+
+
+class Weights(NamedTuple):
+    dtype: Any
+    size: int
+    total: float | None
+
+
+class Refitter:
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.given: dict[str, Weights] = {}
+
+    def get_all_weights(self) -> list[str]:
+        return list(self.engine.weights)
+
+    def get_weights_prototype(self, name: str) -> Weights:
+        dtype, size, _ = self.engine.weights[name]
+        return Weights(np.dtype(dtype), size, None)
+
+    def set_named_weights(self, name: str, weights: Weights) -> bool:
+        assert weights[:2] == self.get_weights_prototype(name)[:2]
+        self.given[name] = weights
+        return True
+
+    def get_missing_weights(self) -> list[str]:
+        held = {name for name, (*_, total) in self.engine.weights.items() if total is not None}
+        return [name for name in self.engine.weights if name not in held | self.given.keys()]
+
+    def refit_cuda_engine(self) -> bool:
+        assert not self.get_missing_weights()
+        if self.engine.trt.fails:
+            self.engine.trt.error(self.engine.trt.fails)
+            return False
+        for name, weights in self.given.items():
+            self.engine.weights[name][2] = weights.total
+        return True
 
 
 class RuntimeCache:
@@ -302,9 +369,11 @@ class RuntimeCache:
 
 
 class Context:
-    def __init__(self, trt: TensorRt, graphs: str) -> None:
+    def __init__(self, trt: TensorRt, engine: Engine, graphs: str) -> None:
         self.trt = trt
+        self.engine = engine
         self.graphs = graphs
+        self.profile = 0
         self.shape: tuple[int, ...] = ()
         self.addresses: dict[str, int] = {}
         self.activations = (0, 0)
@@ -314,7 +383,18 @@ class Context:
     def set_device_memory(self, address: int, size: int) -> None:
         self.activations = address, size
 
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        assert stream in self.trt.cuda.live["stream"]
+        assert not self.shape, "the shapes are set after the profile"
+        self.profile = profile
+        return profile < self.engine.num_optimization_profiles
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        minimum, _, maximum = self.engine.profiles[self.profile]
+        limits = zip(minimum, shape, maximum, strict=True)
+        if not all(low <= size <= high for low, size, high in limits):
+            self.trt.error(f"{list(shape)} is outside of profile {self.profile}")
+            return False
         self.is_flushed = self.is_flushed and shape == self.shape
         self.shape = shape
         return True
@@ -331,6 +411,8 @@ class Context:
         cuda = self.trt.cuda
         assert stream in cuda.live["stream"]
         assert cuda.owns(*self.activations)
+        totals = [total for *_, total in self.engine.weights.values()]
+        assert None not in totals, "an engine without weights was run"
         if self.trt.fails:
             self.trt.error(self.trt.fails)
             return False
@@ -340,10 +422,11 @@ class Context:
         self.is_flushed = True
         self.enqueued += 1
         addresses, shape = dict(self.addresses), self.shape
-        cuda.submit(stream, lambda: self._compute(addresses, shape))
+        offset = round(sum(totals))
+        cuda.submit(stream, lambda: self._compute(addresses, shape, offset))
         return True
 
-    def _compute(self, addresses: dict[str, int], shape: tuple[int, ...]) -> None:
+    def _compute(self, addresses: dict[str, int], shape: tuple[int, ...], offset: int) -> None:
         def at(name: str, shape: tuple[int, ...], dtype: Any) -> Any:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
             assert self.trt.cuda.owns(addresses[name], size), name
@@ -352,7 +435,7 @@ class Context:
 
         clips = at(INPUT, shape, np.uint8)
         ids = at(IDS, shape[:-1], np.int32)
-        ids[:] = clips.sum(-1)
+        ids[:] = clips.sum(-1, dtype=np.int64) + offset
         at(LATENTS, (*shape[:-1], 2), np.float32)[:] = ids[..., None] * 0.5
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from known_profiles import profile_of
 from runtime.stand_in_machine import StandInGpu, StandInMachine, environment
 from seeded_checkpoints import TINY
@@ -32,6 +33,8 @@ from seeded_checkpoints import TINY
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
 from magvit_export.families.family import ClipSizes
+from magvit_export.training.classifier import TrajectoryClassifier
+from magvit_export.training.classifier_export import export_classifier
 from magvit_runtime import bits_to_ids, open_bundle
 from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineKey, EngineRecord
@@ -39,6 +42,7 @@ from magvit_runtime.bundle.manifest import FileRecord, Precision, Role
 from magvit_runtime.bundle.reading import graph_sha256
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.native_libraries.lookup import PLUGIN_INTERFACE, operators_library
+from magvit_runtime.results.token_files import token_file_info
 
 TABLE = Path(__file__).with_name("behaviour_table.json")
 CHILD = Path(__file__).with_name("behaviour_of_machine.py")
@@ -98,6 +102,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     export(float32, "fp32", ClipSizes())
     export(float32, "fp32", ClipSizes(), "decode")
+    train(float32)
     export(half, "fp16", ClipSizes())
     for precision in ("fp32", "fp16"):
         export(engines, precision, ClipSizes(None, *CLIP[:3]))
@@ -120,6 +125,14 @@ def export(path: Path, precision: Precision, sizes: ClipSizes, role: Role = "enc
         precision=precision,
         sizes=sizes,
     )
+
+
+def train(path: Path) -> None:
+    """Gives a bundle a classifier of seeded weights."""
+    bundle, grid = open_bundle(path), (3, 8, 8)
+    torch.manual_seed(0)
+    head = TrajectoryClassifier(num_classes=2, grid=grid)
+    export_classifier(bundle, head, ("circle", "line"), token_file_info(bundle, grid), "bits", {})
 
 
 def write_engines(path: Path) -> None:
@@ -156,7 +169,7 @@ def write_engines(path: Path) -> None:
     }
     folder = path / "engines"
     folder.mkdir()
-    shapes = {"minimum": [1, *CLIP], "maximum": [4, *CLIP]}
+    shapes = {"profiles": [[[batch, *CLIP] for batch in (1, 2, 4)]]}
     for name, one in keys.items():
         plan = folder / f"{name}.plan"
         plan.write_text(json.dumps(shapes))

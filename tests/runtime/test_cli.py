@@ -63,7 +63,7 @@ def test_the_chain_leaves_its_outputs_and_nothing_else(chain) -> None:
     for command in ("tokenize", "train", "classify"):
         assert chain[command].returncode == 0, chain[command].stderr
         assert chain[command].stderr == ""
-    names = ["bundle", "gestures.csv", "predictions.csv", "tokens.parquet"]
+    names = ["bundle", "bundle.metrics.json", "gestures.csv", "predictions.csv", "tokens.parquet"]
     assert sorted(path.name for path in chain["folder"].iterdir()) == names
 
 
@@ -107,6 +107,20 @@ def test_classify_writes_a_table_and_reports_bad_rows(chain) -> None:
         (99, "hole", "dropped"),
         (101, "point", "refused"),
     ]
+
+
+def test_classify_goes_by_tokens_where_it_is_asked_to_or_must(chain, tmp_path: Path) -> None:
+    assert json.loads(chain["classify"].stdout)["way"] == "fused"
+    bundle, source = chain["folder"] / "bundle", chain["folder"] / "gestures.csv"
+    command = ("classify", bundle, source, "-o", tmp_path / "tokens.csv", *STYLE, "--way", "tokens")
+    assert "; by tokens (as asked), on " in magvit(*command).stdout
+    tables = []
+    for table in (chain["folder"] / "predictions.csv", tmp_path / "tokens.csv"):
+        with table.open(newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    for fused, tokens in zip(*tables, strict=True):
+        assert fused["id"] == tokens["id"]
+        assert float(fused["p_vertical"]) == pytest.approx(float(tokens["p_vertical"]), abs=2e-6)
 
 
 def test_classify_tells_labels_that_are_no_class_from_mistakes(chain, tmp_path: Path) -> None:
@@ -181,6 +195,12 @@ def test_frames_give_the_tokens_of_their_trajectories(bundle: Path, tmp_path: Pa
     first, second = (read_tokens(tmp_path / name) for name in ("a.npz", "b.npz"))
     np.testing.assert_array_equal(first.tokens, second.tokens)
     assert second.ids == ("0", "1", "2")
+    # As two devices share them: each clip keeps its id.
+    two = ("--device", "cpu,cpu", "--threads", 1)
+    done("tokenize", bundle, tmp_path / "clips.npy", "-o", tmp_path / "c.npz", *two)
+    third = read_tokens(tmp_path / "c.npz")
+    np.testing.assert_array_equal(third.tokens, second.tokens)
+    assert third.ids == second.ids
 
 
 TAILS = {

@@ -49,7 +49,8 @@ def clips(count: int = 1, frames: int = 3) -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def trained_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a classifier of the grids of `clips()`."""
-    from magvit_export.training.classifier_training import TrainingOptions, train_classifier
+    from magvit_export.training.classifier_training import train_classifier
+    from magvit_export.training.options import TrainingOptions
     from magvit_runtime.results.token_files import TokenTable, token_file_info
 
     path = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("trained") / "bundle"))

@@ -54,7 +54,7 @@ def write_engines(path: Path) -> None:
             options={},
         )
         plan = path / "engines" / f"{key.name}.plan"
-        plan.write_text(json.dumps({"minimum": [1, *CLIP], "maximum": [4, *CLIP]}))
+        plan.write_text(json.dumps({"profiles": [[[n, *CLIP] for n in (1, 2, 4)]]}))
         file = FileRecord(plan.stat().st_size, file_sha256(plan))
         record = EngineRecord(ENGINE_SCHEMA_VERSION, key, file, (), {}, None, 1.0, "here", "today")
         plan.with_suffix(".json").write_bytes(msgspec.json.encode(record))

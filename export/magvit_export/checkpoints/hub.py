@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from magvit_export.catalog import CatalogEntry
-from magvit_runtime.errors import InputError, MagvitError, first_line
+from magvit_runtime.errors import InputError
+from magvit_runtime.hub.refusals import HubError, hub_failures, refusal
 
 # Of a repository that is a whole model; the weights that are taken first, first.
 _CONFIGS = ("config.json", "*processor_config.json")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-
-
-class HubError(MagvitError):
-    """A checkpoint can't be fetched from the hub."""
 
 
 def fetch_checkpoint(entry: CatalogEntry, revision: str | None = None) -> Path:
@@ -43,10 +39,10 @@ def fetch_checkpoint(entry: CatalogEntry, revision: str | None = None) -> Path:
         if entry.file is not None:
             return Path(hf_hub_download(entry.repo, entry.file, revision=revision))
         return _fetch_folder(entry.repo, revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except hub_failures() as error:
         raise HubError(
             f"can't fetch {entry.file or 'the model'} from {entry.repo}",
-            found=first_line(error),
+            found=refusal(error, entry.repo, revision).reason,
             mend=f"download the file by hand and use --weights {entry.file}"
             if entry.file
             else f"download its files by hand (git clone https://huggingface.co/{entry.repo}), and "

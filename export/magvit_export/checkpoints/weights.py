@@ -1,4 +1,4 @@
-"""Where weights come from: a file, the hub, or a seed."""
+"""Where weights come from: a file, the hub, this package, or a seed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from magvit_export.catalog import CatalogEntry
 from magvit_export.checkpoints.hub import fetch_checkpoint
+from magvit_export.checkpoints.packaged import TRAINED, require_packaged
 from magvit_export.checkpoints.reading import Spellings, Variant, load_weights
 from magvit_export.checkpoints.seeded import seeded_state
 from magvit_runtime.bundle.manifest import WeightsRecord
@@ -46,7 +47,7 @@ def find_weights(
 
     Args:
         source: Path of a checkpoint (a file, an index of shards, or a folder with one of these),
-            "hub", "seeded" or "seeded:N".
+            "hub", "trained" (those that ship with this package), "seeded" or "seeded:N".
         entry: The model, for its place on the hub.
         shapes: Shape of every raw key of the model.
         prefixes: The keys that are needed begin with one of these; None needs those of the groups
@@ -77,7 +78,9 @@ def find_weights(
         place = "/".join(filter(None, (entry.repo, entry.file)))
         record = WeightsRecord("hub", place, loaded.variant, loaded.sha256)
         return Weights(loaded.state, record)
-    path = Path(source)
+    path = require_packaged(entry.name) if source == TRAINED else Path(source)
     loaded = load_weights(path, shapes, prefixes, spellings, variant, passed_over)
     name = as_text(path.absolute().name)  # Of the folder "." too.
+    if source == TRAINED:
+        name = f"{name} (trained on trajectories, ships with magvit-runtime)"
     return Weights(loaded.state, WeightsRecord("file", name, loaded.variant, loaded.sha256))

@@ -20,6 +20,7 @@ from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.numbers import in_range, positive_numbers
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import OptionalBundle
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.files.atomic_write import atomic_path
@@ -30,7 +31,7 @@ from magvit_runtime.verification.samples import sample_shapes
 
 
 def bench(
-    bundle: Path | None = None,
+    bundle: OptionalBundle = None,
     *,
     role: Role = "encode",
     compare: tuple[Path, Path] | None = None,
@@ -53,13 +54,13 @@ def bench(
     output: Path | None = None,
     report: Path | None = None,
 ) -> Outcome:
-    """Times a bundle's encoder or decoder in every way that this machine can run it, all in turn.
+    """Times one of a bundle's graphs in every way that this machine can run it, all in turn.
 
     docs/benchmarking.md says what each figure is, and how the others are set up.
 
     Args:
-        bundle: Directory of the exported model.
-        role: What is timed: encode, decode or features.
+        bundle: Directory of the exported model, or hf://OWNER/NAME@REVISION on the hub.
+        role: What is timed: encode, decode, features, classify or classify-clips.
         compare: Two files of --output, the old one first, to compare instead of measuring; exit
             code 1 where something became slower beyond the noise.
         backend: What to time; may be given several times. All that run here by default.

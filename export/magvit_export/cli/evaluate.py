@@ -10,7 +10,9 @@ import numpy as np
 from cyclopts import App, Parameter
 from numpy.typing import NDArray
 
+from magvit_export.cli.evaluate_classes import classes
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import BundleArgument
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space, with_space
 from magvit_runtime.cli.videos import cutting_for, is_video, with_video
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from magvit_runtime.evaluation.reconstruction import Measure, Reconstruction
 
 evaluate = App(name="evaluate", help="Measures what tokens are worth.")
+evaluate.command(classes)
 
 SHEET_CLIPS = 8
 
 
 @evaluate.command
 def reconstruction(
-    bundle: Path,
+    bundle: BundleArgument,
     clips: Path,
     *,
     beside: list[Path] | None = None,

@@ -47,8 +47,9 @@ def export(
         model: Name of the model; `magvit models` lists them. `all` exports each that doesn't
             generate, one after the other, and goes on where one fails; the exit code is 1 then.
         weights: Path of a checkpoint (a pickle or safetensors, the index of its shards, or a
-            folder with one of these), `hub`, `seeded` or `seeded:N`. A folder of VideoMAE or CLIP
-            has their config.json too, which says the architecture.
+            folder with one of these), `hub`, `trained` (what ships with this package, for
+            trajectory-small), `seeded` or `seeded:N`. A folder of VideoMAE or CLIP has their
+            config.json too, which says the architecture.
         output: Directory of the bundle. An existing bundle of the same weights gains this
             precision or role. With `all`, the folder of the bundles, which have the models' names.
         roles: What to export, separated by commas: encode, decode, features; of a model that

@@ -12,11 +12,12 @@ from cyclopts import Parameter
 from magvit_runtime.bundle.manifest import Precision, Role
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import BundleArgument
 from magvit_runtime.errors import InputError
 
 
 def onnx(
-    bundle: Path,
+    bundle: BundleArgument,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     role: Role = "encode",
@@ -28,7 +29,7 @@ def onnx(
     some tools, OpenVINO among them, don't.
 
     Args:
-        bundle: Directory of the exported model.
+        bundle: Directory of the exported model, or hf://OWNER/NAME@REVISION on the hub.
         output: The .onnx file to write; its weights go to a file of the same name with .data.
         role: What the graph does: encode, decode or features.
         precision: Which of the bundle's graphs; the most precise by default.

@@ -37,7 +37,8 @@ def tokenizer(
         options: How it is trained.
         model: Name of the model.
         config: JSON or YAML file with what differs from the model's architecture.
-        weights: What to start from: seeded, seeded:N or the path of a checkpoint.
+        weights: What to start from: seeded, seeded:N, trained (what ships with this package) or
+            the path of a checkpoint.
     """
     if (resume is None) == (output is None):
         mend = "give -o RUN for a new run, or --resume RUN"

@@ -21,6 +21,7 @@ from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import positive_numbers
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import BundleArgument
 from magvit_runtime.cli.progress import estimated_progress
 from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.samples import usual_shape
@@ -29,6 +30,8 @@ from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.outputs import check_outputs
+from magvit_runtime.hub.addresses import is_address
+from magvit_runtime.hub.fetching import local_folder
 from magvit_runtime.reports import check_report_packages
 from magvit_runtime.verification.generation import ROLES as GENERATING_ROLES
 from magvit_runtime.verification.generation import LogitReference, verify_generation
@@ -37,7 +40,7 @@ from magvit_runtime.verification.verifying import Verdict, verify_bundle
 
 
 def verify(
-    bundle: Path,
+    bundle: BundleArgument,
     *,
     role: Role | None = None,
     against: str | None = None,
@@ -52,20 +55,23 @@ def verify(
     """Compares every graph and engine of a bundle that runs here with a reference.
 
     Encoders are compared in tokens, decoders in levels of their pixels, features in units of their
-    rms, models that generate in logits of given tokens.
+    rms, classifiers in the logarithms of probabilities, models that generate in logits of given
+    tokens.
 
     All files are checked against their digests first. What passes gets a parity stamp in
     bundle.json, if all that runs here passes.
 
     Args:
-        bundle: Directory of the exported model.
-        role: What they do: encode, decode or features; context or subtokens are the two graphs that
-            generate, which are compared together. By default encode, or those two.
+        bundle: Directory of the exported model, or hf://OWNER/NAME@REVISION on the hub.
+        role: What they do: encode, decode, features, classify (ids to classes) or classify-clips
+            (clips to classes); context or subtokens are the two graphs that generate, which are
+            compared together. By default encode, or those two.
         against: `pytorch` (from the weights), `fp32` (the bundle's own float32 graph),
-            another bundle's directory, or an .npz file with clips and their latents. By default
-            PyTorch where it is installed and the weights are at hand, else fp32.
-        weights: What the bundle was made of, for PyTorch: a checkpoint, `hub`, `seeded` or
-            `seeded:N`. Seeded bundles generate theirs.
+            another bundle's directory or address on the hub, or an .npz file with clips and their
+            latents. By default PyTorch where it is installed and the weights are at hand, else
+            fp32.
+        weights: What the bundle was made of, for PyTorch: a checkpoint, `hub`, `trained`, `seeded`
+            or `seeded:N`. Seeded weights, and those that ship with this package, are found.
         reference: What PyTorch computes in: `float64`, `float32`, or `auto`, which is float64 for
             items of up to 0.5 TFLOP, or for all on a GPU. Its outputs are kept in the user's cache
             folder (`MAGVIT_CACHE_DIR`), by weights, clips and code.
@@ -83,6 +89,8 @@ def verify(
     others = (Path(name) for name in (against, weights) if name)
     check_outputs(report, inputs=(bundle, clips, *others))
     opened = open_bundle(bundle)
+    if against is not None and is_address(against):
+        against = str(local_folder(against))
     sizes = None if batch_sizes is None else positive_numbers("--batch-sizes", batch_sizes)
     if role is None:
         role = "encode" if opened.manifest.generation is None else "context"

@@ -21,12 +21,14 @@ from magvit_export.engines.protocol import BuildRequest, Built, Event, Failed, P
 from magvit_runtime.backends.trt.engines import Engine, check_plan, read_sidecar
 from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineRecord
 from magvit_runtime.bundle.manifest import FileRecord
+from magvit_runtime.bundle.onnx_weights import structure_sha256
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BundleError, InputError
 from magvit_runtime.files.atomic_write import naming_full_disks
 from magvit_runtime.files.digests import file_sha256
 from magvit_runtime.files.locks import folder_lock
 from magvit_runtime.files.temporary import temporary_folder
+from magvit_runtime.hub.fetching import refuse_hub
 from magvit_runtime.native_libraries.lookup import plugin_library
 from magvit_runtime.types import Flavour
 
@@ -63,8 +65,9 @@ def build_engine(
     Raises:
         BuildError: TensorRT refused or failed, or Ctrl-C stopped it; nothing is left behind.
         BundleError: The graph was changed since export.
-        InputError: The bundle can't be written to, or its path isn't UTF-8.
+        InputError: The bundle can't be written to, is in the hub's cache, or its path isn't UTF-8.
     """
+    refuse_hub(bundle.path)
     try:
         return _build(bundle, plan, on_progress)
     except KeyboardInterrupt:
@@ -92,6 +95,7 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
                 operators=plan.graph.operators,
                 plan=str(staged.resolve()),
                 timing_cache=str(plan.timing_cache.resolve()) if plan.timing_cache else None,
+                repeatable=plan.repeatable,
             )
             built = run_worker(request, staging, on_progress)
             record = EngineRecord(
@@ -100,16 +104,22 @@ def _build(bundle: Bundle, plan: BuildPlan, on_progress: Callable[[Progress], No
                 plan=FileRecord(staged.stat().st_size, file_sha256(staged)),
                 layers=built.layers,
                 plugin_layers=built.plugin_layers,
-                plugin_sha256=None if plugins is None else file_sha256(plugins),
+                plugin_sha256=_digest(plugins),
                 build_seconds=built.seconds,
                 machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
                 created=timestamp(),
+                structure_sha256=structure_sha256(onnx) if plan.key.options["refit"] else None,
+                timing_cache_sha256=_digest(plan.timing_cache),
             )
             sidecar = staged.with_suffix(".json")
             sidecar.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
             staged.replace(plan.plan)
             sidecar.replace(plan.sidecar)
     return BuildResult(Engine(plan.plan, record), was_there=False)
+
+
+def _digest(file: Path | None) -> str | None:
+    return None if file is None or not file.is_file() else file_sha256(file)
 
 
 def _check_name(path: Path) -> None:

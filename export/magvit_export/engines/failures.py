@@ -44,6 +44,12 @@ def build_error(failure: Failed) -> BuildError:
             mend="lower --profile, close other programs on the GPU, "
             "or raise --workspace where it was given",
         )
+    if "timing cache" in lowered:
+        return BuildError(
+            "the timing cache doesn't say which kernel to take for a layer",
+            found=message,
+            mend="build once without --repeatable, with the same options",
+        )
     return BuildError(f"TensorRT failed while {failure.during}", found=message)
 
 

@@ -11,8 +11,14 @@ from magvit_runtime.bundle.engine_records import EngineKey, ShapeRange
 from magvit_runtime.bundle.manifest import GraphRecord
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.errors import BackendError, InputError
-from magvit_runtime.hardware.flavours import MODULES, RTX_PORTABLE, Flavour, rtx_refusal
-from magvit_runtime.hardware.gpus import Gpu
+from magvit_runtime.hardware.flavours import (
+    MODULES,
+    RTX_PORTABLE,
+    Flavour,
+    InstalledFlavour,
+    rtx_refusal,
+)
+from magvit_runtime.hardware.gpus import Gpu, gpu_slug
 from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.hardware.packages import is_installed, missing_package
 
@@ -28,7 +34,8 @@ class BuildPlan:
         plan: The plan file that it will write; its sidecar has the suffix .json.
         graph: The graph that it will read.
         reason: Why this flavour.
-        timing_cache: File of kernel timings; None if none is kept.
+        timing_cache: File of kernel timings, of this GPU and version; None if none is kept.
+        repeatable: Whether kernels are chosen by this file alone.
     """
 
     key: EngineKey
@@ -36,6 +43,7 @@ class BuildPlan:
     graph: GraphRecord
     reason: str
     timing_cache: Path | None
+    repeatable: bool = False
 
     @property
     def sidecar(self) -> Path:
@@ -58,7 +66,13 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
             mend="use --precision fp16",
         )
     sms, gpu_name = _targets(flavour, options, machine.gpu)
-    precision, graph = bundle.graph(options.role, options.precision)
+    precision, graph = bundle.graph(options.role, options.graph_precision)
+    if options.role == "classify" and len(graph.inputs) > 1:
+        raise InputError(
+            "no engine is built of classifiers of several sources: our TensorRT sessions have one "
+            "input",
+            mend="classify with ONNX Runtime, which `magvit classify` takes by itself",
+        )
     if len(graph.inputs) > 1:
         raise InputError(
             f"no engine is built of {options.role} graphs: their cache lies in the memory of the "
@@ -74,15 +88,16 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
             "(docs/engines.md, 'The plugin library')",
         )
     installed = machine.flavours[flavour]
-    keeps_timings = options.timing_cache is not False and flavour == "tensorrt"
+    folder = bundle.path / ENGINES_FOLDER
+    timing_cache = _timing_cache(folder, options, installed, machine.gpu)
     given = graph.inputs[0]
     takes_tokens = given.kind == "ids"
     shapes = options.shapes(
         video=len(given.shape) == (4 if takes_tokens else 5),
         tokens=bundle.tokens if takes_tokens else None,
     )
-    if options.role == "features":
-        shapes = _of_graph(shapes, given.shape)
+    if options.role in ("features", "classify", "classify-clips"):
+        shapes = tuple(dict.fromkeys(_of_graph(one, given.shape) for one in shapes))
     key = EngineKey(
         role=options.role,
         flavour=flavour,
@@ -91,7 +106,7 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
         sms=sms,
         gpu=gpu_name,
         precision=precision,
-        profiles=({given.name: shapes},),
+        profiles=tuple({given.name: one} for one in shapes),
         onnx_sha256=graph_sha256(bundle, graph),
         plugin_interface=machine.plugin_interface if graph.operators else None,
         options={
@@ -104,14 +119,39 @@ def plan_build(bundle: Bundle, options: BuildOptions, machine: Machine) -> Build
             "tf32": precision == "tf32",
         },
     )
-    folder = bundle.path / ENGINES_FOLDER
     return BuildPlan(
         key=key,
         plan=folder / f"{key.name}.plan",
         graph=graph,
         reason=reason,
-        timing_cache=folder / "timing.cache" if keeps_timings else None,
+        timing_cache=timing_cache,
+        repeatable=options.repeatable,
     )
+
+
+def _timing_cache(
+    folder: Path, options: BuildOptions, installed: InstalledFlavour, gpu: Gpu | None
+) -> Path | None:
+    """The file of kernel timings: TensorRT takes those of another GPU or version for none.
+
+    Raises:
+        InputError: A build is to repeat another one's choices, and there are none.
+    """
+    if installed.flavour != "tensorrt" or gpu is None or options.timing_cache is False:
+        if options.repeatable:
+            raise InputError(
+                "--repeatable takes kernels from tensorrt's timing cache, and there is none",
+                found="--no-timing-cache" if options.timing_cache is False else installed.flavour,
+                mend="leave --repeatable out (docs/engines.md, 'Builds that repeat')",
+            )
+        return None
+    file = folder / f"timing.{gpu_slug(gpu.name)}.{installed.version}.cache"
+    if options.repeatable and not file.is_file():
+        raise InputError(
+            f"{file} is missing, so there are no kernels to take again",
+            mend="build once without --repeatable, or copy the file from where that was done",
+        )
+    return file
 
 
 def _of_graph(shapes: ShapeRange, given: tuple[int | str, ...]) -> ShapeRange:
@@ -162,7 +202,8 @@ def choose_flavour(options: BuildOptions, machine: Machine) -> tuple[Flavour, st
     elif machine.gpu is None and (options.strip_weights or options.refit):
         raise BackendError(
             "tensorrt-rtx needs a GPU to build an engine that can be refitted, "
-            "and there is none here",
+            "and there is none here: without one it fails in graph_jit.cpp:278 "
+            "(CHECK(status == CUDA_SUCCESS))",
             mend="leave --refit and --strip-weights out, or build on the GPU",
         )
     return flavour, reason

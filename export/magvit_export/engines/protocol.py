@@ -17,6 +17,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
         operators: How many nodes the graph has of each of our operators.
         plan: Where to write the plan.
         timing_cache: File of kernel timings, read and written; None for none.
+        repeatable: Whether it is only read, and a kernel that it doesn't choose is an error.
     """
 
     key: EngineKey
@@ -25,6 +26,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     operators: dict[str, int]
     plan: str
     timing_cache: str | None
+    repeatable: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):

@@ -100,7 +100,8 @@ def build(request: BuildRequest, interruption: Interruption) -> Built:
     plugin_layers = check_plugin_layers(network, request.operators)
     with step("building", last_error):
         config = make_config(trt, request, make_monitor(trt, interruption))
-        plan = engine_bytes_from_network(parsed, config, save_timing_cache=request.timing_cache)
+        kept = None if request.repeatable else request.timing_cache
+        plan = engine_bytes_from_network(parsed, config, save_timing_cache=kept)
     Path(request.plan).write_bytes(plan)
     return Built(
         layers=tuple(describe(layer) for layer in network),
@@ -196,10 +197,17 @@ def make_config(trt: Any, request: BuildRequest, monitor: Any) -> Any:
         "builder_optimization_level": options["opt_level"],
         "hardware_compatibility_level": compatibility[str(options["hardware_compat"])],
         "load_timing_cache": request.timing_cache,
+        "error_on_timing_cache_miss": request.repeatable,
         "progress_monitor": monitor,
     }
     if key.flavour == "tensorrt":
-        return CreateConfig(tf32=options["tf32"], **common)
+        config = CreateConfig(tf32=options["tf32"], **common)
+        if request.timing_cache is None:
+            return config
+        # The cache then holds the kernels chosen, not times alone, and a later build takes them:
+        # NVIDIA's sampleEditableTimingCache. `CreateConfig` has no argument for it.
+        editable = trt.BuilderFlag.EDITABLE_TIMING_CACHE
+        return PostprocessConfig(config, lambda _builder, _network, made: made.set_flag(editable))
     only = [tuple(map(int, key.sms[0].split(".")))] if len(key.sms) == 1 else None
     config = CreateConfigRTX(compute_capabilities=only, **common)
     if options["tf32"]:

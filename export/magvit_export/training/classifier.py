@@ -6,13 +6,21 @@ A token's place in time and space says most about the trajectory, so places aren
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-EmbeddingKind = Literal["bits", "factorized", "table"]
+from magvit_export.layers.lfq import dequantize
+from magvit_export.onnx.operator_nodes import integer_quotient_node
+from magvit_export.training.options import EmbeddingKind
+from magvit_export.training.smoothing import Block
+
 LOW_BITS = 6
+
+
+def signs_of(ids: Tensor, bits: int) -> Tensor:
+    """int32 [N, ...] -> float32 [N, ..., bits]: bits as ±1, the least significant first."""
+    return dequantize(ids, bits).movedim(1, -1)
 
 
 class BitEmbedding(nn.Module):
@@ -27,12 +35,8 @@ class BitEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """int32 [...] -> float [..., width]."""
-        # Division and remainder rather than shifts: TensorRT has no bitwise operators.
-        powers = 2 ** torch.arange(self.bits, dtype=torch.int32, device=ids.device)
-        quotients = torch.div(ids.unsqueeze(-1), powers, rounding_mode="trunc")
-        bits = quotients - 2 * torch.div(quotients, 2, rounding_mode="trunc")
-        signs: Tensor = self.linear(2 * bits.to(self.linear.weight.dtype) - 1)
-        return signs
+        embedded: Tensor = self.linear(signs_of(ids, self.bits))
+        return embedded
 
 
 class FactorizedEmbedding(nn.Module):
@@ -47,9 +51,31 @@ class FactorizedEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """int32 [...] -> float [..., width]."""
-        post = torch.div(ids, self.low_size, rounding_mode="trunc")
+        # Division and remainder rather than shifts: TensorRT has no bitwise operators.
+        if torch.onnx.is_in_onnx_export():
+            post = integer_quotient_node(ids, self.low_size)
+        else:
+            post = torch.div(ids, self.low_size, rounding_mode="trunc")
         total: Tensor = self.pre(ids - self.low_size * post) + self.post(post)
         return total
+
+
+def embedding_of(vocab_size: int, kind: EmbeddingKind, width: int) -> nn.Module:
+    """The module that turns ids [...] into numbers [..., width].
+
+    Raises:
+        ValueError: `vocab_size` isn't a power of two from 4 on.
+    """
+    bits = vocab_size.bit_length() - 1
+    if 2**bits != vocab_size or bits < 2:
+        raise ValueError(f"vocab_size must be a power of two from 4 on, not {vocab_size}")
+    match kind:
+        case "bits":
+            return BitEmbedding(bits, width)
+        case "factorized":
+            return FactorizedEmbedding(bits, width)
+        case "table":
+            return nn.Embedding(vocab_size, width)
 
 
 class TrajectoryClassifier(nn.Module):
@@ -74,18 +100,9 @@ class TrajectoryClassifier(nn.Module):
         width: int = 18,
     ) -> None:
         super().__init__()
-        bits = vocab_size.bit_length() - 1
-        if 2**bits != vocab_size or bits < 2:
-            raise ValueError(f"vocab_size must be a power of two from 4 on, not {vocab_size}")
-        self.embedding: nn.Module
-        match embedding:
-            case "bits":
-                self.embedding = BitEmbedding(bits, width)
-            case "factorized":
-                self.embedding = FactorizedEmbedding(bits, width)
-            case "table":
-                self.embedding = nn.Embedding(vocab_size, width)
-        self.head = nn.Linear(math.prod(grid) * width, num_classes)
+        self.embedding = embedding_of(vocab_size, embedding, width)
+        self.blocks = (Block(math.prod(grid) * width, tuple(grid)),)
+        self.head = nn.Linear(self.blocks[0].size, num_classes)
 
     def features(self, ids: Tensor) -> Tensor:
         """int32 ids [N, t, h, w] -> embeddings of all places [N, t·h·w·width]."""
@@ -99,13 +116,20 @@ class TrajectoryClassifier(nn.Module):
 
 
 class ExportedClassifier(nn.Module):
-    """The module of the classifier's ONNX graph: ids in, probabilities out."""
+    """The module of the classifier's ONNX graph: ids in, probabilities out.
 
-    def __init__(self, classifier: TrajectoryClassifier) -> None:
+    Args:
+        classifier: Ids to logits, as it is exported: batch norms are folded into convs where it has
+            a method `folded`; of an ensemble's `members` the probabilities are averaged.
+    """
+
+    def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
-        self.classifier = classifier
+        folded = getattr(classifier, "folded", lambda: classifier)()
+        self.classifier = nn.ModuleList(getattr(folded, "members", [folded]))
 
     def forward(self, ids: Tensor) -> Tensor:
         """int32 ids [N, t, h, w] -> probabilities [N, K]."""
-        logits: Tensor = self.classifier(ids)
-        return logits.softmax(dim=1)
+        first, *others = (member(ids).softmax(dim=1) for member in self.classifier)
+        total: Tensor = sum(others, start=first)
+        return total / (1 + len(others)) if others else total

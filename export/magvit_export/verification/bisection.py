@@ -34,12 +34,8 @@ from magvit_export.verification.pytorch_reference import TorchRole
 from magvit_runtime.agreement import RMS_LIMITS
 from magvit_runtime.bundle.manifest import GraphRecord, Precision
 from magvit_runtime.bundle.reading import Bundle
-from magvit_runtime.clips.samples import (
-    CLIP_NAMES,
-    in_batches,
-    usual_shape,
-    verification_clips,
-)
+from magvit_runtime.clips.batches import in_batches
+from magvit_runtime.clips.samples import CLIP_NAMES, usual_shape, verification_clips
 from magvit_runtime.errors import BackendError, InputError
 
 # A clip like those of users, and one that shows a wrong epsilon. Each costs three encoder runs.

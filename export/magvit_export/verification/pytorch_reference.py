@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from magvit_export.catalog import CatalogEntry, find_model
+from magvit_export.checkpoints.packaged import TRAINED, is_packaged, require_packaged
 from magvit_export.checkpoints.shards import checkpoint_sha256
 from magvit_export.checkpoints.weights import is_seeded
 from magvit_export.families.family import ClipSizes, RoleExport, find_family, stored_config
@@ -58,8 +59,8 @@ def pytorch_role(bundle: Bundle, role: Role, weights: str | None = None) -> Torc
     Args:
         bundle: The bundle; its manifest has the architecture and the digest of the weights.
         role: What the graph does.
-        weights: Path of the checkpoint, "hub", "seeded" or "seeded:N". None generates the weights
-            of a seeded bundle.
+        weights: Path of the checkpoint, "hub", "trained", "seeded" or "seeded:N". None finds the
+            weights of a bundle that was seeded or has weights that ship with this package.
 
     Raises:
         InputError: Weights are needed, or these aren't the bundle's; its family isn't installed, or
@@ -99,6 +100,8 @@ def check_source(bundle: Bundle, role: Role, weights: str | None) -> str:
         CheckpointError: There is no such checkpoint.
     """
     recorded = component_of(bundle, role).weights
+    if weights is None and is_packaged(bundle.manifest.model, recorded.sha256):
+        return TRAINED
     if weights is None and recorded.source != "seeded":
         raise InputError(
             f"PyTorch needs the weights that {bundle.path} was made of",
@@ -109,7 +112,9 @@ def check_source(bundle: Bundle, role: Role, weights: str | None) -> str:
     if is_seeded(source):
         _check_weights(bundle, recorded, WeightsRecord("seeded", source))
     elif source != "hub":
-        sha256 = checkpoint_sha256(Path(source))
+        is_ours = source == TRAINED
+        path = require_packaged(bundle.manifest.model) if is_ours else Path(source)
+        sha256 = checkpoint_sha256(path)
         _check_weights(bundle, recorded, WeightsRecord("file", source, sha256=sha256))
     return source
 

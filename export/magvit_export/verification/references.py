@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from magvit_export.checkpoints.packaged import is_packaged
 from magvit_export.verification.reference_cache import ReferenceType
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle, open_bundle
@@ -38,9 +39,17 @@ def find_reference(
         InputError: There is none of this name, or it doesn't fit the bundle.
         BundleError: There is no graph to compare with, or a file was changed.
     """
+    is_trained = role in ("classify", "classify-clips")
+    if is_trained and against == "pytorch":
+        raise InputError(
+            "PyTorch is no reference of classifiers: their weights are in the bundle alone",
+            found="--against pytorch",
+            mend="leave --against out: they are compared with their own graphs in ONNX Runtime",
+        )
+    if against is None and is_trained and weights is None and dtype is None:
+        against = "fp32"
     if against is None:
-        at_hand = weights is not None or (bundle.is_seeded and find_spec("torch") is not None)
-        against = "pytorch" if at_hand else "fp32"
+        against = "pytorch" if weights is not None or _weights_are_here(bundle) else "fp32"
     if against == "pytorch":
         from magvit_export.verification.cached_pytorch import cached_reference
 
@@ -91,3 +100,11 @@ def _other_bundle(bundle: Bundle, path: Path, role: Role) -> Reference:
     precision, _ = other.graph(role)
     name = f"{precision} graph of {other.manifest.model}, {weights_label(other)}"
     return graph_reference(other, f"{name}, in ONNX Runtime", role=role)
+
+
+def _weights_are_here(bundle: Bundle) -> bool:
+    """Whether PyTorch is installed, and a bundle's weights are generated or ship with us."""
+    if find_spec("torch") is None:
+        return False
+    weights = bundle.manifest.component.weights
+    return bundle.is_seeded or is_packaged(bundle.manifest.model, weights.sha256)

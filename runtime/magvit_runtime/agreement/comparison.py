@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from magvit_runtime.agreement.features import FeatureAccumulator, FeatureAgreement
+from magvit_runtime.agreement.logits import LogitAccumulator, LogitAgreement
 from magvit_runtime.agreement.margins import MarginAccumulator, MarginAgreement
 from magvit_runtime.agreement.pixels import PixelAccumulator, PixelAgreement
+from magvit_runtime.agreement.probabilities import FusedAgreement, add_probabilities
 from magvit_runtime.agreement.signs import SignAccumulator, SignAgreement
 from magvit_runtime.bundle.manifest import GraphRecord, Kind, Metrics, Precision
 from magvit_runtime.errors import InputError
@@ -97,6 +99,43 @@ class _Pixels:
         return self._accumulator.result()
 
 
+class _Probabilities:
+    kinds: tuple[Kind, ...] = ("probabilities",)
+    reference_kinds: tuple[Kind, ...] = ("probabilities",)
+
+    def __init__(self) -> None:
+        self._accumulator = LogitAccumulator()
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:  # noqa: ARG002
+        add_probabilities(self._accumulator, ours["probabilities"], reference["probabilities"])
+
+    def result(self) -> LogitAgreement:
+        return self._accumulator.result()
+
+
+class _Fused:
+    def __init__(self, ids: _Signs | _Margins) -> None:
+        self.kinds: tuple[Kind, ...] = (*ids.kinds, "probabilities")
+        own = dict.fromkeys((*ids.reference_kinds, "ids", "probabilities"))
+        self.reference_kinds: tuple[Kind, ...] = tuple(own)
+        self._ids = ids
+        self._accumulator = LogitAccumulator()
+        self._clips = self._equal = 0
+
+    def add(self, ours: Outputs, reference: Outputs, names: Sequence[str]) -> None:
+        self._ids.add(ours, reference, names)
+        differs = (ours["ids"] != reference["ids"]).reshape(len(names), -1).any(axis=1)
+        self._clips += len(names)
+        self._equal += int((~differs).sum())
+        if not differs.all():
+            found, expected = (one["probabilities"][~differs] for one in (ours, reference))
+            add_probabilities(self._accumulator, found, expected)
+
+    def result(self) -> FusedAgreement:
+        classes = self._accumulator.result() if self._equal else None
+        return FusedAgreement(self._ids.result(), classes, self._clips)
+
+
 class _Features:
     def __init__(self, kinds: tuple[Kind, ...]) -> None:
         self.kinds = self.reference_kinds = kinds
@@ -117,7 +156,10 @@ def new_comparison(graph: GraphRecord) -> Comparison:
         InputError: No comparison exists for such outputs.
     """
     kinds = {spec.kind for spec in graph.outputs}
-    for kind in (_Margins, _Signs, _Pixels):
+    for of_ids in (_Margins, _Signs):
+        if kinds.issuperset(of_ids.kinds):
+            return _Fused(of_ids()) if "probabilities" in kinds else of_ids()
+    for kind in (_Pixels, _Probabilities):
         if kinds.issuperset(kind.kinds):
             return kind()
     if "features" in kinds:
@@ -125,5 +167,5 @@ def new_comparison(graph: GraphRecord) -> Comparison:
     raise InputError(
         f"outputs of {graph.file} can't be compared",
         found=", ".join(sorted(kinds)),
-        expected="ids with latents, ids with margins, pixels, or features",
+        expected="ids with latents, ids with margins, pixels, probabilities, or features",
     )

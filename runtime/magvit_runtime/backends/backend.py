@@ -31,6 +31,7 @@ class Capabilities:
         device_arrays: Whether it takes and gives arrays on its GPU (it is a `DeviceSession`).
         launches: How runs reach the GPU: by CUDA graphs, or why not. "" without a GPU.
         stateful: Whether it runs graphs with a state (it is a `StatefulSession`).
+        devices: Names of the devices of several that share the work; empty for one.
     """
 
     backend: str
@@ -43,6 +44,7 @@ class Capabilities:
     device_arrays: bool = False
     launches: str = ""
     stateful: bool = False
+    devices: tuple[str, ...] = ()
 
 
 class Session(Protocol):
@@ -158,11 +160,13 @@ class Opening:
         reason: Why it was chosen, for the record.
         threads: CPU threads of one run; None is the backend's own choice.
         workers: Batches at once on a GPU; None is one. Only a GPU's backends take it.
+        gpu: Which GPU, among those that CUDA shows; None is the CPU.
     """
 
     reason: str
     threads: int | None = None
     workers: int | None = None
+    gpu: int | None = 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class Candidate:
         rank: The lowest is taken if nothing was timed.
         reason: Why it would be chosen.
         clip_shape: Shape of one item of the first input; a string stands for any size.
-        batches: Numbers of items that it takes at once.
+        batches: Numbers of items that it takes at once, the smallest first.
         usual_batches: The ones to run if none are asked for.
         is_engine: Whether it was built for this machine, and so isn't the graph itself.
         check: Compares its files with their digests, without loading them; raises BundleError.
@@ -199,7 +203,7 @@ class Candidate:
     rank: int
     reason: str
     clip_shape: tuple[int | str, ...]
-    batches: range
+    batches: Sequence[int]
     usual_batches: tuple[int, ...]
     is_engine: bool
     check: Callable[[], object]

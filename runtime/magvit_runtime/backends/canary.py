@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 
 from magvit_runtime.agreement import new_comparison
 from magvit_runtime.backends.backend import Candidate, Session
@@ -10,6 +11,9 @@ from magvit_runtime.backends.running import run_clips
 from magvit_runtime.bundle.canary import CanaryItem, read_canary, verify_command
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import BackendError, BundleError
+from magvit_runtime.tracing import span
+
+_LOG = logging.getLogger(__name__)
 
 
 def run_canary(bundle: Bundle, candidate: Candidate, session: Session) -> str:
@@ -34,10 +38,19 @@ def run_canary(bundle: Bundle, candidate: Candidate, session: Session) -> str:
     item = _smallest(bundle, candidate)
     comparison = new_comparison(candidate.graph)
     size = candidate.batches[0]
-    (found,) = run_clips(session, candidate.graph, comparison.kinds, item.given, size)
+    with span("canary", lambda: {"canary": item.name}):
+        (found,) = run_clips(session, candidate.graph, comparison.kinds, item.given, size)
     comparison.add(found, item.outputs, [item.name])
     agreement = comparison.result()
-    if not agreement.passes(candidate.precision):
+    passes = agreement.passes(candidate.precision)
+    _LOG.info(
+        "canary %s on %s: %s",
+        item.name,
+        candidate.subject,
+        agreement.summary,
+        extra={"role": candidate.role, "subject": candidate.subject, "passes": passes},
+    )
+    if not passes:
         raise BackendError(
             f"{candidate.subject} doesn't give what {bundle.path} must give",
             found=f"on the canary {item.name!r}, {agreement.summary}",

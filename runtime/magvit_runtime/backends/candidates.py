@@ -57,6 +57,30 @@ class Candidates:
             tuple(one for one in self.unfit if one.backend == backend),
         )
 
+    def on(self, kind: str, device: str) -> Candidates:
+        """The ways that use a kind of device; the others can't be taken.
+
+        Args:
+            kind: "cpu" or "cuda".
+            device: Name of the device, for the reason.
+        """
+        others = tuple(
+            Unfit(
+                one.subject,
+                one.role,
+                one.backend,
+                one.precision,
+                f"{one.subject} runs on {'a CPU' if one.device == 'cpu' else 'a GPU'}, "
+                f"not on {device}",
+                is_engine=one.is_engine,
+            )
+            for one in self.fit
+            if one.device != kind
+        )
+        return Candidates(
+            tuple(one for one in self.fit if one.device == kind), (*self.unfit, *others)
+        )
+
     def for_precision(self, precision: Precision, *, any_engine: bool) -> Candidates:
         """The ways of one precision; with `any_engine` also the engines of every precision."""
 

@@ -8,17 +8,20 @@ from dataclasses import replace
 from typing import Literal
 
 from magvit_runtime.backends.backend import Candidate, Opening, Session, Unfit
-from magvit_runtime.backends.canary import run_canary
 from magvit_runtime.backends.candidates import (
     Candidates,
     backend_names,
     fastest_first,
     list_candidates,
 )
+from magvit_runtime.backends.device_pool import open_pool
 from magvit_runtime.bundle.manifest import GraphRecord, Precision, Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import check_stamp
 from magvit_runtime.errors import BackendError, BundleError, InputError
+from magvit_runtime.hardware.devices import DeviceNames, device_name, gpu_number, gpu_numbers
+from magvit_runtime.hardware.machine import Machine
+from magvit_runtime.tracing import add_facts, span
 
 # Our backends, for editors and commands. Other packages' backends also work by name.
 BackendName = Literal["auto", "native", "native-cuda", "onnxruntime", "tensorrt", "tensorrt-rtx"]
@@ -38,6 +41,8 @@ def open_role(
     workers: int | None = None,
     require_parity: bool = False,
     canary: bool = False,
+    device: str | None = None,
+    devices: DeviceNames | None = None,
 ) -> tuple[GraphRecord, Session]:
     """Opens a role of a bundle.
 
@@ -55,22 +60,63 @@ def open_role(
         canary: Run an item whose outputs are known, and refuse a session that gives others. Of an
             engine whose plugins have changed since its build this is done anyhow, where the bundle
             has such items.
+        device: "cpu", "cuda:1" or a UUID; None leaves it to the backend, whose GPU is CUDA's first.
+        devices: Several that share the work, or "all" GPUs; each opens a session of its own.
 
     Returns:
         The graph, for its inputs and outputs, and the session.
 
     Raises:
-        InputError: No backend has this name, `threads` or `workers` is out of range, or the backend
-            chosen has no workers.
+        InputError: No backend has this name, `threads` or `workers` is out of range, the backend
+            chosen has no workers, or a device's name is none.
         BundleError: The bundle has no such graph, a file was changed, or a stamp or the canary is
             missing.
         BackendError: The backend isn't installed, has no engine here, can't load it, or gives
             something else than the model.
     """
     check_options(backend, threads, workers)
-    chosen, _ = bundle.graph(role, precision)
-    found = list_candidates(bundle, role).for_precision(chosen, any_engine=precision is None)
+    here = Machine()
     opening = Opening("asked for", threads, workers)
+
+    def open_on(machine: Machine, device: str | None = None) -> tuple[GraphRecord, Session]:
+        on_it = replace(opening, gpu=machine.gpu_number)
+        return _open_on(
+            bundle, role, machine, device, backend, precision, on_it, require_parity, canary
+        )
+
+    if devices is None and device is None:
+        return open_on(here)
+    if devices is None:
+        number = gpu_number(str(device), here)
+        return open_on(here.on(number), device_name(number))
+    if device is not None:
+        raise InputError("`device` and `devices` exclude each other", mend="pass one of them")
+    numbers = gpu_numbers(devices, here)
+    names = [device_name(number) for number in numbers]
+    if len(numbers) == 1:
+        return open_on(here.on(numbers[0]), names[0])
+    return open_pool(names, lambda place: open_on(here.on(numbers[place]), names[place]))
+
+
+def _open_on(
+    bundle: Bundle,
+    role: Role,
+    machine: Machine,
+    device: str | None,
+    backend: str,
+    precision: Precision | None,
+    opening: Opening,
+    require_parity: bool,
+    canary: bool,
+) -> tuple[GraphRecord, Session]:
+    """Opens a role on a machine; on a device of it, where one is named."""
+    chosen, _ = bundle.graph(role, precision)
+    found = list_candidates(bundle, role, machine).for_precision(
+        chosen, any_engine=precision is None
+    )
+    if device is not None:
+        found = found.on("cpu" if machine.gpu_number is None else "cuda", device)
+    _log_unfit(found)
     if not found.fit:
         raise _cannot_run(bundle, chosen, found)
     if backend == "auto":
@@ -144,20 +190,57 @@ def _open_first(
                 found = "; ".join([*failures, mendable.why])
                 what = f"no backend can open {bundle.path} here"
                 raise BackendError(what, found=found, mend=mendable.fix) from error
-            logger.warning("%s; another backend is used instead", failures[-1])
+            said = {"role": candidate.role, "subject": candidate.subject, "error": str(error)}
+            logger.warning("%s; another backend is used instead", failures[-1], extra=said)
     raise AssertionError("there is one candidate at least")
 
 
 def _open_one(bundle: Bundle, candidate: Candidate, opening: Opening, canary: bool) -> Session:
     """Opens a candidate, and tries it on the canary where that is asked for or called for."""
-    session = candidate.open(opening)
-    if canary or (candidate.has_changed and candidate.role in bundle.manifest.canaries):
-        try:
-            run_canary(bundle, candidate, session)
-        except BaseException:
-            session.close()
-            raise
+    said = {"role": candidate.role, "bundle": str(bundle.path), "subject": candidate.subject}
+    with span("open", lambda: said) as opened:
+        session = candidate.open(opening)
+        if canary or (candidate.has_changed and candidate.role in bundle.manifest.canaries):
+            # Imported here: what it needs would be a fifth of this package's import.
+            from magvit_runtime.backends.canary import run_canary
+
+            try:
+                run_canary(bundle, candidate, session)
+            except BaseException:
+                session.close()
+                raise
+        facts = session.capabilities
+        said |= {
+            "backend": facts.backend,
+            "version": facts.version,
+            "precision": facts.precision,
+            "device": facts.device,
+            "reason": facts.reason,
+        }
+        add_facts(opened, said)
+    logger.info(
+        "%s of %s runs as %s on %s: %s",
+        candidate.role,
+        bundle.path,
+        candidate.subject,
+        facts.device,
+        facts.reason,
+        extra=said,
+    )
     return session
+
+
+def _log_unfit(found: Candidates) -> None:
+    """Logs which ways can't be taken, and engines so that whoever built them sees it."""
+    for one in found.unfit:
+        logger.log(
+            logging.INFO if one.is_engine else logging.DEBUG,
+            "%s isn't taken for %s: %s",
+            one.subject,
+            one.role,
+            one.why,
+            extra={"role": one.role, "subject": one.subject, "why": one.why, "fix": one.fix},
+        )
 
 
 def _cannot_run(bundle: Bundle, precision: Precision, found: Candidates) -> BackendError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from magvit_runtime.backends.backend import Session
 from magvit_runtime.backends.tensor_check import check_array
 from magvit_runtime.bundle.manifest import GraphRecord, Kind
-from magvit_runtime.clips.samples import in_batches
+from magvit_runtime.clips.batches import in_batches
 from magvit_runtime.types import Array
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from magvit_runtime.backends.backend import Candidate
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.opening import open_role
 from magvit_runtime.benchmarks.cold_start import Start, measure_cold_start
 from magvit_runtime.benchmarks.comparison import YARDSTICK
@@ -26,6 +25,7 @@ from magvit_runtime.benchmarks.results import (
 from magvit_runtime.benchmarks.work import encoder_work, measure_ceilings, recorded_work
 from magvit_runtime.benchmarks.workload import InputSet, id_sets, input_sets
 from magvit_runtime.bundle.manifest import Role
+from magvit_runtime.bundle.onnx_file import read_graph
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.stamps import graph_subject
 from magvit_runtime.bundle.weights_label import weights_label
@@ -67,7 +67,9 @@ def run_benchmark(
         encoders = _open(bundle, options, peers, max(batches), settings.threads, not_run, stack)
         classifier = None
         if settings.role == "encode" and bundle.manifest.heads.get("classifier") is not None:
-            classifier = stack.enter_context(Classifier.open(bundle.path, threads=settings.threads))
+            classifier = stack.enter_context(
+                Classifier.open(bundle.path, threads=settings.threads, batch_size=max(batches))
+            )
         for batch in batches:
             inputs = request_sets(bundle, settings, batch)
             ids, failures = encode_once(encoders, inputs, advance)
@@ -184,9 +186,10 @@ def _reference(
 ) -> list[Ids] | None:
     """What the most precise graph gives in ONNX Runtime: that of the run where it took part.
 
-    None of features: no two of those are equal, and `magvit verify` says how far they are apart.
+    None of features and probabilities: no two of those are equal, and `magvit verify` says how far
+    they are apart.
     """
-    if role == "features":
+    if role not in ("encode", "decode"):
         return None
     precision = bundle.graph(role)[0]
     for record in (encoder.record for encoder in encoders):

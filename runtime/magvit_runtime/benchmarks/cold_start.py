@@ -62,7 +62,8 @@ def _run(launch: _Launch, bundle: str) -> ColdStart:
     start = launch.start
     imported = time.time() - launch.at
     kind = MODEL_CLASSES[start.role]
-    clips = np.zeros((1, *start.clip_shape), np.int32 if start.role == "decode" else np.uint8)
+    takes_ids = start.role in ("decode", "classify")
+    clips = np.zeros((1, *start.clip_shape), np.int32 if takes_ids else np.uint8)
     free = [gpu.free_mib for gpu in list_gpus()]
     times = [time.perf_counter()]
     with kind.open(

@@ -10,6 +10,7 @@ from magvit_runtime.backends.backend import Candidate, Capabilities, Opening, Se
 from magvit_runtime.benchmarks.results import EncoderRecord
 from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
+from magvit_runtime.classifier import Classifier, ClipClassifier
 from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.features import FeatureExtractor
@@ -17,14 +18,17 @@ from magvit_runtime.tokenizer import Tokenizer
 from magvit_runtime.types import Array
 
 # What a call takes and gives: frames and ids of an encoder, ids and frames of a decoder, frames and
-# features.
+# features, ids or frames and probabilities.
 Frames = Array
 Ids = Array
 
-MODEL_CLASSES: dict[Role, type[Tokenizer | Detokenizer | FeatureExtractor]] = {
+Model = Tokenizer | Detokenizer | FeatureExtractor | Classifier | ClipClassifier
+MODEL_CLASSES: dict[Role, type[Model]] = {
     "encode": Tokenizer,
     "decode": Detokenizer,
     "features": FeatureExtractor,
+    "classify": Classifier,
+    "classify-clips": ClipClassifier,
 }
 
 
@@ -118,8 +122,15 @@ def open_option(
         stages.seconds = []
     return TimedEncoder(
         record,
-        model,
+        _arrays_of(model),
         model.close,
         session.seconds,
         None if stages is None else stages.seconds,
     )
+
+
+def _arrays_of(model: Model) -> Callable[[Frames], Ids]:
+    """A model's call, from array to array."""
+    if isinstance(model, Classifier | ClipClassifier):
+        return lambda items: model(items).probabilities
+    return model

@@ -115,6 +115,10 @@ class EngineRecord(_Record, frozen=True):
         created: When, ISO 8601 in UTC.
         canary_outputs: Digest of what it gave on the bundle's canary right after the build; two
             engines of equal digests give the same. None if it wasn't run then.
+        structure_sha256: Of an engine that takes other weights, digest of its graph without them:
+            `magvit refit` gives it those of a graph with the same. None of others.
+        timing_cache_sha256: Digest of the kernel timings that its kernels were chosen by, once it
+            was built; None where there are none.
     """
 
     schema_version: int
@@ -127,3 +131,5 @@ class EngineRecord(_Record, frozen=True):
     machine: str
     created: str
     canary_outputs: str | None = None
+    structure_sha256: str | None = None
+    timing_cache_sha256: str | None = None

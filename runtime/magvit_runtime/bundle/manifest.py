@@ -153,16 +153,17 @@ class Head(_Record, frozen=True):
     Attributes:
         graph: Role of its graph.
         labels: Name of each class, in the order of the probabilities.
-        embedding: How ids enter: "bits", "factorized" or "table".
+        embedding: How ids enter: "bits", "factorized" or "table"; None where it takes none.
         training: What it was trained on and how well it did, for people to read.
-        trained_on: Digest of each encoder graph that the bundle had then, by precision.
+        trained_on: Digest of each graph that made what it was trained on and that the bundle had
+            then, by precision.
         drawing: How the trajectories that it was trained on were drawn; None where the clips came
             from something else, or the token file didn't say.
     """
 
     graph: Role
     labels: tuple[str, ...]
-    embedding: Literal["bits", "factorized", "table"]
+    embedding: Literal["bits", "factorized", "table"] | None
     training: dict[str, str | int | float]
     trained_on: dict[Precision, Sha256]
     drawing: DrawingRecord | None = None

@@ -8,13 +8,15 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
 _FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 
 Field = tuple[int, int, int | memoryview]
+# The values of each field of a message, by the field's number.
+Fields = Mapping[int, list[int | memoryview]]
 
 
 class WireError(ValueError):
@@ -87,3 +89,48 @@ def packed_varints(values: memoryview) -> Iterator[int]:
 def as_int64(value: int) -> int:
     """The signed value that a number of `read_varint` has in an int64 or int32 field."""
     return value - 2**64 if value >= 2**63 else value
+
+
+def by_number(message: memoryview) -> Fields:
+    """The values of each field of a message, in their order."""
+    found: dict[int, list[int | memoryview]] = {}
+    for number, _, value in fields(message):
+        found.setdefault(number, []).append(value)
+    return found
+
+
+def messages(message: Fields, number: int) -> Iterator[memoryview]:
+    """The values of a repeated field that holds messages, texts or bytes."""
+    for value in message.get(number, ()):
+        if not isinstance(value, memoryview):
+            raise WireError(f"field {number} is no message")
+        yield value
+
+
+def only(message: Fields, number: int) -> memoryview:
+    """The value of a field that must be there; if it is written twice, the last one counts."""
+    found = list(messages(message, number))
+    if not found:
+        raise WireError(f"field {number} is missing")
+    return found[-1]
+
+
+def number_of(message: Fields, number: int) -> int:
+    """The value of a field of an integer; 0 where it is left out."""
+    value = message.get(number, [0])[-1]
+    if not isinstance(value, int):
+        raise WireError(f"field {number} is no number")
+    return as_int64(value)
+
+
+def text(value: memoryview) -> str:
+    """A value as text."""
+    return bytes(value).decode()
+
+
+def integers(message: Fields, number: int) -> tuple[int, ...]:
+    """A repeated field of integers, packed or not."""
+    found: list[int] = []
+    for value in message.get(number, ()):
+        found += [value] if isinstance(value, int) else packed_varints(value)
+    return tuple(as_int64(value) for value in found)

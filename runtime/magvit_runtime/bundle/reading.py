@@ -25,6 +25,7 @@ from magvit_runtime.bundle.manifest import (
 from magvit_runtime.bundle.schema_one import SchemaOne
 from magvit_runtime.errors import BundleError
 from magvit_runtime.files.digests import file_sha256
+from magvit_runtime.hub.fetching import local_folder
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,23 @@ class Bundle:
             f"{self.path} has no {role} graph" + (" of this precision" if precision else ""),
             found=", ".join(graphs or self.manifest.graphs) or "none",
             expected=precision or role,
-            mend="magvit generate and magvit detokenize are for models that make tokens of classes"
-            if self.manifest.generation is not None and role == "encode"
-            else f"magvit export {self.manifest.model} "
-            + ("" if graphs else f"--roles {role} ")
-            + f"--precision {precision or 'fp32'}",
+            mend=self._graph_command(role, precision),
         )
+
+    def _graph_command(self, role: Role, precision: Precision | None) -> str:
+        """What makes a graph that the bundle lacks."""
+        if self.manifest.generation is not None and role == "encode":
+            return (
+                "magvit generate and magvit detokenize are for models that make tokens of classes"
+            )
+        chosen = precision or "fp32"
+        of_precision = f"magvit export {self.manifest.model} --precision {chosen}"
+        if role == "classify-clips" and self.graphs(role):
+            return of_precision
+        if role in ("classify", "classify-clips"):
+            return train_command(self)
+        roles = "" if self.graphs(role) else f"--roles {role} "
+        return f"magvit export {self.manifest.model} {roles}--precision {chosen}"
 
     def verified_graph(self, graph: GraphRecord) -> Path:
         """Path of a graph whose file and weights were just checked against their digests.
@@ -138,6 +150,11 @@ class Bundle:
         return path
 
 
+def train_command(bundle: Bundle) -> str:
+    """The command that gives a bundle a classifier."""
+    return f"magvit train classifier {bundle.path} TOKENS.parquet"
+
+
 def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
     """Digest of a graph with its weights, made from the digests in the manifest."""
     files = bundle.manifest.files
@@ -148,11 +165,18 @@ def graph_sha256(bundle: Bundle, graph: GraphRecord) -> str:
 def open_bundle(path: str | Path) -> Bundle:
     """Opens a bundle directory and validates its manifest.
 
+    Args:
+        path: The directory; or an address on the Hugging Face hub, as hf://OWNER/NAME@REVISION
+            (`magvit_runtime.hub.addresses`), which is fetched into the hub's cache.
+
     Raises:
         BundleError: There is no bundle, its manifest is malformed or of another schema version,
             or a file name in it is unsafe.
+        HubError: It can't be fetched from the hub.
+        InputError: The address can't be read.
+        MissingPackageError: An address was given, and huggingface_hub isn't installed.
     """
-    directory = Path(path)
+    directory = local_folder(path)
     manifest_path, text, version = _read_manifest(directory)
     if version != SCHEMA_VERSION:
         old = open_schema_one(directory)

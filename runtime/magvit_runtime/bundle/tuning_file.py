@@ -13,6 +13,7 @@ from magvit_runtime.bundle.manifest import Role
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.files.locks import folder_lock
+from magvit_runtime.hub.fetching import refuse_hub
 
 TUNING_FILE = "tuning.json"
 
@@ -89,8 +90,9 @@ def check_tuning(bundle: Bundle) -> None:
 
     Raises:
         BundleError: The file that is there is malformed.
-        InputError: The bundle's directory can't be written to.
+        InputError: The bundle's directory can't be written to, or is in the hub's cache.
     """
+    refuse_hub(bundle.path)
     with folder_lock(bundle.path):
         read_tuning(bundle)
 

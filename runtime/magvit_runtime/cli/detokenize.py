@@ -12,6 +12,7 @@ from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import BundleArgument, PlaceArgument
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.detokenizer import Detokenizer
 from magvit_runtime.errors import InputError
@@ -24,8 +25,8 @@ DEFAULT_RATE = 25.0
 
 
 def detokenize(
-    bundle: Path,
-    tokens: Path,
+    bundle: BundleArgument,
+    tokens: PlaceArgument,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     rate: float | None = None,
@@ -37,8 +38,9 @@ def detokenize(
     """Turns token ids back into frames. The clips of one video become one video again.
 
     Args:
-        bundle: Directory of the exported model.
-        tokens: Token file (.parquet, .npz) of `magvit tokenize`.
+        bundle: Directory of the exported model, or hf://OWNER/NAME@REVISION on the hub.
+        tokens: Token file (.parquet, .npz) of `magvit tokenize`, or the folder that it wrote, or
+            the address of one.
         output: A folder for PNG files; .npy or .npz for one array; or a video (.mkv without any
             loss; .mp4, .m4v, .mov, .avi, .webm), in which all clips follow one another.
         rate: Frames a second of a video; by default that of the video which was tokenized, or 25.
@@ -47,7 +49,7 @@ def detokenize(
         threads: CPU threads; the backend's own choice by default.
         batch_size: Clips that run at once.
     """
-    check_outputs(output, inputs=(bundle, tokens))
+    check_outputs(output, inputs=(bundle, tokens if isinstance(tokens, Path) else None))
     table = read_tokens(tokens)
     if not table.ids:
         raise InputError(f"{tokens} holds no clip")
@@ -136,7 +138,7 @@ def _missing(videos: tuple[JoinedVideo, ...]) -> str | None:
     )
 
 
-def _check_quantizer(path: Path, info: TokenFileInfo, bundle: Bundle) -> None:
+def _check_quantizer(path: Path | str, info: TokenFileInfo, bundle: Bundle) -> None:
     ours = bundle.tokens.quantizer
     if info.quantizer != ours:
         raise InputError(

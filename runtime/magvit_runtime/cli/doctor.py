@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import msgspec
 
 from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import OptionalBundle
 from magvit_runtime.doctor.diagnosis import Health, WayHealth, examine, examine_bundle
 from magvit_runtime.errors import InputError
 from magvit_runtime.hardware.machine import Machine
@@ -17,7 +17,7 @@ from magvit_runtime.hardware.packages import installed_versions
 PACKAGES = ("magvit-runtime", "numpy", "onnxruntime", "onnxruntime-gpu", "cuda-bindings", "torch")
 
 
-def doctor(bundle: Path | None = None, *, run: bool = False) -> Outcome:
+def doctor(bundle: OptionalBundle = None, *, run: bool = False) -> Outcome:
     """Says what is installed here, what it can run, and what mends the rest.
 
     Args:

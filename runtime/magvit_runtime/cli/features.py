@@ -12,11 +12,18 @@ from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import BundleArgument
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.cli.space import DEFAULT_SPACE, SpaceOptions, check_space, with_space
 from magvit_runtime.cli.videos import is_video, with_video
+from magvit_runtime.clips.drawing import drawing_record
 from magvit_runtime.clips.sources import read_clips
-from magvit_runtime.clips.trajectories import DEFAULT_STYLE, ReadReport, StyleOptions
+from magvit_runtime.clips.trajectories import (
+    DEFAULT_STYLE,
+    ReadReport,
+    StyleOptions,
+    is_trajectory_file,
+)
 from magvit_runtime.clips.video import Cutting
 from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.features import FeatureExtractor, Pool
@@ -25,7 +32,7 @@ from magvit_runtime.results.feature_files import feature_writer
 
 
 def features(
-    bundle: Path,
+    bundle: BundleArgument,
     source: Path,
     *,
     output: Annotated[Path, Parameter(alias="-o")],
@@ -42,7 +49,7 @@ def features(
     """Turns trajectories, frames or a video into continuous features.
 
     Args:
-        bundle: Directory of the exported model.
+        bundle: Directory of the exported model, or hf://OWNER/NAME@REVISION on the hub.
         source: Trajectories (CSV and its like, JSON, Parquet or npz), uint8 frames
             [N, T, H, W, 3] or images [N, H, W, 3] (.npy), or a video.
         output: File to write: .parquet, .npz, or .npy for the features alone.
@@ -60,7 +67,7 @@ def features(
     """
     check_space(source, space)
     check_outputs(output, inputs=(bundle, source, space.camera))
-    cameras = space.cameras()
+    positions, cameras = space.positions or "auto", space.cameras()
     report, video = ReadReport(), VideoReport()
     clips = 0
     shape: tuple[int, ...] = ()
@@ -75,11 +82,14 @@ def features(
             cutting=Cutting(tail),
             video_report=video,
             columns=columns or (),
-            positions=space.positions or "auto",
+            positions=positions,
             cameras=cameras,
         )
+        drawing = None
+        if is_trajectory_file(source):
+            drawing = drawing_record(style, positions, cameras, report)
         with (
-            feature_writer(output, extractor.bundle, pool) as writer,
+            feature_writer(output, extractor.bundle, pool, drawing) as writer,
             progress_bar("clips") as advance,
         ):
             for batch in batches:

@@ -19,6 +19,7 @@ from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.bundle.weights_label import weights_label
 from magvit_runtime.cli.numbers import in_range
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import BundleArgument
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.clips.image_grid import write_image_grid
 from magvit_runtime.detokenizer import Detokenizer
@@ -54,7 +55,7 @@ DEFAULT_SAMPLING = SamplingOptions()
 
 
 def generate(
-    bundle: Path,
+    bundle: BundleArgument,
     *,
     classes: str,
     output: Annotated[Path, Parameter(alias="-o")],
@@ -72,7 +73,7 @@ def generate(
     bundle without a decoder writes the tokens alone.
 
     Args:
-        bundle: Directory of the exported model.
+        bundle: Directory of the exported model, or hf://OWNER/NAME@REVISION on the hub.
         classes: Numbers of the classes, separated by commas, as 207,88.
         output: The folder to write.
         count: Images of each class.

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from magvit_runtime.cli.messages import logs_are_json, say_failed, say_stopped
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.signals import StopSignals
 from magvit_runtime.cli.streams import drop_what_is_left, json_text, take_any_text
 from magvit_runtime.errors import InputError, MagvitError
 from magvit_runtime.hardware.packages import missing_package
+from magvit_runtime.logs import LogSetting, configure_command
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -34,6 +35,9 @@ def build_app(arguments: Sequence[str]) -> App:
         suppress_keyboard_interrupt=False,  # `main` reports it as it does all else.
         console=Console(),
         error_console=Console(stderr=True),
+        # Else it draws a box around what is wrong.
+        print_error=not logs_are_json(),
+        exit_on_error=not logs_are_json(),
     )
     lists_commands = all(argument.startswith("-") for argument in arguments)
     for point in entry_points(group="magvit.commands"):
@@ -78,14 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if signals.number is None:
             raise
         if not isinstance(error, SystemExit):
-            print(f"magvit: stopped by {signal.Signals(signals.number).name}", file=sys.stderr)
+            say_stopped(signal.Signals(signals.number).name, signals.exit_code)
         sys.exit(signals.exit_code)
 
 
 def _run(arguments: Sequence[str]) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
+        configure_command(LogSetting.here())
         sys.exit(build_app(arguments).meta(arguments))
+    except CycloptsError as error:
+        _fail(InputError(str(error)), EXIT_USAGE)
     except InputError as error:
         _fail(error, EXIT_USAGE)
     except MagvitError as error:
@@ -109,5 +115,5 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _fail(error: MagvitError, code: int) -> None:
-    print(f"magvit: {error}", file=sys.stderr)
+    say_failed(error, code)
     sys.exit(code)

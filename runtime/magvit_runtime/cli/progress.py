@@ -1,9 +1,8 @@
-"""A progress bar on a terminal, and nothing in a pipe."""
+"""A progress bar on a terminal; nothing in a pipe, or where MAGVIT_LOG asks for lines of JSON."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,11 +10,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from magvit_runtime.cli.messages import logs_are_json, say
 
 WORTH_SAYING = 10.0  # Seconds.
 
@@ -31,9 +33,8 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int]
     Yields:
         A function that takes the number of steps just done.
     """
-    console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with _progress(columns) as bar:
         task = bar.add_task(what, total=total)
         yield lambda steps: bar.advance(task, steps)
 
@@ -51,19 +52,15 @@ def estimated_progress(
         A function that takes the seconds that all of it may take, and one that takes how many of
         them the part just done was worth.
     """
-    console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     # A part can take a minute; the time left is of all parts so far.
-    show = Progress(
-        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=3600
-    )
-    with show as bar:
+    with _progress(columns, speed_estimate_period=3600) as bar:
         task = bar.add_task(what, total=None)
 
         def start(seconds: float) -> None:
             bar.update(task, total=seconds)
             if seconds >= WORTH_SAYING:
-                print(f"{what}: about {duration(seconds)} here", file=sys.stderr)
+                say(f"{what}: about {duration(seconds)} here")
 
         yield start, lambda seconds: bar.advance(task, seconds)
 
@@ -82,10 +79,9 @@ def phase_progress() -> Iterator[Callable[[str, int, int], None]]:
     Yields:
         A function that takes a phase's name, its step, and its number of steps.
     """
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with _progress(columns) as bar:
 
         def show(phase: str, step: int, steps: int) -> None:
             if phase not in tasks:
@@ -93,3 +89,14 @@ def phase_progress() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[phase], completed=step, total=steps)
 
         yield show
+
+
+def _progress(columns: Iterable[ProgressColumn], speed_estimate_period: float = 30) -> Progress:
+    """Bars on stderr, where that is a terminal and has room for more than lines of JSON."""
+    console = Console(stderr=True)
+    return Progress(
+        *columns,
+        console=console,
+        disable=not console.is_terminal or logs_are_json(),
+        speed_estimate_period=speed_estimate_period,
+    )

@@ -71,12 +71,36 @@ def check_space(source: Path, space: SpaceOptions) -> None:
     Raises:
         InputError: There are any, and the source isn't a trajectory file.
     """
+    if not is_trajectory_file(source):
+        refuse_space(source, space)
+
+
+def refuse_space(source: Path | str, space: SpaceOptions) -> None:
+    """Refuses options of trajectories.
+
+    Raises:
+        InputError: There are any.
+    """
     given = [name for name, value in vars(space).items() if value is not None]
-    if given and not is_trajectory_file(source):
+    if given:
         raise InputError(
             f"{source} holds no trajectories, and nothing is drawn",
             found=", ".join(f"--{name}" for name in given),
             mend="leave them out",
+        )
+
+
+def refuse_variations(source: Path | str, variations: int) -> None:
+    """Refuses varied copies where nothing is drawn.
+
+    Raises:
+        InputError: There are to be any.
+    """
+    if variations:
+        raise InputError(
+            f"{source} holds no trajectories, and frames aren't varied",
+            found=f"--variations {variations}",
+            mend="leave it out",
         )
 
 

@@ -16,6 +16,7 @@ from magvit_runtime.bundle.reading import open_bundle
 from magvit_runtime.bundle.tuning_file import TUNING_FILE
 from magvit_runtime.cli.numbers import in_range
 from magvit_runtime.cli.outcome import Outcome
+from magvit_runtime.cli.places import OwnBundle
 from magvit_runtime.cli.progress import progress_bar
 from magvit_runtime.cli.videos import is_video, with_video
 from magvit_runtime.clips.sample_ids import usual_grid, verification_ids
@@ -31,7 +32,7 @@ MOST_CLIPS = 4
 
 
 def tune(
-    bundle: Path,
+    bundle: OwnBundle,
     *,
     role: Role = "encode",
     clips: Path | None = None,
@@ -45,10 +46,10 @@ def tune(
 
     Args:
         bundle: Directory of the exported model.
-        role: What is timed: encode, or decode.
+        role: What is timed: encode, decode, features, classify or classify-clips.
         clips: What production will see; the first four are run. To encode: trajectories (.csv,
             .parquet, .npz), uint8 frames [N, T, H, W, 3] (.npy), or a video; a drawn spiral by
-            default. To decode: a token file (.parquet, .npz); seeded ids by default.
+            default. Of ids: a token file (.parquet, .npz); seeded ids by default.
         threads: CPU threads of one run; each backend's own choice by default.
         repetitions: How often each of them runs each clip.
     """

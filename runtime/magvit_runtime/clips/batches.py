@@ -1,11 +1,14 @@
-"""What sources of clips give: a few clips at a time."""
+"""A few clips at a time: what sources of clips give, and what graphs take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from magvit_runtime.types import Array
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,13 @@ class ClipBatch:
     labels: tuple[str | None, ...]
     frames: NDArray[np.uint8]
     places: tuple[VideoPlace, ...] = ()
+
+
+def in_batches(clips: Array, size: int) -> Iterator[tuple[Array, int]]:
+    """Batches of exactly `size` clips, and how many of each are new.
+
+    Graphs of a fixed batch take no smaller one, so the last is filled up with the first clips.
+    """
+    for first in range(0, len(clips), size):
+        indices = np.arange(first, first + size) % len(clips)
+        yield clips[indices], min(size, len(clips) - first)

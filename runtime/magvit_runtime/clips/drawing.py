@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 
 import msgspec
@@ -29,7 +30,8 @@ def drawing_record(
         report: Of the file, once its first trajectory was read.
     """
     camera = cameras.first.fields() if report.kinds["space"] else None
-    return DrawingRecord(asdict(style), positions, camera, cameras.views)
+    # Defaults are left out of a file where they are the very object, and not just equal to it.
+    return DrawingRecord(asdict(style), sys.intern(positions), camera, cameras.views)
 
 
 def drawn_so(record: DrawingRecord) -> tuple[StyleOptions, Positions, Cameras]:

@@ -7,13 +7,12 @@ shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, RenderStyle, Trajectory, render
-from magvit_runtime.types import Array
 
 FRAMES, HEIGHT, WIDTH = 17, 128, 128
 # No stride divides these, nor what remains after the first downsampling.
@@ -70,16 +69,6 @@ def drawing_style(clip_shape: tuple[int, ...]) -> RenderStyle:
         trail_width=min(DEFAULT_STYLE.trail_width, 2 * radius),
         head_radius=radius,
     )
-
-
-def in_batches(clips: Array, size: int) -> Iterator[tuple[Array, int]]:
-    """Batches of exactly `size` clips, and how many of each are new.
-
-    Graphs of a fixed batch take no smaller one, so the last is filled up with the first clips.
-    """
-    for first in range(0, len(clips), size):
-        indices = np.arange(first, first + size) % len(clips)
-        yield clips[indices], min(size, len(clips) - first)
 
 
 def _chosen(clip_shape: Sequence[int | str], sizes: dict[str, int]) -> tuple[int, ...]:

@@ -24,9 +24,11 @@ from magvit_runtime.clips.trajectories import (
     read_trajectories,
     render_batches,
 )
+from magvit_runtime.clips.variation import own_rows, with_variations
 from magvit_runtime.clips.video import DROP_TAIL, Cutting, video_batches
 from magvit_runtime.clips.video_frames import VideoReport
 from magvit_runtime.errors import InputError
+from magvit_runtime.tracing import Facts, each
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm"})
 
@@ -42,6 +44,7 @@ def read_clips(
     columns: Sequence[str] = (),
     positions: Positions = "auto",
     cameras: Cameras = ONE_CAMERA,
+    variations: int = 0,
 ) -> Iterator[ClipBatch]:
     """Streams clips from a file, at most `batch_size` in memory.
 
@@ -58,6 +61,7 @@ def read_clips(
         positions: What the columns of trajectories are taken for, as of `read_trajectories`.
         cameras: See trajectories in space. Where there are several, each trajectory gives as many
             clips, after each other, with ids as `view_id` gives them.
+        variations: Varied copies of each trajectory, drawn after it.
 
     Raises:
         InputError: The file can't be read, or holds no clip; or there is a camera and nothing in
@@ -69,34 +73,52 @@ def read_clips(
     if suffix == ".npy":
         return _array_batches(_open_array(path), batch_size)
     if suffix in VIDEO_SUFFIXES:
-        return video_batches(
-            path,
-            style,
-            batch_size,
-            cutting,
-            VideoReport() if video_report is None else video_report,
-        )
+        met = VideoReport() if video_report is None else video_report
+        clips = video_batches(path, style, batch_size, cutting, met)
+        return each("decode_video", clips, lambda batch: _facts(batch.frames))
     if is_trajectory_file(path):
         trajectories = read_trajectories(path, report, columns=columns, positions=positions)
-        return _rendered_batches(trajectories, style.checked(), batch_size, cameras, report)
+        return drawn_batches(trajectories, style.checked(), batch_size, cameras, report, variations)
     expected = sorted(VIDEO_SUFFIXES.union(TRAJECTORY_SUFFIXES, {".npy"}))
     raise InputError(f"{path} is of an unknown kind", expected=", ".join(expected))
 
 
-def _rendered_batches(
+def drawn_batches(
     trajectories: Iterator[Trajectory],
     style: RenderStyle,
     batch_size: int,
     cameras: Cameras,
     report: ReadReport,
+    variations: int = 0,
 ) -> Iterator[ClipBatch]:
-    for batch, frames in render_batches(trajectories, style, batch_size, cameras):
-        note_unseen(batch, frames, style, cameras, report)
+    """Draws a stream of trajectories, and reports those of which a camera sees nothing.
+
+    Args:
+        trajectories: Read as far as each batch needs.
+        style: Size, length and look of the clips.
+        batch_size: Clips a batch.
+        cameras: See trajectories in space.
+        report: Grows by what no camera sees.
+        variations: Varied copies of each trajectory, drawn after it; nothing is reported of them.
+    """
+    every = with_variations(trajectories, variations)
+    done = 0
+    drawn = render_batches(every, style, batch_size, cameras)
+    for batch, frames in each("render", drawn, lambda one: _facts(one[1])):
+        for row in own_rows(done, len(batch), cameras.views, variations):
+            one = slice(row, row + 1)
+            note_unseen(batch[one], frames[one], style, cameras, report)
+        done += len(batch)
         yield ClipBatch(
             tuple(trajectory.id for trajectory in batch),
             tuple(trajectory.label for trajectory in batch),
             frames,
         )
+
+
+def _facts(frames: NDArray[np.uint8]) -> Facts:
+    """What a trace says of a batch."""
+    return {"clips": len(frames), "shape": frames.shape[1:]}
 
 
 def _open_array(path: Path) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""How long the stages of a run take on the GPU, by CUDA events, if a caller asks for it.
+"""How long the stages of a run take on the GPU, by CUDA events, if a caller or a trace asks for it.
 
 Not run on a GPU yet.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from magvit_runtime import tracing
 from magvit_runtime.cuda.device import CudaDevice
 
 STAGES = ("host to device", "compute", "device to host")
@@ -41,15 +42,17 @@ class StageClock:
         self._times = times
         self._events: list[Any] = []
         self._marked = 0
+        self._is_traced = False
 
     def begin(self) -> None:
         """Marks the start of a run."""
         self._marked = 0
+        self._is_traced = tracing.is_on()
         self.mark()
 
     def mark(self) -> None:
         """Marks the end of a stage."""
-        if self._times.seconds is None:
+        if self._times.seconds is None and not self._is_traced:
             return
         if self._marked == len(self._events):
             self._events.append(self._device.call("cudaEventCreateWithFlags", 0))
@@ -58,14 +61,17 @@ class StageClock:
 
     def finish(self) -> None:
         """Records a run whose stages were all marked, once the stream is done with them."""
-        seconds = self._times.seconds
-        if seconds is None or self._marked != len(STAGES) + 1:
+        if self._marked != len(STAGES) + 1:
             return
         milliseconds = (
             self._device.call("cudaEventElapsedTime", begin, end)
             for begin, end in pairwise(self._events)
         )
-        seconds.append(tuple(value / 1000 for value in milliseconds))
+        seconds = tuple(value / 1000 for value in milliseconds)
+        if self._times.seconds is not None:
+            self._times.seconds.append(seconds)
+        if self._is_traced:
+            tracing.past_stages([stage.replace(" ", "_") for stage in STAGES], seconds)
 
     def close(self) -> None:
         """Frees the events."""

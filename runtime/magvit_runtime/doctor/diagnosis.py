@@ -26,7 +26,10 @@ from magvit_runtime.hardware.machine import Machine
 from magvit_runtime.native_libraries.lookup import operators_library, plugin_library
 
 # Those that candidates are listed of.
-EXAMINED_ROLES: tuple[Role, ...] = ("encode", "decode", "features", "context", "subtokens")
+EXAMINED_ROLES: tuple[Role, ...] = (
+    *("encode", "decode", "features", "classify", "classify-clips"),
+    *("context", "subtokens"),
+)
 
 
 @dataclass(frozen=True)

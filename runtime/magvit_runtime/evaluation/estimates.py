@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magvit_runtime.types import Estimate
 
@@ -50,3 +51,52 @@ def jackknife_estimate(value: float, without_each: Sequence[float]) -> Estimate:
         return Estimate(value, np.nan, np.nan)
     error = np.sqrt((count - 1) / count * np.sum((others - others.mean()) ** 2))
     return Estimate(value, float(value - _QUANTILE * error), float(value + _QUANTILE * error))
+
+
+def share_estimate(right: NDArray[np.float64], counts: NDArray[np.float64]) -> Estimate:
+    """A share of clips, 0..1, and its interval over the groups that they fall into.
+
+    The normal interval, after two clips that are right and two that are wrong have been added; so
+    it says something where all are right.
+
+    Args:
+        right: float64 [G], number of right clips of each group; parts of clips count too.
+        counts: float64 [G], number of its clips.
+
+    Source: Agresti and Coull, "Approximate is better than exact for interval estimation of binomial
+    proportions", 1998; of groups that aren't one clip each, with the ratio's linearisation.
+    """
+    value, low, high = _with_added(right, counts, (0.0, 0.0, 1.0, 1.0))
+    return Estimate(value, max(0.0, low), min(1.0, high))
+
+
+def difference_estimate(gains: NDArray[np.float64], counts: NDArray[np.float64]) -> Estimate:
+    """A difference of two shares of the same clips, -1..1, and its interval over groups.
+
+    The normal interval of pairs, after one clip that only the one has right and one that only the
+    other has right have been added.
+
+    Args:
+        gains: float64 [G], of each group how many more clips the one has right than the other.
+        counts: float64 [G], number of its clips.
+
+    Source: Bonett and Price, "Adjusted Wald confidence interval for a difference of binomial
+    proportions based on paired data", 2012; groups as of `share_estimate`.
+    """
+    value, low, high = _with_added(gains, counts, (1.0, -1.0))
+    return Estimate(value, max(-1.0, low), min(1.0, high))
+
+
+def _with_added(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], added: tuple[float, ...]
+) -> tuple[float, float, float]:
+    """A ratio of sums, and the normal interval of the mean of a value a group and some added."""
+    kept = counts > 0
+    sums, counts = sums[kept], counts[kept]
+    if not len(sums):
+        return np.nan, np.nan, np.nan
+    ratio = sums.sum() / counts.sum()
+    values = np.append(ratio + (sums - ratio * counts) / counts.mean(), added)
+    error = values.std() / np.sqrt(len(values))
+    reach = _QUANTILE * error
+    return float(ratio), float(values.mean() - reach), float(values.mean() + reach)

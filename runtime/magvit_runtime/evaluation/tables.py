@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from magvit_runtime.evaluation.class_tables import estimate_text
 from magvit_runtime.evaluation.reconstruction import Reconstruction
 from magvit_runtime.text_tables import render_table, text_table
-from magvit_runtime.types import Estimate
 
 
 def reconstruction_table(names: Sequence[str], results: Sequence[Reconstruction]) -> str:
@@ -24,19 +23,12 @@ def reconstruction_table(names: Sequence[str], results: Sequence[Reconstruction]
         ("clips", [f"{result.clips:,}" for result in results]),
         ("tokens", [f"{result.tokens:,}" for result in results]),
         ("frames not given back", [f"{result.left_out_frames:,}" for result in results]),
-        ("PSNR, dB", [_text(result.psnr, 2) for result in results]),
-        ("SSIM", [_text(result.ssim, 4) for result in results]),
-        ("codes used, %", [_text(result.codes_used, 3, 100) for result in results]),
-        ("token entropy, bits", [_text(result.token_entropy, 2) for result in results]),
+        ("PSNR, dB", [estimate_text(result.psnr, 2) for result in results]),
+        ("SSIM", [estimate_text(result.ssim, 4) for result in results]),
+        ("codes used, %", [estimate_text(result.codes_used, 3, 100) for result in results]),
+        ("token entropy, bits", [estimate_text(result.token_entropy, 2) for result in results]),
     ):
         table.add_row(label, *texts)
     for name in results[0].measures:
-        table.add_row(name, *(_text(result.measures[name], 4) for result in results))
+        table.add_row(name, *(estimate_text(result.measures[name], 4) for result in results))
     return render_table(table)
-
-
-def _text(estimate: Estimate, digits: int, scale: float = 1) -> str:
-    value = f"{scale * estimate.value:.{digits}f}"
-    if math.isnan(estimate.low):
-        return value
-    return f"{value} ({scale * estimate.low:.{digits}f} to {scale * estimate.high:.{digits}f})"

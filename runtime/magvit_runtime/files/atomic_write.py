@@ -27,16 +27,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
             the place.
         MagvitError: The disk is full.
     """
-    with ExitStack() as stack:
+    with naming_full_disks(path), ExitStack() as stack:
         try:
             _check_place(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = stack.enter_context(temporary_file(path.parent, path.name))
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
             raise InputError(f"can't write {path}", found=error.strerror) from error
-        with naming_full_disks(path):
-            yield partial
-            partial.replace(path)
+        yield partial
+        partial.replace(path)
 
 
 @contextmanager

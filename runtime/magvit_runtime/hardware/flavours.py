@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from magvit_runtime.errors import BackendError
-from magvit_runtime.hardware.packages import missing_package
+from magvit_runtime.hardware.packages import installed_versions, missing_package
 from magvit_runtime.types import Flavour as Flavour
 
 # Compute capabilities that one portable TensorRT-RTX engine runs on, by its own error message
@@ -50,14 +49,12 @@ def installed_flavours() -> dict[Flavour, InstalledFlavour]:
     """Flavours whose packages are installed; nothing is imported."""
     found: dict[Flavour, InstalledFlavour] = {}
     for flavour, names in _DISTRIBUTIONS.items():
-        for name in names:
-            try:
-                installed = version(name)
-            except PackageNotFoundError:
-                continue
+        versions = installed_versions(names)
+        first = next(((name, known) for name, known in versions.items() if known), None)
+        if first is not None:
+            name, installed = first
             cuda = name.rpartition("_cu")[2] if "_cu" in name else ""
             found[flavour] = InstalledFlavour(flavour, installed, cuda)
-            break
     return found
 
 

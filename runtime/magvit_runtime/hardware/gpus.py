@@ -8,13 +8,18 @@ GPU of the tool can be another than CUDA's first. A GPU's UUID is the same for b
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _FIELDS = ("name", "compute_cap", "driver_version", "memory.total", "memory.free", "uuid")
+
+# What `nvidia-smi -L` lists: GPUs, and below each its parts.
+_LISTED_GPU = re.compile(r"GPU \d+: .* \(UUID: (GPU-[^)]+)\)")
+_LISTED_PART = re.compile(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (MIG-[^)]+)\)")
 
 # Runs in a separate process, because a process that has used CUDA can't be forked any more.
 _CUDA_ORDER = """
@@ -58,7 +63,8 @@ def list_gpus() -> tuple[Gpu, ...]:
     if visible is not None:
         names = [name.strip() for name in visible.split(",")]
         if any(name.startswith("MIG-") for name in names):
-            return gpus  # A part of one of these GPUs; the driver's tool doesn't say which.
+            # CUDA shows the first alone. A driver that doesn't list it: a part of one of these.
+            return _parts(gpus, names[0]) or gpus
         if all(name.startswith("GPU-") for name in names):
             return _chosen(gpus, names)
         return _chosen(_in_cuda_order(gpus), names)
@@ -80,6 +86,26 @@ def _listed_by_driver() -> tuple[Gpu, ...]:
         return ()
     commas = len(_FIELDS) - 1
     return tuple(_parse(line) for line in listing.stdout.splitlines() if line.count(",") == commas)
+
+
+def _parts(gpus: tuple[Gpu, ...], name: str) -> tuple[Gpu, ...]:
+    """The part of a GPU (MIG) whose UUID begins with a name, as a GPU; empty if none is listed.
+
+    CUDA adds the part's profile to the name of its GPU: an engine tuned for one isn't for another.
+    """
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=30, check=False)
+    whole: Gpu | None = None
+    found: list[Gpu] = []
+    for line in listing.stdout.splitlines():
+        if match := _LISTED_GPU.match(line):
+            whole = next((gpu for gpu in gpus if gpu.uuid == match[1]), None)
+        elif (match := _LISTED_PART.match(line)) and whole and match[2].startswith(name):
+            part = replace(whole, name=f"{whole.name} MIG {match[1]}", uuid=match[2])
+            found.append(replace(part, memory_mib=0, free_mib=0))
+    return tuple(found) if len(found) == 1 else ()
 
 
 def _parse(line: str) -> Gpu:

@@ -16,7 +16,20 @@ class Machine:
     """This machine. A fact is looked up when it is first asked for, and then kept.
 
     Looking up is slow: the driver's tool, for example, starts a process.
+
+    Args:
+        gpu_number: Which GPU sessions use, among those that CUDA shows; None lets them use none.
     """
+
+    def __init__(self, gpu_number: int | None = 0) -> None:
+        self.gpu_number = gpu_number
+
+    def on(self, gpu_number: int | None) -> Machine:
+        """The same machine, whose sessions use another GPU, or none."""
+        other = type(self)(gpu_number)
+        known = {name: fact for name, fact in vars(self).items() if name != "gpu_number"}
+        vars(other).update(known if gpu_number is not None else known | {"gpus": ()})
+        return other
 
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
@@ -25,8 +38,9 @@ class Machine:
 
     @property
     def gpu(self) -> Gpu | None:
-        """The GPU that sessions use: CUDA's first; None if there is none."""
-        return self.gpus[0] if self.gpus else None
+        """The GPU that sessions use; None if there is none."""
+        number = self.gpu_number
+        return None if number is None or number >= len(self.gpus) else self.gpus[number]
 
     @cached_property
     def flavours(self) -> dict[Flavour, InstalledFlavour]:

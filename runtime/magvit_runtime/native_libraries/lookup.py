@@ -34,6 +34,11 @@ def plugin_library() -> Path | None:
     return _find("libmagvit_plugins.so")
 
 
+def plugin_autoload_library() -> Path | None:
+    """The file that loads the plugins beside it once it is opened; None where it was not built."""
+    return _find("libmagvit_plugins_autoload.so")
+
+
 def missing_library(name: str, compiler: str) -> BackendError:
     """The error for a native library that was not built."""
     return BackendError(

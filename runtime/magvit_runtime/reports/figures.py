@@ -201,6 +201,36 @@ def stacked_shares(
     return _html(figure, name, x_title, "", x_axis={}, y_axis=y_axis, height=height)
 
 
+def confusion(
+    name: str, labels: Sequence[str], counts: Sequence[Sequence[int]], *, x_title: str, y_title: str
+) -> str:
+    """A table of counts whose cells are the darker the larger their share of the row is.
+
+    Args:
+        name: Id of the figure in its page.
+        labels: Names of the rows, from the top, and of the columns.
+        counts: Of each row, one for each column.
+        x_title: What the columns are.
+        y_title: What the rows are.
+    """
+    figure = go.Figure()
+    figure.add_heatmap(
+        x=_plain(labels),
+        y=_plain(labels),
+        z=[[count / max(1, sum(row)) for count in row] for row in counts],
+        text=[[str(count or "") for count in row] for row in counts],
+        texttemplate="%{text}",
+        colorscale=[[0, "#ffffff"], [1, COLORS[0]]],
+        zmin=0,
+        zmax=1,
+        showscale=False,
+    )
+    axis = {"type": "category", "automargin": True}
+    y_axis = {**axis, "autorange": "reversed"}
+    height = 200 + 32 * len(labels)
+    return _html(figure, name, x_title, y_title, x_axis=axis, y_axis=y_axis, height=height)
+
+
 def roofline(
     name: str,
     points: Mapping[str, tuple[float, float]],

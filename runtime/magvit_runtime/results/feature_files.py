@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.bundle.drawing_record import DrawingRecord
 from magvit_runtime.bundle.manifest import Preprocessing
 from magvit_runtime.bundle.reading import Bundle
 from magvit_runtime.errors import InputError
@@ -33,6 +34,7 @@ class FeatureFileInfo(msgspec.Struct, frozen=True, omit_defaults=True):
         shape: Of one clip's features; a row of Parquet holds them in C order.
         pool: "mean" where each clip has one vector.
         preprocessing: What was done to the clips.
+        drawing: How trajectories were drawn; None where the clips come from something else.
     """
 
     model: str
@@ -41,6 +43,7 @@ class FeatureFileInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     shape: tuple[int, ...]
     pool: Pool
     preprocessing: Preprocessing | None = None
+    drawing: DrawingRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ class FeatureWriter(Protocol):
 
 
 @contextmanager
-def feature_writer(path: Path, bundle: Bundle, pool: Pool) -> Iterator[FeatureWriter]:
+def feature_writer(
+    path: Path, bundle: Bundle, pool: Pool, drawing: DrawingRecord | None = None
+) -> Iterator[FeatureWriter]:
     """Opens a file for writing; it appears when the block ends without an error.
 
     Args:
@@ -85,6 +90,7 @@ def feature_writer(path: Path, bundle: Bundle, pool: Pool) -> Iterator[FeatureWr
             .npy file holds the features alone.
         bundle: What makes the features.
         pool: Whether they are pooled.
+        drawing: How trajectories are drawn, for the record.
 
     Raises:
         InputError: The file's kind is unknown, or it can't be written.
@@ -107,6 +113,7 @@ def feature_writer(path: Path, bundle: Bundle, pool: Pool) -> Iterator[FeatureWr
         shape=(),
         pool=pool,
         preprocessing=bundle.graph("features")[1].preprocessing,
+        drawing=drawing,
     )
     with atomic_path(path) as partial:
         writer = kind(partial, info)

@@ -61,7 +61,7 @@ class JoinedVideo:
         return frames[: self.kept[clip], : self.height, : self.width]
 
 
-def joined_videos(path: Path, table: TokenTable, time_stride: int) -> tuple[JoinedVideo, ...]:
+def joined_videos(path: Path | str, table: TokenTable, time_stride: int) -> tuple[JoinedVideo, ...]:
     """The videos of a token file; none where its clips don't come from videos.
 
     Args:
@@ -83,7 +83,12 @@ def joined_videos(path: Path, table: TokenTable, time_stride: int) -> tuple[Join
 
 
 def _video(
-    path: Path, table: TokenTable, time_stride: int, source: str, rows: list[int], taken: set[str]
+    path: Path | str,
+    table: TokenTable,
+    time_stride: int,
+    source: str,
+    rows: list[int],
+    taken: set[str],
 ) -> JoinedVideo:
     rows = sorted(rows, key=lambda row: table.places[row].first_frame)
     places = [table.places[row] for row in rows]
@@ -106,7 +111,7 @@ def _video(
     )
 
 
-def _check(path: Path, source: str, clips: list[tuple[int, int]]) -> None:
+def _check(path: Path | str, source: str, clips: list[tuple[int, int]]) -> None:
     expected = clips[0][0]
     for first, frames in clips:
         if frames < 1 or first != expected:
@@ -119,7 +124,7 @@ def _check(path: Path, source: str, clips: list[tuple[int, int]]) -> None:
         expected = first + frames
 
 
-def _rate(path: Path, text: str) -> float | None:
+def _rate(path: Path | str, text: str) -> float | None:
     try:
         return float(Fraction(text)) if text else None
     except (ValueError, ZeroDivisionError, OverflowError) as error:

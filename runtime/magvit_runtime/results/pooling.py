@@ -1,4 +1,4 @@
-"""Classes of trajectories that several cameras saw: the mean of what is said of each view."""
+"""Classes of trajectories of which there are several clips: the mean of what is said of each."""
 
 from __future__ import annotations
 
@@ -17,27 +17,33 @@ Classified = tuple[tuple[str, ...], tuple[str | None, ...], Classification]
 
 @dataclass
 class _Waiting:
-    """Views of which others of the same trajectory haven't come yet."""
+    """Clips of which others of the same trajectory haven't come yet."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
     probabilities: list[NDArray[np.float32]] = field(default_factory=list)
 
 
-def pool_views(batches: Iterable[Classified], views: int) -> Iterator[Classified]:
-    """Makes one row of the views of each trajectory.
+def pool_views(
+    batches: Iterable[Classified], views: int, variations: int = 0
+) -> Iterator[Classified]:
+    """Makes one row of the clips of each trajectory.
 
-    Its probabilities are the mean of its views' probabilities, so that no single view that is sure
+    Its probabilities are the mean of its clips' probabilities, so that no single clip that is sure
     of a mistake decides; its class is the most probable by them.
 
     Args:
-        batches: Clips, the views of each trajectory after each other, named by `view_id`.
-        views: Views of each trajectory; where it is 1, batches stay as they are.
+        batches: Clips, the views of each trajectory after each other, named by `view_id`, and then
+            those of its varied copies.
+        views: Views of each trajectory.
+        variations: Varied copies of each. Where there is one clip of each trajectory, batches stay
+            as they are.
 
     Yields:
         Trajectories, with their own ids.
     """
-    if views == 1:
+    each = views * (1 + variations)
+    if each == 1:
         yield from batches
         return
     waiting = _Waiting()
@@ -45,12 +51,12 @@ def pool_views(batches: Iterable[Classified], views: int) -> Iterator[Classified
         waiting.ids += ids
         waiting.labels += labels
         waiting.probabilities += list(classification.probabilities)
-        whole = len(waiting.ids) // views * views
+        whole = len(waiting.ids) // each * each
         if whole:
             stacked = np.stack(waiting.probabilities[:whole])
-            means = stacked.reshape(-1, views, stacked.shape[1]).mean(axis=1)
-            names = tuple(trajectory_of(name, views) for name in waiting.ids[:whole:views])
+            means = stacked.reshape(-1, each, stacked.shape[1]).mean(axis=1)
+            names = tuple(trajectory_of(name, views) for name in waiting.ids[:whole:each])
             classes = classification.classes
             found = tuple(classes[best] for best in means.argmax(axis=1))
-            yield names, tuple(waiting.labels[:whole:views]), Classification(found, means, classes)
+            yield names, tuple(waiting.labels[:whole:each]), Classification(found, means, classes)
             del waiting.ids[:whole], waiting.labels[:whole], waiting.probabilities[:whole]

@@ -24,7 +24,8 @@ FETCH = """
 import sys, time
 time.sleep = lambda seconds: None  # The client waits between its attempts.
 from magvit_export.catalog import find_model
-from magvit_export.checkpoints.hub import HubError, fetch_checkpoint
+from magvit_export.checkpoints.hub import fetch_checkpoint
+from magvit_runtime.hub.refusals import HubError
 try:
     print(fetch_checkpoint(find_model(sys.argv[1])))
 except HubError as error:

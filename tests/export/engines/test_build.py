@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -26,7 +27,8 @@ from magvit_export.engines.build import run_worker
 from magvit_export.engines.failures import BuildError, BuildInterruptedError
 from magvit_export.engines.protocol import BuildRequest
 from magvit_export.exporting import export_model
-from magvit_runtime import BundleError, InputError, open_bundle
+from magvit_runtime import BackendError, BundleError, InputError, open_bundle
+from magvit_runtime.backends.candidates import list_candidates
 from magvit_runtime.backends.trt.engines import (
     Engine,
     UnreadableEngine,
@@ -124,6 +126,50 @@ def test_a_codebooks_decoder_has_an_engine(
     half = "HALF" if precision == "fp16" else "FLOAT"
     assert types["decoder.up.1.upsample.conv/Conv"] == ("CONVOLUTION", half)
     assert types["decoder.conv_out/Conv"] == ("CONVOLUTION", "FLOAT")
+
+
+def test_an_engine_of_three_profiles(engine_bundle: Path) -> None:
+    """A plan holds its profiles' shapes as 64-bit sizes; without a GPU nothing else reads it."""
+    options = replace(OPTIONS, profile="1,4,8")
+    built = build_here(engine_bundle, options)
+    plan = built.engine.plan.read_bytes()
+
+    def has(batch: int) -> bool:
+        return struct.pack("<5q", batch, 5, 32, 32, 3) in plan
+
+    assert [batch for batch in range(1, 10) if has(batch)] == [1, 2, 4, 5, 8]
+    batches = [next(iter(profile.values())) for profile in built.engine.record.key.profiles]
+    assert [(one.minimum[0], one.maximum[0]) for one in batches] == [(1, 1), (2, 4), (5, 8)]
+    assert built.engine.record.plugin_layers == {"GroupNormSiLU": 7, "LFQ": 1}
+    command = rebuild_command(built.engine)
+    assert "--profile 1/1/1,2/4/4,5/8/8 --frames 5 --height 32 --width 32" in command
+    # As the session takes them on a machine where it fits.
+    rtx = Machine().flavours["tensorrt-rtx"]
+    bundle = open_bundle(engine_bundle)
+    there = known_machine(rtx, gpu=known_gpu("L4", "8.9"), plugin_interface=1)
+    way = next(one for one in list_candidates(bundle, "encode", there).fit if one.is_engine)
+    assert (list(way.batches), way.usual_batches) == (list(range(1, 9)), (1, 4, 8))
+
+
+@pytest.mark.parametrize("options", [{"strip_weights": True}, {"refit": True}])
+def test_an_engine_that_takes_weights_needs_a_gpu_to_be_built(
+    engine_bundle: Path, tmp_path: Path, options: dict[str, bool]
+) -> None:
+    """What `plan_build` says before, TensorRT-RTX says itself."""
+    if Machine().gpu is not None:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(BackendError, match=r"graph_jit\.cpp:278"):
+        plan_of(engine_bundle, replace(OPTIONS, **options))
+    plan = plan_of(engine_bundle)
+    key = msgspec.structs.replace(plan.key, options=plan.key.options | options)
+    graph = str(engine_bundle / "encode.fp16.onnx")
+    written = tmp_path / "plan"
+    request = BuildRequest(
+        key, graph, str(plugin_library()), plan.graph.operators, str(written), None
+    )
+    with pytest.raises(BuildError, match=r"graph_jit\.cpp:278: CHECK\(status == CUDA_SUCCESS\)"):
+        run_worker(request, tmp_path, lambda _: None)
+    assert not written.exists()
 
 
 def test_nothing_is_built_twice(engine_bundle: Path) -> None:

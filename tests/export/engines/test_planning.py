@@ -86,7 +86,7 @@ def test_auto_never_takes_rtx_where_rtx_refuses(gpu: str) -> None:
             "options of tensorrt",
         ),
         (BuildOptions(timing_cache=True), machine(None, RTX), "options of tensorrt"),
-        (BuildOptions(refit=True), machine(None, RTX), "needs a GPU to build an engine that can"),
+        (BuildOptions(refit=True), machine(None, RTX), "it fails in graph_jit.cpp:278"),
         (BuildOptions(strip_weights=True), machine(None, RTX), "needs a GPU to build an engine"),
     ],
 )
@@ -99,7 +99,12 @@ def test_what_can_not_be_is_refused(options: BuildOptions, here: Machine, messag
     ("options", "message"),
     [
         ({"profile": "4/2/1"}, "minimum ≤ optimum ≤ maximum"),
-        ({"profile": "1/4"}, "expected minimum/optimum/maximum batch, as 1/4/16"),
+        ({"profile": "1/4"}, "neither one batch nor three.*, as 1/4/16"),
+        ({"profile": "4,2"}, "minimum ≤ optimum ≤ maximum"),
+        ({"profile": "1/4/16,1/4/16"}, "1/4/16 comes twice"),
+        ({"profile": "4@17x128"}, "17x128 isn't a size of 3 numbers"),
+        ({"profile": "4@0x128x128"}, "sizes must be positive"),
+        ({"profile": "1,,4"}, "makes no sense"),
         ({"profile": "0/1/2"}, "sizes must be positive"),
         ({"profile": "a/b/c"}, "makes no sense"),
         ({"frames": 0}, "sizes must be positive"),
@@ -110,6 +115,49 @@ def test_what_can_not_be_is_refused(options: BuildOptions, here: Machine, messag
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         BuildOptions(**options).shapes(video=True)
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ("8", [(1, 8, 8, 17)]),
+        ("1,4,8,16", [(1, 1, 1, 17), (2, 4, 4, 17), (5, 8, 8, 17), (9, 16, 16, 17)]),
+        ("1/4/16,1/1/2@33x64x64", [(1, 4, 16, 17), (1, 1, 2, 33)]),
+        ("1,1@33x64x64,4,2@33x64x64", [(1, 1, 1, 17), (1, 1, 1, 33), (2, 4, 4, 17), (2, 2, 2, 33)]),
+    ],
+)
+def test_profiles_as_they_are_written(
+    engine_bundle: Path, profile: str, expected: list[tuple[int, ...]]
+) -> None:
+    """Minimum, optimum and maximum of each, and its frames."""
+    bundle = open_bundle(engine_bundle)
+    plan = plan_build(bundle, BuildOptions(profile=profile), machine(None, RTX))
+    sizes = {17: (17, 128, 128, 3), 33: (33, 64, 64, 3)}
+    assert list(plan.key.profiles) == [
+        profile_of(*batches, sizes[frames]) for *batches, frames in expected
+    ]
+
+
+def test_kernels_of_an_earlier_build(engine_bundle: Path) -> None:
+    bundle, options = open_bundle(engine_bundle), BuildOptions(repeatable=True)
+    here = machine("L4", FULL)
+    with pytest.raises(InputError, match=r"timing.l4.11.1.0.106.cache is missing.*build once"):
+        plan_build(bundle, options, here)
+    kept = plan_build(bundle, BuildOptions(), here).timing_cache
+    assert kept is not None
+    kept.parent.mkdir()
+    kept.touch()
+    plan = plan_build(bundle, options, here)
+    assert (plan.repeatable, plan.timing_cache) == (True, kept)
+    assert plan.key == plan_build(bundle, BuildOptions(), here).key
+    # Another GPU or version has timings of its own.
+    for other in (machine("A10G", FULL), machine("L4", replace(FULL, version="11.4"))):
+        with pytest.raises(InputError, match=r"timing\..*\.cache is missing"):
+            plan_build(bundle, options, other)
+    with pytest.raises(InputError, match="found --no-timing-cache"):
+        plan_build(bundle, replace(options, timing_cache=False), here)
+    with pytest.raises(InputError, match="found tensorrt-rtx"):
+        plan_build(bundle, options, machine(None, RTX))
 
 
 def test_plan_of_a_portable_engine(engine_bundle: Path) -> None:
@@ -134,7 +182,7 @@ def test_targets_of_a_tuned_engine(
     options = BuildOptions(hardware_compat=compatibility)
     plan = plan_build(open_bundle(engine_bundle), options, machine("L4", FULL))
     assert (plan.key.sms, plan.key.gpu) == (sms, name)
-    assert plan.timing_cache == engine_bundle / "engines" / "timing.cache"
+    assert plan.timing_cache == engine_bundle / "engines" / "timing.l4.11.1.0.106.cache"
 
 
 def test_polygraphy_builds_engines(engine_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -62,6 +64,9 @@ def configure(
     *,
     flavour: Flavour = "tensorrt-rtx",
     sms: tuple[str, ...] = PORTABLE,
+    batches: Sequence[int] = (4,),
+    timing_cache: str | None = None,
+    repeatable: bool = False,
     **options: str | int | bool | None,
 ) -> dict:
     key = EngineKey(
@@ -72,12 +77,14 @@ def configure(
         sms=sms,
         gpu=None,
         precision="fp32",
-        profiles=(profile_of(1, 2, 4, (5, 32, 32, 3)),),
+        profiles=tuple(profile_of(1, 1, most, (5, 32, 32, 3)) for most in batches),
         onnx_sha256="a" * 64,
         plugin_interface=1,
         options=OPTIONS | options,
     )
-    request = msgspec.json.encode(BuildRequest(key, "graph", "plugins", {}, "plan", None))
+    request = msgspec.json.encode(
+        BuildRequest(key, "graph", "plugins", {}, "plan", timing_cache, repeatable)
+    )
     result = subprocess.run(
         [sys.executable, "-c", CONFIGURE, request],
         env={**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1"},
@@ -102,6 +109,21 @@ def test_defaults() -> None:
     assert made["targets"] == []
     assert made["verbosity"] == "DETAILED"
     assert made["profiles"] == 1
+
+
+def test_several_profiles() -> None:
+    assert configure(batches=(1, 4, 8))["profiles"] == 3
+
+
+def test_kernels_chosen_are_kept_and_taken_again(tmp_path: Path) -> None:
+    """TensorRT-RTX has tensorrt's flags; its own builds keep no timings."""
+    cache = str(tmp_path / "timing.cache")
+    flags = {"EDITABLE_TIMING_CACHE", "ERROR_ON_TIMING_CACHE_MISS"}
+    assert not flags & set(configure(flavour="tensorrt")["flags"])
+    kept = configure(flavour="tensorrt", timing_cache=cache)["flags"]
+    assert flags & set(kept) == {"EDITABLE_TIMING_CACHE"}
+    again = configure(flavour="tensorrt", timing_cache=cache, repeatable=True)["flags"]
+    assert flags <= set(again)
 
 
 def test_options_reach_tensorrt() -> None:

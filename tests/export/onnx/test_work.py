@@ -16,10 +16,10 @@ from magvit_export.families.magvit.family import FAMILY
 from magvit_export.onnx.work import count_work
 from magvit_runtime import open_bundle
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.benchmarks.results import Work
 from magvit_runtime.benchmarks.work import encoder_work, recorded_work
 from magvit_runtime.bundle.manifest import GraphWork, TensorSpec
+from magvit_runtime.bundle.onnx_file import read_graph
 
 ENCODE = FAMILY.roles["encode"]
 

@@ -142,3 +142,32 @@ def test_well_separated_classes_are_learnt_and_sure() -> None:
     assert fit.leave_one_out_accuracy == 1
     assert (probabilities.argmax(dim=1) == truth).all()
     assert probabilities.max(dim=1).values.min() > 0.9
+
+
+@pytest.mark.parametrize("sizes", [[1] * 12, [1, 4, 2, 5]])
+def test_errors_of_weighted_rows_are_those_of_refitting(sizes: list[int]) -> None:
+    x, truth = problem(12, 5, 3)
+    targets = torch.nn.functional.one_hot(truth, 3).double()
+    weights = torch.linspace(0.2, 3, 12, dtype=torch.float64)
+    penalty = torch.tensor(0.7, dtype=torch.float64)
+    roots = weights.sqrt()[:, None]
+
+    def means(rows: Tensor) -> tuple[Tensor, Tensor]:
+        share = weights[rows] / weights[rows].sum()
+        return share @ x[rows], share @ targets[rows]
+
+    every = torch.ones(12, dtype=torch.bool)
+    center, prior = means(every)
+    scaled = roots * (x - center)
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    _, errors = solve_leaving_out(
+        scaled @ scaled.T, roots * (targets - prior), penalty, groups, roots
+    )
+    for group in range(len(sizes)):
+        others = groups != group
+        center, prior = means(others)
+        layer = ridge(
+            roots[others] * (x[others] - center), roots[others] * (targets[others] - prior), penalty
+        )
+        predicted = (x[~others] - center) @ layer + prior
+        torch.testing.assert_close(errors[~others] / roots[~others], targets[~others] - predicted)

@@ -9,9 +9,9 @@ import pytest
 
 from magvit_runtime import InputError, open_bundle
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.benchmarks.work import encoder_work
 from magvit_runtime.benchmarks.workload import input_sets
+from magvit_runtime.bundle.onnx_file import read_graph
 
 SHAPE = (5, 32, 48, 3)
 

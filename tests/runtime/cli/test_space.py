@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from runtime.magvit_process import done, done_json, failed
 
@@ -172,6 +173,30 @@ def test_a_classifier_of_views_draws_as_it_was_trained_and_pools_them(
     with other.open(newline="") as file:
         for row, same in zip(rows, csv.DictReader(file), strict=True):
             assert float(row["p_circle"]) == pytest.approx(float(same["p_circle"]), abs=1e-4)
+
+    # Copies are averaged with their trajectories, in a file and in a folder alike.
+    varied, folder, page = tmp_path / "varied.csv", tmp_path / "folder", tmp_path / "varied.html"
+    said = done(
+        *("classify", bundle, source, "-o", varied, "--variations", 2, "--batch-size", 5),
+        *("--report", page),
+    )
+    assert f"12 trajectories of 2 views each and their 2 variations each -> {varied}" in said
+    assert page.read_text().count("data:image/png") == 24
+    facts = done_json("classify", bundle, source, "-o", folder, "--variations", 2)
+    assert (facts["clips"], len(list(folder.glob("*.parquet")))) == (12, 1)
+    table_rows = pq.read_table(sorted(folder.glob("*.parquet"))).to_pylist()
+    with varied.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["id"] for row in found] == list(map(str, range(12)))
+    assert [row["id"] for row in table_rows] == list(map(str, range(12)))
+    for row, same in zip(found, table_rows, strict=True):
+        assert float(row["p_circle"]) == pytest.approx(same["p_circle"], abs=1e-4)
+    said = failed(2, "classify", bundle, source, "-o", folder, "--resume", "--variations", 3)
+    assert "variations" in said
+    frames = tmp_path / "frames.npy"
+    np.save(frames, np.zeros((1, 3, 32, 48, 3), np.uint8))
+    said = failed(2, "classify", bundle, frames, "-o", other, "--variations", 1)
+    assert "frames aren't varied: found --variations 1" in said
 
     facts = done_json("classify", bundle, source, "-o", other, "--views", 1, *SIZE, "--up", "z")
     assert facts["not_as_trained"] == [f"camera ({DEFAULT.replace('z up', 'y up')})", "views 2"]

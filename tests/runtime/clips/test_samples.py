@@ -1,4 +1,4 @@
-"""Clips for verification: of any model's shape, and in batches of exactly one size."""
+"""Clips for verification, of any model's shape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import pytest
 
 from magvit_runtime.clips.samples import (
     CLIP_NAMES,
-    in_batches,
     odd_shape,
     verification_clips,
 )
@@ -36,11 +35,3 @@ def test_they_are_the_same_every_time() -> None:
 
 def test_odd_sizes_replace_named_ones_only() -> None:
     assert odd_shape(("frames", "height", 64, 3)) == (7, 45, 64, 3)
-
-
-@pytest.mark.parametrize("size", [1, 2, 4, 7])
-def test_batches_are_full_and_every_clip_is_new_once(size: int) -> None:
-    clips = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
-    batches = list(in_batches(clips, size))
-    assert all(len(batch) == size for batch, _ in batches)
-    np.testing.assert_array_equal(np.concatenate([batch[:new] for batch, new in batches]), clips)

@@ -10,6 +10,7 @@ import pytest
 from magvit_runtime import InputError
 from magvit_runtime.clips.sources import read_clips
 from magvit_runtime.clips.trajectories import ReadReport, RenderStyle, read_trajectories, render
+from magvit_runtime.clips.variation import with_variations
 
 STYLE = RenderStyle(height=32, width=40, frames=5)
 CSV = "id,x,y,label\na,0,0,up\na,1,1,up\nb,0,0,\nb,nan,0,\nb,2,1,\nc,1,1,up\nd,0,1,up\nd,3,0,up\n"
@@ -32,6 +33,17 @@ def test_trajectories_are_rendered_in_batches(tmp_path: Path, batch_size: int) -
         (5, "not_finite"),
         (7, "too_few_points"),
     }
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_varied_copies_are_drawn_after_their_trajectory(tmp_path: Path, batch_size: int) -> None:
+    path = tmp_path / "gestures.csv"
+    path.write_text(CSV)
+    batches = list(read_clips(path, STYLE, ReadReport(), batch_size, variations=1))
+    assert [name for batch in batches for name in batch.ids] == ["a", "a~1", "b", "b~1", "d", "d~1"]
+    frames = np.concatenate([batch.frames for batch in batches])
+    trajectories = read_trajectories(path, ReadReport())
+    np.testing.assert_array_equal(frames, render(list(with_variations(trajectories, 1)), STYLE))
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 8, 8, 3), (5, 8, 8, 3)], ids=["clips", "images"])

@@ -101,3 +101,29 @@ def test_no_room_is_said_by_the_name_of_the_output(tmp_path: Path) -> None:
     )
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from magvit_runtime import MagvitError
+from magvit_runtime.files.atomic_write import atomic_path
+try:
+    for number in range(9):
+        with atomic_path(Path(sys.argv[1], f"{number}.npy")) as partial:
+            partial.write_bytes(b"1")
+except MagvitError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_no_room_for_another_file_is_no_fault_of_the_input(tmp_path: Path) -> None:
+    """On a disk for four files and folders, which is there for this process alone."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("unshare gives no mount namespace here")
+    mount = 'mount -t tmpfs -o nr_inodes=4 tmpfs "$1" && exec "$2" -c "$3" "$1"'
+    command = ["unshare", "-rm", "sh", "-c", mount, "sh", tmp_path, sys.executable, CREATE]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stdout.startswith(
+        f"MagvitError can't write {tmp_path}/3.npy: found No space left"
+    )

@@ -97,5 +97,41 @@ def test_what_cuda_visible_devices_shows(
     assert listed(machine, tmp_path) == [gpu.uuid for gpu in expected]
 
 
+PART = "MIG-7089d0f3-293f-58c9-8f8c-5ea666eedbde"
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (PART, Gpu("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "8.0", "580.159", 0, 0, PART)),
+        ("MIG-7089", Gpu("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "8.0", "580.159", 0, 0, PART)),
+        # CUDA shows the first part that is named.
+        (f"MIG-11,{PART}", Gpu("Tesla T4 MIG 1g.5gb", "7.5", "580.159", 0, 0, "MIG-11")),
+    ],
+)
+def test_a_part_of_a_gpu_is_one(
+    driver_tool: Path, monkeypatch: pytest.MonkeyPatch, visible: str, expected: Gpu
+) -> None:
+    """As `nvidia-smi -L` lists them in NVIDIA's guide; the T4 is there to have two."""
+    write(
+        driver_tool,
+        f"""
+case $1 in
+-L) cat <<'END'
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-a1)
+  MIG 3g.20gb     Device  0: (UUID: {PART})
+  MIG 3g.20gb     Device  1: (UUID: MIG-56c30729-347f-5dd1-8da0-c3cc59e969e0)
+GPU 1: Tesla T4 (UUID: GPU-b2)
+  MIG 1g.5gb      Device  0: (UUID: MIG-11)
+END
+;;
+*) echo 'NVIDIA A100-SXM4-40GB, 8.0, 580.159, 40960, 40000, GPU-a1'
+   echo 'Tesla T4, 7.5, 580.159, 15360, 15000, GPU-b2' ;;
+esac""",
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert list_gpus() == (expected,)
+
+
 def test_a_name_as_part_of_a_files_name() -> None:
     assert gpu_slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"

@@ -45,6 +45,14 @@ def test_no_single_view_that_is_sure_decides() -> None:
     assert found.labels == ("a",)
 
 
+def test_copies_are_averaged_with_their_trajectory() -> None:
+    probabilities = np.eye(3, dtype=np.float32)[[0, 1, 1, 2, 2, 0]]
+    ids = ("x", "x~1", "x~2", "y", "y~1", "y~2")
+    row = (ids, ("a",) * 6, Classification(("a",) * 6, probabilities, CLASSES))
+    ((names, labels, found),) = pool_views([row], 1, 2)
+    assert (names, labels, found.labels) == (("x", "y"), ("a", "a"), ("b", "c"))
+
+
 def test_one_view_is_left_as_it_is() -> None:
     rows = batches(np.eye(3, dtype=np.float32), 1, 2)
     assert list(pool_views(rows, 1)) == rows

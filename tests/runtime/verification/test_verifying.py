@@ -102,7 +102,7 @@ def show(
 ) -> None:
     """Lets openings and verification see these, and the graph in ONNX Runtime."""
 
-    def listed(bundle: Bundle, role: Role = "encode") -> Candidates:
+    def listed(bundle: Bundle, role: Role = "encode", *_: object) -> Candidates:
         graphs = list_candidates(bundle, role).of("onnxruntime").fit
         return Candidates((*fit, *graphs), unfit)
 

@@ -40,6 +40,7 @@ def model_card(
         f"{stage.steps} steps at {options.frames}x{stage.size}x{stage.size}"
         for stage in options.plan
     )
+    compiled = ", compiled" if options.compile else ""
     every = -(-len(checks) // _CHECKS_SHOWN)
     shown = [*checks[:: max(1, every)], *([] if final is None else [final])]
     head = (
@@ -84,7 +85,8 @@ def model_card(
         f"- Losses: reconstruction (drawn share {options.drawn:g}, absolute share "
         f"{options.absolute:g}) + {options.commitment:g} commitment + {options.certainty:g} "
         f"certainty - {options.variety:g} variety; docs/tokenizer.md explains them.",
-        f"- Seed {options.seed}; {options.precision}; {run.machine}, {options.threads} threads; "
+        f"- Seed {options.seed}; {options.precision}{compiled}; {run.machine}, {options.threads} "
+        "threads; "
         f"{', '.join(f'{name} {version}' for name, version in run.software.items())}; begun "
         f"{run.begun}.",
         "## Held-out figures",

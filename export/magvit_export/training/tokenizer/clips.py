@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_export.libras import load_libras
-from magvit_export.training.classifier_training import TrainingOptions, classes_of, split_by_class
+from magvit_export.training.options import HOLDOUT
+from magvit_export.training.splitting import classes_of, split_by_class
 from magvit_runtime.clips.generated import KINDS, GenerationOptions, generate_trajectory
 from magvit_runtime.clips.generated.draws import Draws
 from magvit_runtime.clips.trajectories import (
@@ -28,6 +29,7 @@ from magvit_runtime.clips.trajectories import (
     read_trajectories,
     render,
 )
+from magvit_runtime.clips.variation import varied
 from magvit_runtime.errors import InputError
 from magvit_runtime.files.digests import file_sha256
 
@@ -38,8 +40,6 @@ MOST_RECORDED = 100_000
 LIBRAS = "UCI Libras Movement (CC BY 4.0), each movement once"
 # Numbers of generated trajectories: those to train on come before those that are held out.
 _NUMBERS = 1 << 40
-# Of what is done to recorded movements: docs/tokenizer.md says why.
-_TURN, _SCALE, _SHEAR, _SHAKE = 0.12, 0.12, 0.08, 0.004
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,9 @@ def recorded_file(path: Path) -> Recorded:
 
 
 def _split(name: str, trajectories: Sequence[Trajectory], sha256: str | None) -> Recorded:
-    options = TrainingOptions()
     _, targets = classes_of([item.label for item in trajectories])
     rows = np.arange(len(targets))
-    train, held_out = split_by_class(targets, rows, options.holdout, options.seed)
+    train, held_out = split_by_class(targets, rows, HOLDOUT, seed=0)
     trained = tuple(trajectories[i] for i in train)
     if sha256 is None:
         content = b"".join(item.xy.astype("<f8").tobytes() for item in trained)
@@ -123,7 +122,7 @@ def training_clips(
         draws = Draws(seed, step, place)
         if draws.uniform(0, 1) < RECORDED_SHARE:
             item = recorded.train[draws.whole(0, len(recorded.train) - 1)]
-            chosen.append(_varied(item, draws))
+            chosen.append(varied(item, draws))
         else:
             kind = list(KINDS)[draws.whole(0, len(KINDS) - 1)]
             chosen.append(_generated(kind, draws.whole(0, _NUMBERS - 1)))
@@ -144,16 +143,3 @@ def held_out_clips(recorded: Recorded, count: int) -> dict[str, list[Trajectory]
 def _generated(kind: str, number: int) -> Trajectory:
     made = generate_trajectory(kind, number, GenerationOptions())
     return Trajectory(made.id, made.positions, made.t, made.label)
-
-
-def _varied(item: Trajectory, draws: Draws) -> Trajectory:
-    """A movement turned, scaled, sheared and shaken a little, all nearly normally distributed.
-
-    Where it lies doesn't matter: clips show paths in their middle.
-    """
-    turn, wide, high, shear = draws.normals((4,)) * (_TURN, _SCALE, _SCALE, _SHEAR)
-    x, y = item.xy.T
-    x, y = (1 + wide) * x + shear * y, (1 + high) * y
-    turned = np.stack([x - turn * y, y + turn * x], axis=1)
-    size = max(np.ptp(item.xy[:, 0]), np.ptp(item.xy[:, 1]))
-    return replace(item, xy=turned + _SHAKE * size * draws.normals(turned.shape))

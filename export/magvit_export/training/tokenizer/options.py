@@ -84,6 +84,8 @@ class TokenizerOptions(LossWeights):
         every: Steps from one checkpoint, with its held-out figures, to the next.
         device: cpu, cuda or cuda:N.
         threads: Of torch on the CPU; 0 is as many as torch takes.
+        compile: Compiles encoder and decoder by `torch.compile`, once for each size. Needs a C++
+            compiler, or Triton for a GPU.
 
     Raises:
         InputError: A value can't be used; the message says which and what is expected.
@@ -102,6 +104,7 @@ class TokenizerOptions(LossWeights):
     every: int = 250
     device: str = "cpu"
     threads: int = 0
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():

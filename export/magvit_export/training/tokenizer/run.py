@@ -15,7 +15,8 @@ import torch
 
 from magvit_export.bundle_writer import software_versions, timestamp
 from magvit_export.catalog import find_model
-from magvit_export.checkpoints.weights import find_weights
+from magvit_export.checkpoints.packaged import TRAINED
+from magvit_export.checkpoints.weights import find_weights, is_seeded
 from magvit_export.families.family import find_family
 from magvit_export.families.magvit.config import TokenizerConfig
 from magvit_export.training.tokenizer import records
@@ -68,7 +69,7 @@ def begin_run(
         options: How it is trained.
         model: A video model of the family "magvit", by its name in the catalog.
         config: Its architecture, where it isn't the catalog's.
-        start_weights: "seeded", "seeded:N" or the path of a checkpoint.
+        start_weights: "seeded", "seeded:N", "trained" or the path of a checkpoint.
         recorded: File of the recorded trajectories; None takes Libras.
         advance: Called with the number of steps just done.
 
@@ -86,7 +87,7 @@ def begin_run(
     check_sizes(options, chosen)
     _check_device(options.device)
     options = replace(options, threads=options.threads or torch.get_num_threads())
-    is_file = start_weights != "hub" and start_weights.partition(":")[0] != "seeded"
+    is_file = start_weights not in ("hub", TRAINED) and not is_seeded(start_weights)
     source = str(Path(start_weights).absolute()) if is_file else start_weights
     weights, sha256 = _start_weights(model, chosen, source)
     data = _recorded(recorded)

@@ -59,6 +59,9 @@ def start(
     model = MagvitTokenizer(config)
     model.load_state_dict(weights)
     model.to(options.device)
+    if options.compile:
+        model.encoder.compile(dynamic=False)
+        model.decoder.compile(dynamic=False)
     average = {key: value.clone() for key, value in model.state_dict().items()}
     optimizer = torch.optim.AdamW(
         model.parameters(),

@@ -19,11 +19,14 @@ from magvit_runtime.native_libraries.lookup import cuda_library
 _CUDA_RANK, _CPU_RANK = 30, 40
 _NO_FEATURES = "the native backend gives tokens and frames, and no features yet"
 _NO_TRANSFORMERS = "the native backend runs convs, and no vision transformers"
+_NO_CLASSIFIERS = (
+    "the native backend has no classifiers on a GPU; encode there, classify on the CPU"
+)
 _NO_CPU_PRECISION = "the native backend computes in float32 on a CPU"
 
 
 class NativeBackend:
-    """Encoders and decoders on the CPU in float32, and on an NVIDIA GPU with cuDNN's convs."""
+    """Encoders, decoders and classifiers on the CPU in float32; the first two on a GPU too."""
 
     names = ("native", "native-cuda")
 
@@ -33,7 +36,7 @@ class NativeBackend:
         """See `Backend.candidates`."""
         if role in ("context", "subtokens"):
             yield from _without_transformers(bundle, role)
-        if role not in ("encode", "decode", "features"):
+        if role not in ("encode", "decode", "features", "classify", "classify-clips"):
             return
         yield from graph_candidates(
             bundle,
@@ -59,6 +62,9 @@ class NativeBackend:
 
 def _why_no_role(bundle: Bundle, role: Role, precision: Precision) -> str:
     """Why the native backend doesn't run a bundle's graph on any device; "" where it may."""
+    if role == "classify":
+        kinds = [spec.kind for spec in bundle.graphs(role)[precision].inputs]
+        return "" if kinds == ["ids"] else "the native backend's classifiers take ids alone"
     if role != "features":
         return ""
     graph = bundle.graphs(role)[precision]
@@ -81,6 +87,8 @@ def _without_transformers(bundle: Bundle, role: Role) -> Iterator[Unfit]:
 
 def _why_not_on_cuda(bundle: Bundle, role: Role, machine: Machine, precision: Precision) -> str:
     """Why the native backend doesn't run a bundle's graph on a GPU here; "" where it does."""
+    if role in ("classify", "classify-clips"):
+        return _NO_CLASSIFIERS
     return _why_no_role(bundle, role, precision) or why_no_cuda(machine, precision)
 
 
@@ -107,7 +115,9 @@ def _open_on_gpu(graph: Path, precision: Precision, opening: Opening) -> Session
     from magvit_runtime.backends.native.cuda.session import CudaSession
 
     workers = 1 if opening.workers is None else opening.workers
-    return CudaSession(graph, precision=precision, reason=opening.reason, workers=workers)
+    return CudaSession(
+        graph, precision=precision, reason=opening.reason, workers=workers, gpu=opening.gpu or 0
+    )
 
 
 BACKEND = NativeBackend()

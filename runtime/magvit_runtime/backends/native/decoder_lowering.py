@@ -19,8 +19,8 @@ from magvit_runtime.backends.native.decoder_steps import (
 )
 from magvit_runtime.backends.native.encoder_lowering import EncoderLowering
 from magvit_runtime.backends.native.lowering_values import LAYOUTS, MapValue, refusal
-from magvit_runtime.backends.native.onnx_file import Node
-from magvit_runtime.backends.native.program import Input, Output, Program
+from magvit_runtime.backends.native.program import Input, Output
+from magvit_runtime.bundle.onnx_file import Node
 from magvit_runtime.types import MAX_BITS
 
 _UINT8 = 2
@@ -50,43 +50,39 @@ class _Levels:
 class DecoderLowering(EncoderLowering):
     """A decoder's values and steps, as far as its nodes have been read."""
 
-    def program(self) -> Program:
-        """Reads all nodes; see `lower`."""
-        for node in self._graph.nodes:
-            match node.operator:
-                case "magvit.LFQCodes":
-                    self._read_codes(node)
-                case "Gather":
-                    self._read_rows(node)
-                case "Transpose" if node.inputs[0] in self._rows:
-                    self._read_rows_as_map(node)
-                case "magvit.SpatialAttention":
-                    self._read_attention(node)
-                case "Resize":
-                    self._read_repetition(node)
-                case "magvit.CodeStatistics":
-                    self._read_statistics(node)
-                case "Gemm":
-                    self._read_linear(node)
-                case "magvit.GroupNorm" if node.inputs[1] in self._statistics:
-                    self._read_adaptive_norm(node)
-                case "magvit.GroupNorm" | "magvit.GroupNormSiLU":
-                    self._read_normalization(node)
-                case "Conv":
-                    self._read_conv(node)
-                case "DepthToSpace" | "magvit.CausalDepthToSpace":
-                    self._read_depth_to_space(node)
-                case "Add" if all(name in self._values for name in node.inputs):
-                    self._read_sum(node)
-                case "Cast" if node.inputs[0] in self._values:
-                    self._read_cast(node)
-                case _:
-                    self._read_levels(node)
-        return Program(
-            inputs=(Input(self._source, "int32", self._layouts.ids, 1),),
-            steps=tuple(self._steps),
-            outputs=tuple(self._output(name) for name in self._graph.outputs),
-        )
+    def _read(self, node: Node) -> None:
+        match node.operator:
+            case "magvit.LFQCodes":
+                self._read_codes(node)
+            case "Gather":
+                self._read_rows(node)
+            case "Transpose" if node.inputs[0] in self._rows:
+                self._read_rows_as_map(node)
+            case "magvit.SpatialAttention":
+                self._read_attention(node)
+            case "Resize":
+                self._read_repetition(node)
+            case "magvit.CodeStatistics":
+                self._read_statistics(node)
+            case "Gemm":
+                self._read_linear(node)
+            case "magvit.GroupNorm" if node.inputs[1] in self._statistics:
+                self._read_adaptive_norm(node)
+            case "magvit.GroupNorm" | "magvit.GroupNormSiLU":
+                self._read_normalization(node)
+            case "Conv":
+                self._read_conv(node)
+            case "DepthToSpace" | "magvit.CausalDepthToSpace":
+                self._read_depth_to_space(node)
+            case "Add" if all(name in self._values for name in node.inputs):
+                self._read_sum(node)
+            case "Cast" if node.inputs[0] in self._values:
+                self._read_cast(node)
+            case _:
+                self._read_levels(node)
+
+    def _input(self) -> Input:
+        return Input(self._source, "int32", self._layouts.ids, 1)
 
     def _output(self, name: str) -> Output:
         if name in self._bytes:
@@ -161,19 +157,13 @@ class DecoderLowering(EncoderLowering):
             self._statistics[name] = _Statistic(codes.value, codes.channels, of_spread)
 
     def _read_linear(self, node: Node) -> None:
-        statistic, tensors = self._statistics.get(node.inputs[0]), self._graph.tensors
-        attributes = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | dict(node.attributes)
-        is_plain = attributes == {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+        statistic = self._statistics.get(node.inputs[0])
+        weight, bias = self._linear(node)
         if (
             statistic is None
             or statistic.linear is not None
-            or not is_plain
-            or len(node.inputs) != 3
-            or not all(name in tensors for name in node.inputs[1:])
+            or weight.shape[1] != statistic.channels
         ):
-            raise refusal(node)
-        weight, bias = (np.array(tensors[name], np.float32) for name in node.inputs[1:])
-        if weight.shape != (bias.size, statistic.channels) or bias.ndim != 1:
             raise refusal(node)
         linear = ChannelStatistic(statistic.map, statistic.epsilon, weight, bias)
         self._statistics[node.outputs[0]] = replace(statistic, linear=linear)
@@ -244,8 +234,3 @@ class DecoderLowering(EncoderLowering):
             raise refusal(node)
         self._steps.append(PixelRounding(levels.map, output, *after.constants))
         self._bytes.add(output)
-
-    @property
-    def _channels_last(self) -> tuple[int, ...]:
-        """The axes of maps in the order of frames."""
-        return tuple(self._layouts.maps.index(axis) for axis in self._layouts.frames)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization
 from magvit_runtime.backends.native.lowering_values import (
@@ -16,7 +17,6 @@ from magvit_runtime.backends.native.lowering_values import (
     PixelsValue,
     refusal,
 )
-from magvit_runtime.backends.native.onnx_file import Graph, Node
 from magvit_runtime.backends.native.program import (
     Attention,
     CodebookSearch,
@@ -30,6 +30,7 @@ from magvit_runtime.backends.native.program import (
     Sizes,
     Step,
 )
+from magvit_runtime.bundle.onnx_file import Graph, Node
 from magvit_runtime.errors import BackendError
 from magvit_runtime.types import FloatType
 
@@ -59,30 +60,34 @@ class EncoderLowering:
     def program(self) -> Program:
         """Reads all nodes; see `lower`."""
         for node in self._graph.nodes:
-            match node.operator:
-                case "Conv":
-                    self._read_conv(node)
-                case "magvit.GroupNorm" | "magvit.GroupNormSiLU":
-                    self._read_normalization(node)
-                case "Add" if all(name in self._values for name in node.inputs):
-                    self._read_sum(node)
-                case "magvit.LFQ":
-                    self._read_lfq(node)
-                case "magvit.CodebookArgmax":
-                    self._read_codebook(node)
-                case "magvit.SpatialAttention":
-                    self._read_attention(node)
-                case "Cast" if isinstance(self._values.get(node.inputs[0]), MapValue):
-                    self._read_cast(node)
-                case "Cast" | "Add" | "Sub" | "Div" | "Mul" | "Transpose":
-                    self._read_pixels(node)
-                case _:
-                    raise refusal(node)
-        return Program(
-            inputs=(Input(self._source, "uint8", self._layouts.frames, _PIXEL_CHANNELS),),
-            steps=tuple(self._steps),
-            outputs=tuple(self._output(name) for name in self._graph.outputs),
-        )
+            self._read(node)
+        # First, as one may need a step more.
+        outputs = tuple(self._output(name) for name in self._graph.outputs)
+        return Program((self._input(),), tuple(self._steps), outputs)
+
+    def _read(self, node: Node) -> None:
+        match node.operator:
+            case "Conv":
+                self._read_conv(node)
+            case "magvit.GroupNorm" | "magvit.GroupNormSiLU":
+                self._read_normalization(node)
+            case "Add" if all(name in self._values for name in node.inputs):
+                self._read_sum(node)
+            case "magvit.LFQ":
+                self._read_lfq(node)
+            case "magvit.CodebookArgmax":
+                self._read_codebook(node)
+            case "magvit.SpatialAttention":
+                self._read_attention(node)
+            case "Cast" if isinstance(self._values.get(node.inputs[0]), MapValue):
+                self._read_cast(node)
+            case "Cast" | "Add" | "Sub" | "Div" | "Mul" | "Transpose":
+                self._read_pixels(node)
+            case _:
+                raise refusal(node)
+
+    def _input(self) -> Input:
+        return Input(self._source, "uint8", self._layouts.frames, _PIXEL_CHANNELS)
 
     def _output(self, name: str) -> Output:
         match self._values.get(name):
@@ -260,6 +265,27 @@ class EncoderLowering:
         (output,) = node.outputs
         self._steps.append(Attention(queries, keys, values, output))
         self._values[output] = MapValue(output, maps[0].channels)
+
+    def _linear(self, node: Node) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight [C_out, C_in] and bias [C_out] of a Gemm that is y = x @ weight.T + bias."""
+        tensors = self._graph.tensors
+        attributes = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0} | dict(node.attributes)
+        is_plain = attributes == {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 1}
+        if (
+            not is_plain
+            or len(node.inputs) != 3
+            or not all(name in tensors for name in node.inputs[1:])
+        ):
+            raise refusal(node)
+        weight, bias = (np.array(tensors[name], np.float32) for name in node.inputs[1:])
+        if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise refusal(node)
+        return weight, bias
+
+    @property
+    def _channels_last(self) -> tuple[int, ...]:
+        """The axes of maps in the order of frames."""
+        return tuple(self._layouts.maps.index(axis) for axis in self._layouts.frames)
 
     def _is_read_once(self, source: MapValue, node: Node) -> bool:
         """Whether nothing but a node reads what a step wrote, by any name."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from magvit_runtime.backends.native.onnx_file import Node
 from magvit_runtime.backends.native.program import Layout, Normalization
+from magvit_runtime.bundle.onnx_file import Node
 from magvit_runtime.errors import BackendError
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.attention import Attention as Attention
+from magvit_runtime.backends.native.classifier_steps import ClassifierStep
 from magvit_runtime.backends.native.clip_shape import ClipShape as ClipShape
 from magvit_runtime.backends.native.codebook import CodebookSearch as CodebookSearch
 from magvit_runtime.backends.native.decoder_steps import (
@@ -38,7 +39,7 @@ from magvit_runtime.types import Activation, Array, FloatType, Shape
 
 Sizes = tuple[int, int, int]
 # The axes of an input or output, a letter each.
-Layout = Literal["NTHWC", "NHWC", "NCTHW", "NCHW", "NTHW", "NHW"]
+Layout = Literal["NTHWC", "NHWC", "NCTHW", "NCHW", "NTHW", "NHW", "NC"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class Output:
 
     @property
     def is_map(self) -> bool:
-        """Whether it is a feature map, and no ids or bytes."""
-        return "C" in self.layout and self.dtype == "float32"
+        """Whether it is a feature map, and no ids, bytes or probabilities."""
+        return "C" in self.layout and "H" in self.layout and self.dtype == "float32"
 
     def shape(self, batch: int, value: ClipShape) -> Shape:
         """Its shape for a number of clips, from the value's shape for one clip."""
@@ -248,6 +249,7 @@ Step = (
     | DepthToSpace
     | Repetition
     | PixelRounding
+    | ClassifierStep
 )
 
 

@@ -9,8 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import Program
+from magvit_runtime.bundle.onnx_file import read_graph
 from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.errors import BackendError
 

@@ -59,7 +59,13 @@ def _is_built_for_gpus() -> bool:
 
 def _open(graph: Path, precision: Precision, opening: Opening) -> Session:
     refuse_workers("onnxruntime", opening)
-    return open_graph(graph, precision=precision, threads=opening.threads, reason=opening.reason)
+    return open_graph(
+        graph,
+        precision=precision,
+        threads=opening.threads,
+        reason=opening.reason,
+        gpu=opening.gpu,
+    )
 
 
 def _open_in_turn(graph: Path, precision: Precision, opening: Opening) -> Session:
@@ -71,12 +77,18 @@ def _open_in_turn(graph: Path, precision: Precision, opening: Opening) -> Sessio
         precision=precision,
         threads=opening.threads,
         reason=opening.reason,
+        gpu=None,
         in_turn=True,
     )
 
 
 def open_graph(
-    graph: Path, *, precision: str, threads: int | None = None, reason: str = "asked for"
+    graph: Path,
+    *,
+    precision: str,
+    threads: int | None = None,
+    reason: str = "asked for",
+    gpu: int | None = 0,
 ) -> Session:
     """Opens any ONNX file in ONNX Runtime.
 
@@ -85,6 +97,7 @@ def open_graph(
         precision: Its precision, for the record.
         threads: CPU threads of one run; None is the library's own choice.
         reason: Why, for the record.
+        gpu: Which GPU, if its build can use one; None is the CPU.
 
     Raises:
         MissingPackageError: ONNX Runtime isn't installed.
@@ -94,7 +107,7 @@ def open_graph(
         raise missing_package("onnxruntime", "this graph")
     from magvit_runtime.backends.onnx_runtime.session import OnnxRuntimeSession
 
-    return OnnxRuntimeSession(graph, precision=precision, threads=threads, reason=reason)
+    return OnnxRuntimeSession(graph, precision=precision, threads=threads, reason=reason, gpu=gpu)
 
 
 BACKEND = OnnxRuntimeBackend()

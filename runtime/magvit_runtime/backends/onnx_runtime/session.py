@@ -32,8 +32,8 @@ class OnnxRuntimeSession(Closing):
         precision: Its precision, for the record.
         threads: CPU threads of one run; None is the library's own choice.
         reason: Why, for the record.
-        in_turn: Whether it runs in turn with another session: on the CPU, and its threads sleep
-            in between.
+        gpu: Which GPU, if this build can use one; None is the CPU.
+        in_turn: Whether it runs in turn with another session, and its threads sleep in between.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class OnnxRuntimeSession(Closing):
         precision: str,
         threads: int | None,
         reason: str,
+        gpu: int | None = 0,
         in_turn: bool = False,
     ) -> None:
         options = onnxruntime.SessionOptions()
@@ -52,7 +53,7 @@ class OnnxRuntimeSession(Closing):
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: onnxruntime.InferenceSession | None = _load(
-                graph, options, [_CPU] if in_turn else _providers(precision)
+                graph, options, [_CPU] if gpu is None else _providers(precision, gpu)
             )
         except MagvitError:
             raise
@@ -134,10 +135,14 @@ def _mapped(path: Path) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _providers(precision: str) -> list[tuple[str, dict[str, str]]]:
+def _providers(precision: str, gpu: int) -> list[tuple[str, dict[str, str]]]:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return [_CPU]
     # TF32 rounds the convs' inputs; float32 means float32 here unless TF32 was asked for.
     use_tf32 = "1" if precision == "tf32" else "0"
-    cuda = {"use_tf32": use_tf32, "cudnn_conv_algo_search": "EXHAUSTIVE"}
+    cuda = {
+        "device_id": str(gpu),
+        "use_tf32": use_tf32,
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+    }
     return [("CUDAExecutionProvider", cuda), _CPU]

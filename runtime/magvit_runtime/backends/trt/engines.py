@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def read_sidecar(path: Path) -> EngineRecord:
         old = decode_json(path, text, _SchemaOneRecord, mend=mend).key
         profile = old.profile
         batches = (profile.minimum, profile.optimum, profile.maximum)
-        build = _build_command(path.parents[1], old.precision, batches, profile.clip)
+        build = _build_command(path.parents[1], old.precision, [batches], [profile.clip])
         mend = f"rm {shlex.quote(str(path))} && {build}"
     raise BundleError(
         f"{path} has another schema version",
@@ -153,6 +153,11 @@ def first_mismatch(engine: Engine, bundle: Bundle, machine: Machine) -> Mismatch
     return None
 
 
+def is_stripped(engine: Engine) -> bool:
+    """Whether a plan has no weights: it takes them from its graph whenever it is loaded."""
+    return bool(engine.record.key.options.get("strip_weights"))
+
+
 def check_plan(engine: Engine) -> None:
     """Compares a plan's bytes with its sidecar, before TensorRT sees them.
 
@@ -175,14 +180,14 @@ def check_plan(engine: Engine) -> None:
 
 def rebuild_command(engine: Engine) -> str:
     """The command that builds an engine of the same shapes for the machine that runs it."""
-    key = engine.record.key
-    shapes = next(iter(key.profiles[0].values()))
-    batches = (shapes.minimum[0], shapes.optimum[0], shapes.maximum[0])
-    path, item = engine.plan.parents[1], shapes.optimum[1:]
-    if key.role != "decode":
-        return _build_command(path, key.precision, batches, item)
-    command = _build_command(path, key.precision, batches, _decoded_shape(path, item))
-    return f"{command} --role decode"
+    key, path = engine.record.key, engine.plan.parents[1]
+    profiles = [next(iter(profile.values())) for profile in key.profiles]
+    batches = [(one.minimum[0], one.optimum[0], one.maximum[0]) for one in profiles]
+    items = [one.optimum[1:] for one in profiles]
+    if key.role in ("decode", "classify"):
+        items = [_decoded_shape(path, item) for item in items]
+    command = _build_command(path, key.precision, batches, items)
+    return command if key.role == "encode" else f"{command} --role {key.role}"
 
 
 def _decoded_shape(path: Path, grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -216,16 +221,23 @@ class _SchemaOneRecord(msgspec.Struct):
 
 
 def _build_command(
-    bundle: Path, precision: Precision, batches: tuple[int, int, int], clip: tuple[int, ...]
+    bundle: Path,
+    precision: Precision,
+    batches: Sequence[tuple[int, int, int]],
+    clips: Sequence[tuple[int, ...]],
 ) -> str:
-    profile = "/".join(map(str, batches))
-    command = f"magvit build {bundle} --precision {precision} --profile {profile}"
-    match clip:
-        case (frames, height, width, _):
-            return f"{command} --frames {frames} --height {height} --width {width}"
-        case (height, width, _):
-            return f"{command} --height {height} --width {width}"
-    return command
+    profiles = ["/".join(map(str, batch)) for batch in batches]
+    sizes = ""
+    if len(set(clips)) > 1:
+        pairs = zip(profiles, clips, strict=True)
+        profiles = [f"{profile}@{'x'.join(map(str, clip[:-1]))}" for profile, clip in pairs]
+    else:
+        match clips[0]:
+            case (frames, height, width, _):
+                sizes = f" --frames {frames} --height {height} --width {width}"
+            case (height, width, _):
+                sizes = f" --height {height} --width {width}"
+    return f"magvit build {bundle} --precision {precision} --profile {','.join(profiles)}{sizes}"
 
 
 def _is_of(profile: Profile, graph: GraphRecord) -> bool:

@@ -11,6 +11,12 @@ from magvit_runtime.errors import BackendError
 from magvit_runtime.types import Shape
 
 
+def set_profile(context: Any, number: int, stream: Any) -> None:
+    """Chooses the profile of a new context; its shapes are set after this."""
+    if number and not context.set_optimization_profile_async(number, int(stream)):
+        raise BackendError(f"TensorRT can't choose profile {number}", found=take_error())
+
+
 def set_shapes(
     context: Any, tensors: EngineTensors, shapes: Mapping[str, Shape]
 ) -> dict[str, Shape]:

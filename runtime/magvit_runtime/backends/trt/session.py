@@ -10,6 +10,7 @@ import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from magvit_runtime.backends.trt.contexts import (
     TensorRtRtxContexts,
     runtime_cache_file,
 )
-from magvit_runtime.backends.trt.engines import Engine, check_plan, rebuild_command
-from magvit_runtime.backends.trt.log import process_logger, take_error
-from magvit_runtime.backends.trt.tensors import EngineTensors, read_tensors
+from magvit_runtime.backends.trt.engines import Engine, check_plan, is_stripped
+from magvit_runtime.backends.trt.loading import checked_tensors, deserialize, load_plugins
+from magvit_runtime.backends.trt.refitting import put_weights
 from magvit_runtime.backends.trt.worker import LoadedEngine, Worker
 from magvit_runtime.closing import Closing, freed_with
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView, view_device_array
@@ -32,9 +33,8 @@ from magvit_runtime.cuda.memory import ResultMemory
 from magvit_runtime.cuda.shaped_run import LaunchMode
 from magvit_runtime.cuda.stage_times import StageTimes
 from magvit_runtime.cuda.worker_pool import WorkerPool
-from magvit_runtime.errors import BackendError, BundleError, InputError
+from magvit_runtime.errors import InputError
 from magvit_runtime.hardware.flavours import import_flavour
-from magvit_runtime.native_libraries.lookup import plugin_library
 
 # TensorRT has one registry of plugins and one logger for the whole process.
 _OPENING = threading.Lock()
@@ -44,41 +44,56 @@ _ALIGNMENT = 256
 
 
 class TensorRtSession(Closing):
-    """An engine of either flavour on one GPU: the first that CUDA_VISIBLE_DEVICES shows.
+    """An engine of either flavour on one GPU.
 
     Thread-safe: any number of threads may call `run`, `run_device` and `warm_up` at once. As many
     run at once as there are workers, each with its own execution contexts, CUDA stream and buffers
-    for the largest batch of the profile; others wait for a free one. A call returns when its own
+    for the largest batch of the profiles; others wait for a free one. A call returns when its own
     stream is done, and waits for no other. `close` must not overlap with a run.
 
     A worker costs as much GPU memory as TensorRT needs for the activations of the largest batch.
     With one, the GPU idles while a batch and its ids are copied; a second worker fills that gap.
 
-    Batches larger than the profile are refused, not split; engines without weights are refused.
+    Each run takes the tightest of the engine's profiles that holds its shapes. Batches larger than
+    all of them are refused, not split.
 
     Args:
-        engine: An engine that fits this machine (`engines.finding.first_mismatch`).
+        engine: An engine that fits this machine (`engines.first_mismatch`).
         precision: Precision of its graph, for the record.
         workers: Runs at once.
         reason: Why this backend was chosen, for the record.
+        gpu: Which GPU, among those that CUDA shows.
+        graph: The ONNX file that it was built from, whose weights an engine without any takes; its
+            digest, and its weights', were checked.
 
     Raises:
         InputError: `workers` isn't positive.
         BundleError: The plan is missing, damaged, or not what its sidecar says.
         BackendError: There is no GPU, no driver or no plugin library, a package is missing, or
-            TensorRT refuses the engine.
+            TensorRT refuses the engine, or weights are missing that it needs.
     """
 
-    def __init__(self, engine: Engine, *, precision: str, workers: int = 1, reason: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        precision: str,
+        workers: int = 1,
+        reason: str,
+        gpu: int = 0,
+        graph: Path | None = None,
+    ) -> None:
         check_plan(engine)
         flavour = engine.record.key.flavour
         trt = import_flavour(flavour)
-        device = open_device()
+        device = open_device(gpu)
         self._pool: WorkerPool[Worker] = WorkerPool(device)
         with _OPENING, device.current():
-            _load_plugins(trt, engine)
-            runtime, plan = _deserialize(trt, engine)
-            tensors = _read_tensors(trt, plan, engine)
+            load_plugins(trt, engine)
+            runtime, plan = deserialize(trt, engine)
+            if is_stripped(engine):
+                put_weights(trt, plan, engine.plan, graph)
+            tensors = checked_tensors(trt, plan, engine)
             contexts = _contexts(trt, plan, engine, device.name)
             self._loaded = LoadedEngine(
                 device,
@@ -123,14 +138,14 @@ class TensorRtSession(Closing):
         """Runs the engine once on NumPy arrays; see `Session.run`.
 
         Args:
-            inputs: Every input by name, within the engine's profile; they are copied.
+            inputs: Every input by name, within one of the engine's profiles; they are copied.
             outputs: Names of the outputs wanted.
 
         Returns:
             The outputs in that order, as arrays that the caller owns.
 
         Raises:
-            InputError: A name isn't the engine's, or an array doesn't fit its profile.
+            InputError: A name isn't the engine's, or an array fits none of its profiles.
             BackendError: TensorRT or CUDA failed, or the session is closed.
         """
         arrays = {name: np.asarray(array) for name, array in inputs.items()}
@@ -166,11 +181,11 @@ class TensorRtSession(Closing):
             shape: Shape of the engine's first input, with the batch.
 
         Raises:
-            InputError: The shape is outside the engine's profile, or the engine has other inputs.
+            InputError: The shape is outside the engine's profiles, or the engine has other inputs.
             BackendError: As `run`.
         """
-        first = next(iter(self._loaded.tensors.inputs.values()))
-        zeros = {first.name: np.zeros(tuple(shape), first.dtype)}
+        name, dtype = next(iter(self._loaded.tensors.inputs.items()))
+        zeros = {name: np.zeros(tuple(shape), dtype)}
         outputs = list(self._loaded.tensors.outputs)
         self._check(zeros, outputs)
         self._pool.warm_up(lambda worker: worker.run(zeros, outputs))
@@ -202,60 +217,6 @@ def _check_aligned(name: str, view: DeviceView) -> None:
             found=f"{view.pointer % _ALIGNMENT} bytes past a multiple of {_ALIGNMENT}",
             mend="pass a copy of the slice",
         )
-
-
-def _load_plugins(trt: Any, engine: Engine) -> None:
-    """Registers our plugins with a flavour, unless this process did so before."""
-    registry = trt.get_plugin_registry()
-    if any(getattr(c, "plugin_namespace", "") == "magvit" for c in registry.all_creators):
-        return
-    library = plugin_library()
-    if library is None:
-        if not engine.record.plugin_layers:
-            return
-        raise BackendError(
-            f"{engine.plan} needs the plugin library (libmagvit_plugins.so), which isn't here",
-            mend="build it by `cmake -B build && cmake --build build`, or build the engine again",
-        )
-    if registry.load_library(str(library)) is None:
-        raise BackendError(f"TensorRT can't load {library}", found=take_error())
-
-
-def _deserialize(trt: Any, engine: Engine) -> tuple[Any, Any]:
-    """The runtime and the `ICudaEngine` of a plan whose digest was checked."""
-    if engine.record.key.options.get("strip_weights"):
-        raise BackendError(
-            f"{engine.plan} has no weights in it, and sessions don't put them back",
-            mend=rebuild_command(engine),
-        )
-    take_error()
-    runtime = trt.Runtime(process_logger(trt))
-    # A version-compatible plan contains its own small runtime, as code.
-    if engine.record.key.options.get("version_compatible"):
-        runtime.engine_host_code_allowed = True
-    plan = runtime.deserialize_cuda_engine(engine.plan.read_bytes())
-    if plan is None:
-        raise BackendError(
-            f"TensorRT can't load {engine.plan}", found=take_error(), mend=rebuild_command(engine)
-        )
-    return runtime, plan
-
-
-def _read_tensors(trt: Any, plan: Any, engine: Engine) -> EngineTensors:
-    tensors = read_tensors(trt, plan)
-    profile = engine.record.key.profiles[0]
-    if not tensors.takes(profile):
-        raise BundleError(
-            f"{engine.plan} isn't what its sidecar says",
-            found=", ".join(
-                f"{i.name} {i.minimum} to {i.maximum}" for i in tensors.inputs.values()
-            ),
-            expected=", ".join(
-                f"{name} {shapes.minimum} to {shapes.maximum}" for name, shapes in profile.items()
-            ),
-            mend=rebuild_command(engine),
-        )
-    return tensors
 
 
 def _contexts(trt: Any, plan: Any, engine: Engine, gpu: str) -> ExecutionContexts:

@@ -13,7 +13,12 @@ from typing import Any
 
 from magvit_runtime.backends.backend import Array
 from magvit_runtime.backends.trt.contexts import ExecutionContexts
-from magvit_runtime.backends.trt.launching import enqueue, set_addresses, set_shapes
+from magvit_runtime.backends.trt.launching import (
+    enqueue,
+    set_addresses,
+    set_profile,
+    set_shapes,
+)
 from magvit_runtime.backends.trt.log import take_error
 from magvit_runtime.backends.trt.tensors import EngineTensors
 from magvit_runtime.cuda.arrays import DeviceArray, DeviceView
@@ -60,13 +65,14 @@ class Worker:
     """Runs one batch at a time; at most one thread may use it at once.
 
     Everything is allocated for the largest batch when the worker is made. A new set of input shapes
-    needs a new context once; a known set needs nothing.
+    needs a new context once, of the tightest profile that holds it; a known set needs nothing.
     """
 
     def __init__(self, loaded: LoadedEngine) -> None:
         self._loaded = loaded
         self._shapes: OrderedDict[tuple[Shape, ...], ShapedRun] = OrderedDict()
-        self._any_shape: Any = None
+        # By the number of a profile, which a context keeps.
+        self._any_shape: dict[int, Any] = {}
         self._staged: dict[str, StagedBuffer] = {}
         self._activations: DeviceBuffer | None = None
         self._stream = loaded.device.new_stream()
@@ -116,10 +122,13 @@ class Worker:
         """
         loaded, stream = self._loaded, self._stream
         take_error()
-        if self._any_shape is None:
-            self._any_shape = self._with_activations(loaded.contexts.for_any_shape())
-        context = self._any_shape
         shapes = {name: inputs[name].shape for name in loaded.tensors.inputs}
+        number = loaded.tensors.choose(shapes)
+        if number not in self._any_shape:
+            context = self._with_activations(loaded.contexts.for_any_shape())
+            set_profile(context, number, stream)
+            self._any_shape[number] = context
+        context = self._any_shape[number]
         output_shapes = set_shapes(context, loaded.tensors, shapes)
         results: dict[str, DeviceArray] = {}
         try:
@@ -144,7 +153,7 @@ class Worker:
         self._loaded.device.synchronize(self._stream)
         while self._shapes:
             self._shapes.popitem()[1].close()
-        self._any_shape = None
+        self._any_shape = {}
         for staged in self._staged.values():
             staged.close()
         self._staged = {}
@@ -155,19 +164,28 @@ class Worker:
         self._loaded.device.call("cudaStreamDestroy", stream)
 
     def _allocate(self) -> None:
-        loaded = self._loaded
-        context = loaded.contexts.for_one_shape()
+        """Makes a context for the largest shapes of each profile, and memory that holds them all.
+
+        A profile has a context of its own: changing that of a context updates its layers at the
+        next run.
+        """
+        loaded, sizes = self._loaded, dict[str, int]()
+        made = []
+        for number, profile in enumerate(loaded.tensors.profiles):
+            context = loaded.contexts.for_one_shape()
+            set_profile(context, number, self._stream)
+            largest = {name: shapes.maximum for name, shapes in profile.items()}
+            found = largest | set_shapes(context, loaded.tensors, largest)
+            for name, dtype in (loaded.tensors.inputs | loaded.tensors.outputs).items():
+                sizes[name] = max(sizes.get(name, 0), tensor_bytes(found[name], dtype))
+            if loaded.tensors.choose(largest) == number:  # Another may be nearer to it.
+                made.append((context, largest))
         # Asked for once there is a context: TensorRT-RTX has chosen its kernels by then.
         self._activations = DeviceBuffer(loaded.device, int(loaded.engine.device_memory_size_v2))
-        largest = loaded.tensors.maximum_shapes
-        output_shapes = set_shapes(context, loaded.tensors, largest)
-        for name, tensor in loaded.tensors.inputs.items():
-            size = tensor_bytes(tensor.maximum, tensor.dtype)
+        for name, size in sizes.items():
             self._staged[name] = StagedBuffer(loaded.device, size)
-        for name, dtype in loaded.tensors.outputs.items():
-            size = tensor_bytes(output_shapes[name], dtype)
-            self._staged[name] = StagedBuffer(loaded.device, size)
-        self._keep(context, largest)
+        for context, largest in made:
+            self._keep(context, largest)
 
     def _shaped(self, shapes: Mapping[str, Shape]) -> ShapedRun:
         """The context for some input shapes; it is made if they are new."""
@@ -175,12 +193,14 @@ class Worker:
         if key in self._shapes:
             self._shapes.move_to_end(key)
             return self._shapes[key]
-        while len(self._shapes) >= SHAPES_KEPT:
-            self._shapes.popitem(last=False)[1].close()
-        return self._keep(self._loaded.contexts.for_one_shape(), shapes)
+        context = self._loaded.contexts.for_one_shape()
+        set_profile(context, self._loaded.tensors.choose(shapes), self._stream)
+        return self._keep(context, shapes)
 
     def _keep(self, context: Any, shapes: Mapping[str, Shape]) -> ShapedRun:
         loaded = self._loaded
+        while len(self._shapes) >= SHAPES_KEPT:
+            self._shapes.popitem(last=False)[1].close()
         self._with_activations(context)
         output_shapes = set_shapes(context, loaded.tensors, shapes)
         set_addresses(context, {n: s.on_device.pointer for n, s in self._staged.items()})

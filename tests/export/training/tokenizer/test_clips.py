@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from magvit_export.libras import load_libras
-from magvit_export.training.classifier_training import TrainingOptions, train_classifier
+from magvit_export.training.classifier_training import train_classifier
+from magvit_export.training.options import TrainingOptions
 from magvit_export.training.tokenizer.clips import (
     held_out_clips,
     libras_split,

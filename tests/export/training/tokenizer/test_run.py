@@ -69,6 +69,20 @@ def test_the_loss_falls(run: Path) -> None:
     assert rates[20] == pytest.approx(1e-3)
 
 
+@pytest.mark.slow
+def test_compiled_training_takes_the_same_steps(run: Path, tmp_path: Path) -> None:
+    options = replace(QUICK, stages="16:3", every=3, compile=True)
+    begin_run(tmp_path / "run", options, config=TINY)
+    compiled = read_lines(tmp_path / "run" / STEPS_FILE, StepRecord)
+    # The first step alone has the learning rate of the other run, whose stage is longer.
+    plain = read_lines(run / STEPS_FILE, StepRecord)
+    assert compiled[0].loss == pytest.approx(plain[0].loss, rel=1e-4)
+    assert compiled[0].gradient == pytest.approx(plain[0].gradient, rel=1e-3)
+    assert compiled[2].loss < compiled[0].loss
+    before, after = (load_file(tmp_path / "run" / WEIGHTS_FILE), load_file(run / WEIGHTS_FILE))
+    assert before.keys() == after.keys()
+
+
 def test_held_out_clips_are_measured_at_each_checkpoint(run: Path) -> None:
     checks = read_lines(run / HELD_OUT_FILE, HeldOutRecord)
     assert [(check.step, check.size) for check in checks] == [(0, 16), (8, 16), (16, 16), (24, 24)]

@@ -16,7 +16,7 @@ from magvit_runtime.backends.native.attention import Attention
 from magvit_runtime.backends.native.codebook import CodebookSearch
 from magvit_runtime.backends.native.cpu.session import CpuSession
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.bundle.onnx_file import read_graph
 
 ROWS = 700
 

@@ -21,9 +21,9 @@ from magvit_runtime.backends.native.decoder_steps import (
     SignCodes,
 )
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import Graph, Node, read_graph
 from magvit_runtime.backends.native.program import Attention, Program
 from magvit_runtime.backends.opening import open_role
+from magvit_runtime.bundle.onnx_file import Graph, Node, read_graph
 
 
 @pytest.fixture

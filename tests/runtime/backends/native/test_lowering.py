@@ -12,7 +12,6 @@ from runtime.backends.native.graphs import Encoder, plain_encoder
 
 from magvit_runtime import BackendError
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import (
     Input,
     LookupFreeQuantization,
@@ -20,6 +19,7 @@ from magvit_runtime.backends.native.program import (
     PixelNormalization,
     Program,
 )
+from magvit_runtime.bundle.onnx_file import read_graph
 
 
 def program_of(encoder: Encoder, latents: str, folder: Path) -> Program:

@@ -13,8 +13,8 @@ from magvit_runtime.backends.native.cpu import sharing
 from magvit_runtime.backends.native.cpu.executor import CpuExecutor
 from magvit_runtime.backends.native.cpu.sharing import Sharing, background_color, plan_sharing
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import Program
+from magvit_runtime.bundle.onnx_file import read_graph
 from magvit_runtime.clips.trajectories import DEFAULT_STYLE, Trajectory, render
 
 Clip = NDArray[np.uint8]

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib.util
 import json
 import subprocess
@@ -15,14 +14,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from known_profiles import profile_of
 from runtime import stand_in_gpu
+from runtime.collected_spans import collect_spans
 from runtime.stand_in_arrays import DlpackArray
+from runtime.stand_in_engines import CLIP, PROFILE, clips_of, ids_of, plan_of, write_engine
 from runtime.stand_in_gpu import Cuda, TensorRt
 
 from magvit_runtime.backends.backend import Opening
@@ -30,19 +30,14 @@ from magvit_runtime.backends.trt.backend import open_engine
 from magvit_runtime.backends.trt.contexts import runtime_cache_file
 from magvit_runtime.backends.trt.engines import Engine
 from magvit_runtime.backends.trt.session import TensorRtSession
-from magvit_runtime.backends.trt.tensors import EngineTensors, InputTensor
+from magvit_runtime.backends.trt.tensors import EngineTensors
 from magvit_runtime.backends.trt.worker import SHAPES_KEPT
-from magvit_runtime.bundle.engine_records import ENGINE_SCHEMA_VERSION, EngineKey, EngineRecord
-from magvit_runtime.bundle.manifest import FileRecord
 from magvit_runtime.cuda.arrays import view_device_array
 from magvit_runtime.cuda.device import open_device
 from magvit_runtime.cuda.memory import tensor_bytes
 from magvit_runtime.errors import BackendError, BundleError, InputError
 from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.types import Flavour
-
-CLIP = (2, 3, 4, 3)
-PROFILE = profile_of(1, 4, 16, CLIP)
 
 Gpu = tuple[Cuda, TensorRt, TensorRt]
 
@@ -52,52 +47,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     return stand_in_gpu.install(monkeypatch)
 
 
-def write_engine(
-    folder: Path, flavour: Flavour = "tensorrt", content: bytes | None = None, **options: bool
-) -> Engine:
-    """A plan of the stand-in, or of any bytes, with a sidecar that says what it should be."""
-    plan = folder / "bundle" / "engines" / "engine.plan"
-    plan.parent.mkdir(parents=True, exist_ok=True)
-    shapes = {"minimum": [1, *CLIP], "maximum": [16, *CLIP]}
-    plan.write_bytes(json.dumps(shapes).encode() if content is None else content)
-    key = EngineKey(
-        role="encode",
-        flavour=flavour,
-        version="1",
-        cuda="13",
-        sms=("8.9",),
-        gpu=None,
-        precision="fp16",
-        profiles=(PROFILE,),
-        onnx_sha256="",
-        plugin_interface=None,
-        options=dict(options),
-    )
-    digest = hashlib.sha256(plan.read_bytes()).hexdigest()
-    record = EngineRecord(
-        schema_version=ENGINE_SCHEMA_VERSION,
-        key=key,
-        plan=FileRecord(plan.stat().st_size, digest),
-        layers=(),
-        plugin_layers={},
-        plugin_sha256=None,
-        build_seconds=1.0,
-        machine="",
-        created="",
-    )
-    return Engine(plan, record)
-
-
 def open_session(engine: Engine, workers: int = 1) -> TensorRtSession:
     return TensorRtSession(engine, precision="fp16", workers=workers, reason="asked for")
-
-
-def clips_of(count: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.random.default_rng(seed).integers(0, 256, (count, *CLIP), np.uint8)
-
-
-def ids_of(clips: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return clips.sum(-1, dtype=np.int32)
 
 
 # Refused before TensorRT sees it.
@@ -182,8 +133,7 @@ print([n for n in sys.modules if n.split(".")[0] in ("tensorrt", "tensorrt_rtx",
 
 
 def tensors() -> EngineTensors:
-    clips = InputTensor("frames", np.dtype(np.uint8), (1, *CLIP), (16, *CLIP))
-    return EngineTensors({"frames": clips}, {"ids": np.dtype(np.int32)})
+    return EngineTensors({"frames": np.dtype(np.uint8)}, {"ids": np.dtype(np.int32)}, (PROFILE,))
 
 
 @pytest.mark.parametrize("shape", [(1, *CLIP), (16, *CLIP)])
@@ -193,7 +143,7 @@ def test_arrays_within_the_profile_fit(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(0, *CLIP), (17, *CLIP), CLIP, (1, 2, 3, 5, 3), (1, *CLIP, 1)])
 def test_arrays_outside_the_profile_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"expected uint8 \[1 to 16, 2, 3, 4, 3\].*batch_size"):
+    with pytest.raises(InputError, match=r"frames uint8 \[1 to 16, 2, 3, 4, 3\].*batch_size"):
         tensors().check({"frames": shape}, {"frames": np.dtype(np.uint8)}, ["ids"])
 
 
@@ -207,9 +157,33 @@ def test_wrong_type_and_names_are_refused() -> None:
         tensors().check(shapes, {"frames": np.dtype(np.uint8)}, ["labels"])
 
 
-def test_a_profile_belongs_to_an_engine_or_not() -> None:
-    assert tensors().takes(PROFILE)
-    assert not tensors().takes(profile_of(1, 4, 8, CLIP))
+@pytest.mark.parametrize(
+    ("profiles", "count", "chosen"),
+    [
+        ([(1, 1, 1), (2, 4, 4), (5, 8, 16)], 1, 0),
+        ([(1, 1, 1), (2, 4, 4), (5, 8, 16)], 3, 1),
+        ([(1, 1, 1), (2, 4, 4), (5, 8, 16)], 5, 2),
+        # Several hold it: the smallest, and of those the one with the nearest optimum.
+        ([(1, 8, 16), (1, 2, 4)], 2, 1),
+        ([(1, 1, 16), (1, 16, 16)], 15, 1),
+        ([(1, 1, 16), (1, 16, 16)], 2, 0),
+    ],
+)
+def test_the_tightest_profile_is_taken(
+    profiles: list[tuple[int, int, int]], count: int, chosen: int
+) -> None:
+    found = replace(tensors(), profiles=tuple(profile_of(*batches, CLIP) for batches in profiles))
+    assert found.choose({"frames": (count, *CLIP)}) == chosen
+
+
+def test_sizes_of_other_profiles_are_taken_too() -> None:
+    other = (3, *CLIP[1:])
+    found = replace(tensors(), profiles=(PROFILE, profile_of(1, 1, 2, other)))
+    assert found.choose({"frames": (2, *other)}) == 1
+    with pytest.raises(
+        InputError, match=r"\[1 to 16, 2, 3, 4, 3\] or \[1 to 2, 3, 3, 4, 3\].*at most 16"
+    ):
+        found.choose({"frames": (3, *other)})
 
 
 def test_tensor_bytes() -> None:
@@ -258,6 +232,25 @@ def test_stages_are_timed_where_somebody_asks(tmp_path: Path, gpu: Gpu) -> None:
         cuda.milliseconds = [3, 4, 5]
         session.run({"frames": clips_of(1)}, ["ids"])
         assert session.stage_times.seconds[2:] == [(0.003, 0.004, 0.005)]
+
+
+def test_stages_are_spans_where_spans_are_collected(
+    tmp_path: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("opentelemetry.sdk.trace", reason="the extra [dev]")
+    cuda, *_ = gpu
+    with open_session(write_engine(tmp_path)) as session:
+        spans = collect_spans(monkeypatch)
+        cuda.milliseconds = [1, 20, 0.5]
+        session.run({"frames": clips_of(1)}, ["ids"])
+        assert session.stage_times.seconds is None
+    found = spans.take()
+    assert [one.name for one in found] == [
+        "magvit.host_to_device",
+        "magvit.compute",
+        "magvit.device_to_host",
+    ]
+    assert [one.end_time - one.start_time for one in found] == [1_000_000, 20_000_000, 500_000]
 
 
 @pytest.mark.usefixtures("gpu")
@@ -434,15 +427,9 @@ def test_plan_that_tensorrt_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_plan_that_is_not_what_the_sidecar_says(tmp_path: Path) -> None:
-    shapes = {"minimum": [1, *CLIP], "maximum": [8, *CLIP]}
+    content = plan_of((profile_of(1, 4, 8, CLIP),))
     with pytest.raises(BundleError, match="isn't what its sidecar says"):
-        open_session(write_engine(tmp_path, content=json.dumps(shapes).encode()))
-
-
-@pytest.mark.usefixtures("gpu")
-def test_plan_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="has no weights in it"):
-        open_session(write_engine(tmp_path, strip_weights=True))
+        open_session(write_engine(tmp_path, content=content))
 
 
 def test_missing_plugins_are_named(
@@ -507,7 +494,7 @@ def test_device_runs_read_and_give_device_memory(
         session.run_device({"frames": DlpackArray(cuda, clips_of(5))}, ["ids"])
         assert (ids.shape, ids.dtype) == ((3, 2, 3, 4), np.dtype(np.int32))
         assert latents.shape == (3, 2, 3, 4, 2)
-        with pytest.raises(InputError, match="expected uint8"):
+        with pytest.raises(InputError, match="fit no profile"):
             session.run_device({"frames": DlpackArray(cuda, clips_of(17))}, ["ids"])
         again = view_device_array("ids", ids, open_device(), 77)
         assert cuda.owns(again.pointer, clips.size // 3 * 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from magvit_runtime.bundle.engine_records import (
     Profile,
     ShapeRange,
 )
-from magvit_runtime.bundle.manifest import FileRecord
+from magvit_runtime.bundle.manifest import FileRecord, Role
 from magvit_runtime.bundle.reading import Bundle, graph_sha256
 from magvit_runtime.hardware.flavours import InstalledFlavour
+from magvit_runtime.types import Shape
 
 CLIP = (5, 32, 48, 3)
 RTX = InstalledFlavour("tensorrt-rtx", "1.7.1", "13")
@@ -94,6 +96,19 @@ def test_the_command_builds_the_same_shapes(
 ) -> None:
     command = rebuild_command(engine_of(bundle, profile_of(1, 2, 4, clip)))
     assert command == f"magvit build {bundle.path} --precision fp32 --profile 1/2/4 {sizes}"
+
+
+@pytest.mark.parametrize(
+    ("role", "item"),
+    [("decode", (5, 16, 24)), ("classify", (5, 16, 24)), ("features", CLIP), ("encode", CLIP)],
+)
+def test_the_command_builds_the_same_role(bundle: Bundle, role: Role, item: Shape) -> None:
+    engine = engine_of(bundle, profile_of(1, 2, 4, item))
+    key = msgspec.structs.replace(engine.record.key, role=role)
+    engine = replace(engine, record=msgspec.structs.replace(engine.record, key=key))
+    built = "--profile 1/2/4 --frames 5 --height 32 --width 48"
+    built += "" if role == "encode" else f" --role {role}"
+    assert rebuild_command(engine) == f"magvit build {bundle.path} --precision fp32 {built}"
 
 
 @pytest.mark.parametrize(

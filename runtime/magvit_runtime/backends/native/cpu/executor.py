@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from magvit_runtime.backends.native.classifier_steps import (
+    Classes,
+    DigitRows,
+    Mixture,
+    Rectification,
+)
 from magvit_runtime.backends.native.cpu.attention import attend
+from magvit_runtime.backends.native.cpu.classifying import (
+    probabilities_of,
+    write_digit_rows,
+)
 from magvit_runtime.backends.native.cpu.convs import CpuConv, ThreadPool
 from magvit_runtime.backends.native.cpu.decoding import (
     adapt,
@@ -197,6 +207,17 @@ class CpuExecutor:
                     finer = self._new_map(step.output, clip)
                     repeat_positions(step, clip.maps[step.input], finer)
                     clip.maps[step.output] = finer
+                case DigitRows():
+                    rows = self._new_map(step.output, clip)
+                    write_digit_rows(step, clip.arrays[step.input], rows)
+                    clip.maps[step.output] = rows
+                case Rectification():
+                    self._rectify(i, step, clip)
+                case Classes():
+                    clip.arrays[step.output] = probabilities_of(step, clip.maps[step.input])
+                case Mixture():
+                    parts = np.stack([clip.arrays[name] for name in step.inputs])
+                    clip.arrays[step.output] = parts.sum(axis=0) * np.float32(step.scale)
                 case PixelRounding():
                     clip.arrays[step.output] = round_to_bytes(step, clip.maps[step.input])
             unused = {name for name in step.reads if self._last_reader[name] == i}
@@ -250,6 +271,13 @@ class CpuExecutor:
         clip.moments[step.output] = adapt(self._pool, step, target, scale, shift)
         clip.maps[step.output] = target
 
+    def _rectify(self, index: int, step: Rectification, clip: _Clip) -> None:
+        source = clip.maps[step.input]
+        is_last = self._last_reader[step.input] == index
+        target = self._new_map(step.output, clip, source if is_last else None)
+        np.maximum(source.values, 0, out=target.values)
+        clip.maps[step.output] = target
+
     def _attend(self, step: Attention, clip: _Clip) -> None:
         target = self._new_map(step.output, clip)
         queries, keys, values = (clip.maps[name] for name in step.reads)
@@ -287,6 +315,8 @@ def _result(output: Output, clip: _Clip) -> Array:
         result: Array = _channels_first(clip.maps[output.value])
     else:
         result = clip.arrays[output.value]
+    if output.layout == "NC":
+        return result
     # Bytes have their channels last.
     return result if "T" in output.layout else result.squeeze(0 if output.dtype == "uint8" else -3)
 

@@ -192,9 +192,9 @@ class CudaExecutor:
 
 
 def open_cuda_executor(
-    program: Program, precision: str, plans: Path | None, workers: int = 1
+    program: Program, precision: str, plans: Path | None, workers: int = 1, gpu: int = 0
 ) -> CudaExecutor:
-    """Opens a program on this machine's GPU, with cuDNN's convs.
+    """Opens a program on a GPU of this machine, with cuDNN's convs.
 
     Args:
         program: What it computes.
@@ -202,6 +202,7 @@ def open_cuda_executor(
         plans: Folder, in a bundle, that keeps which plans of cuDNN are the fastest here; None
             finds them again each time. A shape's first run includes that time.
         workers: Batches at once; each costs the memory of a run.
+        gpu: Which GPU, among those that CUDA shows.
 
     Raises:
         InputError: `workers` isn't positive.
@@ -222,7 +223,7 @@ def open_cuda_executor(
             found="a graph with half weights" if is_half else "a float32 graph",
             expected=known,
         )
-    device = open_device()
+    device = open_device(gpu)
     operators = load_cuda_operators()
     cudnn = import_cudnn()
     with device.current():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from magvit_runtime.backends.native.classifier_steps import ClassifierStep
 from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization, PixelRounding
 from magvit_runtime.backends.native.program import (
     CodebookSearch,
@@ -19,10 +20,12 @@ def check_program(program: Program) -> None:
     """Refuses a program that no schedule runs.
 
     Raises:
-        BackendError: An output is there twice; ids, margins or bytes, which kernels write straight
-            into the callers' memory, are no output; or an adaptive norm reads a map that is too
-            wide.
+        BackendError: It has steps of a classifier; an output is there twice; ids, margins or
+            bytes, which kernels write straight into the callers' memory, are no output; or an
+            adaptive norm reads a map that is too wide.
     """
+    if any(isinstance(step, ClassifierStep) for step in program.steps):
+        raise BackendError("the native backend has no classifiers on a GPU", mend=_MEND)
     straight = set()
     for step in program.steps:
         if isinstance(step, LookupFreeQuantization | CodebookSearch | PixelRounding):

@@ -33,6 +33,7 @@ class CudaSession(NativeSession[CudaExecutor]):
         reason: Why this backend was chosen.
         workers: Batches at once, each in memory of its own; with one, the GPU idles while a batch
             is copied.
+        gpu: Which GPU, among those that CUDA shows.
 
     Raises:
         InputError: `workers` isn't positive.
@@ -41,7 +42,9 @@ class CudaSession(NativeSession[CudaExecutor]):
         BundleError: The file is no ONNX model.
     """
 
-    def __init__(self, graph: Path, *, precision: str, reason: str, workers: int = 1) -> None:
+    def __init__(
+        self, graph: Path, *, precision: str, reason: str, workers: int = 1, gpu: int = 0
+    ) -> None:
         super().__init__(
             graph,
             partial(
@@ -49,6 +52,7 @@ class CudaSession(NativeSession[CudaExecutor]):
                 precision=precision,
                 plans=graph.parent / ENGINES_FOLDER,
                 workers=workers,
+                gpu=gpu,
             ),
         )
         device = self._opened.device

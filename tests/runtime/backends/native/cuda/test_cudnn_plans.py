@@ -23,9 +23,9 @@ from magvit_export.exporting import export_model
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan
 from magvit_runtime.backends.native.cuda.schedule import Workspaces, plan_schedule
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import ClipShape
 from magvit_runtime.bundle.manifest import Role
+from magvit_runtime.bundle.onnx_file import read_graph
 
 HERE = Path(__file__).parent
 CUDNN_SITE = "MAGVIT_CUDNN_SITE"

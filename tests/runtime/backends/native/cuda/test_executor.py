@@ -44,7 +44,6 @@ from magvit_runtime.backends.native.cuda.session import CudaSession
 from magvit_runtime.backends.native.cuda.steps import Apply, Convolution, Statistics
 from magvit_runtime.backends.native.cuda.worker import SHAPES_KEPT
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import (
     Conv,
     Input,
@@ -54,6 +53,7 @@ from magvit_runtime.backends.native.program import (
     PixelNormalization,
     Program,
 )
+from magvit_runtime.bundle.onnx_file import read_graph
 from magvit_runtime.errors import BackendError, InputError
 from magvit_runtime.hardware.gpus import list_gpus
 from magvit_runtime.native_libraries.cuda_operators import load_cuda_operators

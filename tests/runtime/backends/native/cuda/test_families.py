@@ -45,8 +45,8 @@ from magvit_runtime.backends.native.cuda.steps import (
 )
 from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization, DepthToSpace
 from magvit_runtime.backends.native.lowering import lower
-from magvit_runtime.backends.native.onnx_file import read_graph
 from magvit_runtime.backends.native.program import ClipShape, Program
+from magvit_runtime.bundle.onnx_file import read_graph
 from magvit_runtime.errors import BackendError, InputError
 
 Arrays = list[NDArray[Any]]

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from runtime.backends.native.graphs import plain_encoder
 
 from magvit_runtime import BundleError
-from magvit_runtime.backends.native.onnx_file import read_graph
+from magvit_runtime.bundle.onnx_file import read_graph
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

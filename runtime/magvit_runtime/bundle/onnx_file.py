@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.bundle.protobuf_wire import WireError, as_int64, fields, packed_varints
+from magvit_runtime.bundle.protobuf_wire import (
+    Fields,
+    by_number,
+    integers,
+    messages,
+    number_of,
+    only,
+    text,
+)
 from magvit_runtime.errors import BundleError
 
 AttributeValue = int | float | str | tuple[int, ...]
@@ -52,15 +60,22 @@ class Node:
 
 
 class Tensors(Mapping[str, NDArray[Any]]):
-    """A graph's initializers by name; files of weights are mapped, and read where they are used."""
+    """A graph's initializers by name; files of weights are mapped, and read where they are used.
 
-    def __init__(self, path: Path, records: Mapping[str, memoryview]) -> None:
+    Args:
+        path: The ONNX file.
+        records: What it says of each tensor, or the tensor itself.
+    """
+
+    def __init__(self, path: Path, records: Mapping[str, memoryview | NDArray[Any]]) -> None:
         self._path = path
         self._records = records
         self._mapped: dict[Path, mmap.mmap] = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         record = self._records[name]
+        if isinstance(record, np.ndarray):
+            return record
         try:
             return self._read(record)
         except (ValueError, OverflowError, OSError) as error:
@@ -84,26 +99,26 @@ class Tensors(Mapping[str, NDArray[Any]]):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def _read(self, record: memoryview) -> NDArray[Any]:
-        message = _by_number(record)
-        shape = _integers(message, 1)
-        kind = _number(message, 2)
+        message = by_number(record)
+        shape = integers(message, 1)
+        kind = number_of(message, 2)
         if kind not in _DTYPES or any(size < 0 for size in shape):
             raise ValueError(f"type {kind}, shape {list(shape)}")
         dtype = np.dtype(_DTYPES[kind])
-        if _number(message, 14) == _EXTERNAL:
+        if number_of(message, 14) == _EXTERNAL:
             return self._external(message, dtype, shape)
         if 9 in message:
-            return np.frombuffer(_only(message, 9), dtype).reshape(shape)
+            return np.frombuffer(only(message, 9), dtype).reshape(shape)
         if dtype == np.float32:
-            parts = [np.frombuffer(part, "<f4") for part in _messages(message, 4)]
+            parts = [np.frombuffer(part, "<f4") for part in messages(message, 4)]
             return np.concatenate(parts).reshape(shape)
-        return np.array(_integers(message, 7 if dtype == np.int64 else 5), dtype).reshape(shape)
+        return np.array(integers(message, 7 if dtype == np.int64 else 5), dtype).reshape(shape)
 
     def _external(
         self, message: Fields, dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> NDArray[Any]:
-        pairs = [_by_number(entry) for entry in _messages(message, 13)]
-        entries = {_text(_only(pair, 1)): _text(_only(pair, 2)) for pair in pairs}
+        pairs = [by_number(entry) for entry in messages(message, 13)]
+        entries = {text(only(pair, 1)): text(only(pair, 2)) for pair in pairs}
         path = self._path.parent / entries["location"] if "location" in entries else self._path
         if path not in self._mapped:
             with path.open("rb") as file:
@@ -137,93 +152,50 @@ def read_graph(path: Path) -> Graph:
         BundleError: The file is no ONNX model.
     """
     try:
-        model = _by_number(memoryview(path.read_bytes()))
-        graph = _by_number(_only(model, 7))
-        records = {_text(_only(_by_number(t), 8)): t for t in _messages(graph, 5)}
+        model = by_number(memoryview(path.read_bytes()))
+        graph = by_number(only(model, 7))
+        records = {text(only(by_number(t), 8)): t for t in messages(graph, 5)}
         return Graph(
-            inputs=dict(_input(value) for value in _messages(graph, 11)),
-            outputs=tuple(_text(_only(_by_number(value), 1)) for value in _messages(graph, 12)),
-            nodes=tuple(_node(value) for value in _messages(graph, 1)),
+            inputs=dict(_input(value) for value in messages(graph, 11)),
+            outputs=tuple(text(only(by_number(value), 1)) for value in messages(graph, 12)),
+            nodes=tuple(_node(value) for value in messages(graph, 1)),
             tensors=Tensors(path, records),
         )
     except ValueError as error:
         raise BundleError(f"{path} is no ONNX model", found=str(error)) from error
 
 
-Fields = Mapping[int, list[int | memoryview]]
-
-
-def _by_number(message: memoryview) -> Fields:
-    found: dict[int, list[int | memoryview]] = {}
-    for number, _, value in fields(message):
-        found.setdefault(number, []).append(value)
-    return found
-
-
-def _messages(message: Fields, number: int) -> Iterator[memoryview]:
-    for value in message.get(number, ()):
-        if not isinstance(value, memoryview):
-            raise WireError(f"field {number} is no message")
-        yield value
-
-
-def _only(message: Fields, number: int) -> memoryview:
-    found = list(_messages(message, number))
-    if not found:
-        raise WireError(f"field {number} is missing")
-    return found[-1]
-
-
-def _number(message: Fields, number: int) -> int:
-    value = message.get(number, [0])[-1]
-    if not isinstance(value, int):
-        raise WireError(f"field {number} is no number")
-    return as_int64(value)
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).decode()
-
-
 def _input(value: memoryview) -> tuple[str, int]:
-    message = _by_number(value)
-    tensor = _by_number(_only(_by_number(_only(message, 2)), 1))
-    shape = _by_number(_only(tensor, 2))
-    return _text(_only(message, 1)), len(shape.get(1, ()))
+    message = by_number(value)
+    tensor = by_number(only(by_number(only(message, 2)), 1))
+    shape = by_number(only(tensor, 2))
+    return text(only(message, 1)), len(shape.get(1, ()))
 
 
 def _node(value: memoryview) -> Node:
-    message = _by_number(value)
-    domain = _text(_only(message, 7)) if 7 in message else ""
-    operator = _text(_only(message, 4))
+    message = by_number(value)
+    domain = text(only(message, 7)) if 7 in message else ""
+    operator = text(only(message, 4))
     return Node(
-        name=_text(_only(message, 3)) if 3 in message else operator,
+        name=text(only(message, 3)) if 3 in message else operator,
         operator=f"{domain}.{operator}" if domain else operator,
-        inputs=tuple(_text(name) for name in _messages(message, 1)),
-        outputs=tuple(_text(name) for name in _messages(message, 2)),
+        inputs=tuple(text(name) for name in messages(message, 1)),
+        outputs=tuple(text(name) for name in messages(message, 2)),
         attributes=dict(_attributes(message)),
     )
 
 
 def _attributes(node: Fields) -> Iterator[tuple[str, AttributeValue]]:
     kinds = {1: "float", 2: "int", 3: "string", 7: "ints"}
-    for value in _messages(node, 5):
-        message = _by_number(value)
-        name = _text(_only(message, 1))
-        match kinds.get(_number(message, 20)):
+    for value in messages(node, 5):
+        message = by_number(value)
+        name = text(only(message, 1))
+        match kinds.get(number_of(message, 20)):
             case "float":
-                yield name, float(np.frombuffer(_only(message, 2), "<f4")[0])
+                yield name, float(np.frombuffer(only(message, 2), "<f4")[0])
             case "int":
-                yield name, _number(message, 3)
+                yield name, number_of(message, 3)
             case "string":
-                yield name, _text(_only(message, 4))
+                yield name, text(only(message, 4))
             case "ints":
-                yield name, _integers(message, 8)
-
-
-def _integers(message: Fields, number: int) -> tuple[int, ...]:
-    """A repeated field of integers, packed or not."""
-    found: list[int] = []
-    for value in message.get(number, ()):
-        found += [value] if isinstance(value, int) else packed_varints(value)
-    return tuple(as_int64(value) for value in found)
+                yield name, integers(message, 8)

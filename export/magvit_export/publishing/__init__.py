@@ -1,0 +1,1 @@
+"""Bundles onto the Hugging Face hub: whose weights they hold, their model card, the upload."""

@@ -1,0 +1,1 @@
+"""The Hugging Face hub: addresses of bundles there, how they are fetched, and what it refuses."""

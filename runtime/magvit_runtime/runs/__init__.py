@@ -1,0 +1,1 @@
+"""Runs over many files that write a folder, and go on after whatever stopped them."""

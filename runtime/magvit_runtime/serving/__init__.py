@@ -1,0 +1,1 @@
+"""Our models inside engines that serve them to many: each an existing one, none of ours."""

@@ -1,0 +1,1 @@
+"""A bundle on NVIDIA's Triton Inference Server: its model repository, and what runs in it."""
