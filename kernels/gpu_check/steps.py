@@ -154,6 +154,14 @@ def first_set(place: Workplace) -> list[Step]:
 def second_set(place: Workplace) -> list[Step]:
     """Kernels and operators by themselves, the other ways and precisions, and engines."""
     steps = [
+        _script(
+            "native-profile",
+            60,
+            place,
+            ("kernel_times.py", place.bundle, place.reference, place.output / "profile"),
+            files=(place.graph("fp16"), place.reference, place.library("cuda")),
+            modules=(*MODULES["native"], "torch"),
+        ),
         _build("kernels-build", 60, place, (place.checker,)),
         Step("kernels", (str(place.checker),), 60, files=(place.checker,)),
         *(
