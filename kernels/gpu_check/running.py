@@ -161,11 +161,21 @@ def step_environment(place: Workplace) -> dict[str, str]:
 
 
 def _checkout_facts(output: Path) -> Path:
-    """A folder that tells Python the version of this checkout, which need not be installed."""
+    """A folder that tells Python of this checkout what an installation would tell.
+
+    That is its version, and the entry points by which families and backends are found.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
     folder = output / "checkout"
-    facts = folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
-    facts.parent.mkdir(parents=True, exist_ok=True)
-    facts.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    facts = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    facts.mkdir(parents=True, exist_ok=True)
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (facts / "METADATA").write_text(metadata)
+    lines = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{point} = {value}" for point, value in points.items()))
+    ]
+    (facts / "entry_points.txt").write_text("\n".join(lines) + "\n")
     return folder
