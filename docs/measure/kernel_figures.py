@@ -24,7 +24,9 @@ SOURCE = "group_norm_silu/feature_passes.cu"
 PASSES = re.compile(r"^(ChannelsLastStatistics|ApplyChannelsLast)<")
 # The kernels that the released encoder launches in half precision.
 RELEASED = re.compile(r"^(?!.*(float|Normalized<0|Normalized<1, false>|StoredFeatures.*Unchanged))")
-THREADS = 256
+# Threads of a block, and the positions that a thread of the pass over half maps reads at once.
+THREADS = {"ChannelsLastStatistics": 768, "ApplyChannelsLast": 256}
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,22 @@ MAPS = (
 )
 BATCHES = (1, 8)
 
-PLANNER = """
+PLANNER = f"""
 #include <cstdio>
 #include "group_norm_silu/block_plans.h"
-int main() {
-  long long batch, positions, channels, resident;
-  while (std::scanf("%lld %lld %lld %lld", &batch, &positions, &channels, &resident) == 4) {
-    const magvit::ColumnTile tile = magvit::TileColumns(channels, 8);
-    const long long parts = batch * tile.tiles;
-    std::printf("%lld %lld\\n",
-                parts * (long long)magvit::PlanStatistics(batch, positions, tile, resident).blocks,
-                parts * (long long)magvit::PlanApply(batch, positions, tile, resident).blocks);
-  }
-}
+int main() {{
+  long long batch, positions, channels, residents[2];
+  const int threads[2] = {{magvit::kStatisticsThreads, magvit::kPassThreads}};
+  while (std::scanf("%lld %lld %lld %lld %lld", &batch, &positions, &channels, &residents[0],
+                    &residents[1]) == 5) {{
+    for (int pass = 0; pass < 2; ++pass) {{
+      const magvit::ColumnTile tile = magvit::TileColumns(channels, 8, threads[pass]);
+      const auto plan = magvit::PlanPass(batch, positions, tile, {AT_ONCE}, residents[pass]);
+      std::printf("%lld ", batch * tile.tiles * (long long)plan.blocks);
+    }}
+    std::printf("\\n");
+  }}
+}}
 """
 
 
@@ -116,12 +121,13 @@ class Kernel:
     def resident_blocks(self) -> int:
         """Blocks that a multiprocessor holds at once."""
         limits = MULTIPROCESSORS[self.architecture]
-        warps = THREADS // 32
+        threads = THREADS[self.name.split("<")[0]]
+        warps = threads // 32
         # A warp gets its registers in portions of 256; a quarter of the 64k is one scheduler's.
         warp_registers = math.ceil(self.registers * 32 / 256) * 256
         by_registers = 4 * (16384 // warp_registers) // warps
         by_memory = limits.shared_bytes // (self.shared_bytes + limits.block_bytes or 1)
-        return min(by_registers, by_memory, limits.threads // THREADS, limits.blocks)
+        return min(by_registers, by_memory, limits.threads // threads, limits.blocks)
 
 
 def compile_kernels(
@@ -164,11 +170,11 @@ def compile_kernels(
     return sorted(result, key=lambda kernel: kernel.name)
 
 
-def plan_blocks(cases: Iterable[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
+def plan_blocks(cases: Iterable[tuple[int, int, int, int, int]]) -> list[tuple[int, int]]:
     """Blocks of the statistics and the apply pass, from the code that launches them.
 
     Args:
-        cases: Batch, positions, channels, and blocks that the GPU holds at once.
+        cases: Batch, positions, channels, and blocks of each pass that the GPU holds at once.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "planner.cu", Path(folder) / "planner"
@@ -227,16 +233,23 @@ def print_plans(
     print("\n| GPU | batch | " + " | ".join("x".join(map(str, m)) for m in MAPS) + " |")
     print("|---|---|" + "---|" * len(MAPS))
     for name, architecture, multiprocessors in gpus:
-        blocks = [k.resident_blocks for k in compiled[architecture] if RELEASED.match(k.name)]
-        resident = min(blocks) * multiprocessors
+        released = [kernel for kernel in compiled[architecture] if RELEASED.match(kernel.name)]
+        statistics, apply = (
+            multiprocessors
+            * min(kernel.resident_blocks for kernel in released if kernel.name.startswith(name))
+            for name in THREADS
+        )
         for batch in BATCHES:
-            cases = [(batch, t * h * w, c, resident) for t, h, w, c in MAPS]
+            cases = [(batch, t * h * w, c, statistics, apply) for t, h, w, c in MAPS]
             cells = (f"{a}, {b}" for a, b in plan_blocks(cases))
-            print(f"| {name}: {resident} | {batch} | {' | '.join(cells)} |")
+            print(f"| {name}: {statistics}, {apply} | {batch} | {' | '.join(cells)} |")
 
 
 def _loops(disassembly: str) -> dict[str, Loop]:
-    """The innermost loop that loads the most bytes from memory at a time, by mangled name."""
+    """The innermost loop over the map by mangled name: it loads the most bytes at a time.
+
+    Loads of what other blocks wrote ("STRONG") don't count.
+    """
     found = {}
     for part in re.split(r"\n\.text\.", disassembly)[1:]:
         name = part.split(":", 1)[0]
@@ -261,7 +274,7 @@ def _loops(disassembly: str) -> dict[str, Loop]:
 
 def _loaded_bytes(code: Sequence[str]) -> int:
     loads = re.findall(r"\bLDG((?:\.\w+)*)", "\n".join(code))
-    widths = (re.search(r"\.(64|128|256)\b", suffixes) for suffixes in loads)
+    widths = (re.search(r"\.(64|128|256)\b", load) for load in loads if "STRONG" not in load)
     return sum(int(width[1]) // 8 if width else 4 for width in widths)
 
 

@@ -30,7 +30,9 @@ def export_bundle(bundle: Path) -> None:
 
     for precision in PRECISIONS:
         start = time.perf_counter()
-        export_model(find_model(MODEL), bundle, weights="seeded", precision=precision)
+        export_model(
+            find_model(MODEL), bundle, weights="seeded", roles=["encode"], precision=precision
+        )
         seconds = round(time.perf_counter() - start, 1)
         print(json.dumps({"export": precision, "seconds": seconds}), flush=True)
 

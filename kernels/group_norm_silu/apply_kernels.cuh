@@ -124,15 +124,15 @@ struct ChannelsLastColumn {
 };
 
 // Channels-last, pitch % Source::kWidth == 0. Grid: (samples, blocks of positions, column tiles
-// over the whole pitch).
+// over the whole pitch). The blocks work side by side from the map's beginning, which the
+// statistics pass read last.
 template <typename Source, typename Change, typename Places, typename TOut>
 __global__ void __launch_bounds__(kPassThreads, sizeof(TOut) == 2 ? kPassBlocks : kWideApplyBlocks)
     ApplyChannelsLast(Source source, uint32_t positions, int channels, int64_t pitch,
-                      ColumnTile tile, uint32_t block_length, Change change, Places places,
-                      TOut* output) {
+                      ColumnTile tile, Change change, Places places, TOut* output) {
   WaitForPredecessor();
   constexpr int kVector = Source::kWidth;
-  constexpr int kBatch = Source::kBatch;
+  constexpr uint32_t kBatch = Source::kBatch;
   const int row = threadIdx.x / tile.columns;
   const int channel = (blockIdx.z * tile.columns + threadIdx.x % tile.columns) * kVector;
   if (row >= tile.rows || channel >= pitch) return;
@@ -147,12 +147,12 @@ __global__ void __launch_bounds__(kPassThreads, sizeof(TOut) == 2 ? kPassBlocks 
       sample * positions * pitch + channel,
       pitch,
       tile.rows};
-  uint32_t position = blockIdx.y * block_length + row;
-  const uint32_t end = min((blockIdx.y + 1) * block_length, positions);
-  for (; position + (kBatch - 1) * tile.rows < end; position += kBatch * tile.rows) {
-    column.template Write<true>(position, end);
+  const uint32_t step = kBatch * tile.rows;
+  const uint32_t steps = positions / step;
+  for (uint32_t i = blockIdx.y; i < steps; i += gridDim.y) {
+    column.template Write<true>(i * step + row, positions);
   }
-  if (position < end) column.template Write<false>(position, end);
+  if (blockIdx.y == gridDim.y - 1) column.template Write<false>(steps * step + row, positions);
 }
 
 }  // namespace magvit

@@ -17,7 +17,12 @@ constexpr int kPassThreads = 256;
 constexpr int kPassBlocks = 3;
 constexpr int kWideApplyBlocks = 2;
 
-// With fewer steps, a statistics block would spend more on merging than it saves on reading.
+// A channels-last statistics block has all threads of a multiprocessor, because the last block
+// merges what each of the others found.
+constexpr int kStatisticsThreads = kPassThreads * kPassBlocks;
+
+// With fewer steps, a channels-first statistics block would spend more on merging than it saves on
+// reading.
 constexpr int64_t kLeastStatisticsSteps = 2;
 
 // The threads of a channels-last block: `columns` vectors of channels times `rows` positions.
@@ -27,17 +32,17 @@ struct ColumnTile {
   int tiles;  // that cover all channels; 1 up to 2,048 fp16 channels
 };
 
-inline ColumnTile TileColumns(int64_t channels, int vector) {
+inline ColumnTile TileColumns(int64_t channels, int vector, int threads) {
   const int64_t columns = DivideUp(channels, vector);
   const int64_t tile_columns = std::min<int64_t>(columns, kPassThreads);
-  return {static_cast<int>(tile_columns), static_cast<int>(kPassThreads / tile_columns),
+  return {static_cast<int>(tile_columns), static_cast<int>(threads / tile_columns),
           static_cast<int>(DivideUp(columns, tile_columns))};
 }
 
-// One part of a grid in blocks of equal length; the last may be shorter.
+// One part of a grid in blocks that take equally many steps; the last may take fewer.
 struct BlockPlan {
   int64_t blocks;
-  int64_t block_steps;  // accesses of one thread, one after the other
+  int64_t block_steps;
 };
 
 // `steps` accesses in at most `limit` blocks, of at least `least_steps` unless there are fewer.
@@ -46,17 +51,12 @@ inline BlockPlan CutSteps(int64_t steps, int64_t limit, int64_t least_steps) {
   return {DivideUp(steps, block_steps), block_steps};
 }
 
-// The statistics pass over a channels-last map: the blocks of one sample and one column tile.
-inline BlockPlan PlanStatistics(int64_t samples, int64_t positions, const ColumnTile& tile,
-                                int64_t resident) {
-  return CutSteps(DivideUp(positions, tile.rows), BlocksPerPart(samples * tile.tiles, resident),
-                  kLeastStatisticsSteps);
-}
-
-// The same for the pass that normalises.
-inline BlockPlan PlanApply(int64_t samples, int64_t positions, const ColumnTile& tile,
-                           int64_t resident) {
-  return CutSteps(DivideUp(positions, tile.rows), BlocksPerPart(samples * tile.tiles, resident), 1);
+// A pass over one sample and one column tile of a channels-last map. In a step, each thread of a
+// block reads `batch` positions.
+inline BlockPlan PlanPass(int64_t samples, int64_t positions, const ColumnTile& tile, int batch,
+                          int64_t resident) {
+  return CutSteps(DivideUp(positions, int64_t{tile.rows} * batch),
+                  BlocksPerPart(samples * tile.tiles, resident), 1);
 }
 
 }  // namespace magvit

@@ -72,7 +72,8 @@ bool AreValid(const magvit_cuda_map& features, const magvit_cuda_addends& addend
 
 int64_t magvit_cuda_workspace_bytes(magvit_cuda_map features, int64_t num_groups) {
   const magvit_shape shape = magvit::AsShape(features);
-  const int tiles = magvit::TileColumns(shape.channels, magvit::kMapVector).tiles;
+  const int tiles =
+      magvit::TileColumns(shape.channels, magvit::kMapVector, magvit::kStatisticsThreads).tiles;
   return magvit::WorkspaceBytes(shape, shape.batch * tiles, num_groups);
 }
 

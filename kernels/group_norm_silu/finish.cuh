@@ -10,6 +10,7 @@
 #include "group_norm_silu/normalization.h"
 #include "group_norm_silu/options.h"
 #include "group_norm_silu/statistics.h"
+#include "tensor/vector_access.cuh"
 
 namespace magvit {
 
@@ -32,11 +33,15 @@ struct NormalizationView {
   int64_t row;
 };
 
+// The moments that a block found, as one 16-byte access: count, mean, deviations, nothing.
+using Partial = Vector<float, 4>;
+
 // The output of a statistics pass, and the partials and counters that it needs.
 struct StatisticsTarget {
   magvit_group_norm_options options;
   int channels;
-  Moments* partials;   // [sample, group, partial]
+  Partial*
+      partials;  // [sample, partial, group], or [sample, group, partial] of channels-first maps
   uint32_t* arrivals;  // one for each set of blocks that share a last one; zero before and after
   NormalizationView normalization;
 };
@@ -68,43 +73,113 @@ __device__ __forceinline__ bool ArrivesLast(uint32_t* arrivals, uint32_t blocks)
 }
 
 // Reads past the first-level cache, which doesn't see other multiprocessors' writes.
-__device__ __forceinline__ Moments LoadPartial(const Moments* partial) {
-  return {__ldcg(&partial->count), __ldcg(&partial->mean), __ldcg(&partial->deviations)};
+__device__ __forceinline__ Moments LoadPartial(const Partial* partial) {
+  const float4 loaded = __ldcg(reinterpret_cast<const float4*>(partial));
+  return {loaded.x, loaded.y, loaded.z};
 }
 
-// The groups `first` to `first + count - 1` of a sample, a warp for each, of `partial_count`
-// partials each.
+__device__ __forceinline__ void StorePartial(const Moments& moments, Partial* partial) {
+  StoreVector(Partial{moments.count, moments.mean, moments.deviations, 0.0f}, &partial->values[0]);
+}
+
+// A block's threads for a number of groups: thread t works on the group t % groups, in slot
+// t / groups. Threads beyond the last whole slot do nothing.
+struct GroupSlots {
+  int groups, slots;
+  int group, slot;  // of this thread
+};
+
+template <int kThreads>
+__device__ __forceinline__ GroupSlots SlotsFor(int groups) {
+  const auto thread = static_cast<int>(threadIdx.x);
+  return {groups, kThreads / groups, thread % groups, thread / groups};
+}
+
+// Merges the values that the slots have of each group. The threads of slot 0 get the result.
+// `shared` has room for one value of each thread, which nobody else uses.
+__device__ __forceinline__ Moments MergeSlots(Moments value, const GroupSlots& of,
+                                              Moments* shared) {
+  shared[threadIdx.x] = value;
+  for (int left = of.slots; left > 1;) {
+    const int half = (left + 1) / 2;
+    __syncthreads();
+    if (of.slot < left - half) {
+      value = Merge(value, shared[threadIdx.x + half * of.groups]);
+      shared[threadIdx.x] = value;
+    }
+    left = half;
+  }
+  return value;
+}
+
+// A channel's scale and shift before the group's deviation is known.
+struct Affine {
+  float scale, shift;
+};
+
+__device__ __forceinline__ Affine LoadAffine(const StatisticsTarget& target, int sample,
+                                             int channel) {
+  if (channel >= target.channels) return {};
+  const int64_t index = AffineIndex(target.options, target.channels, sample, channel);
+  return {target.options.weight != nullptr ? target.options.weight[index] : 1.0f,
+          target.options.bias != nullptr ? target.options.bias[index] : 0.0f};
+}
+
+// The partials of some groups of one sample: those of the first group, and how far apart they and
+// the groups are.
+struct PartialsView {
+  const Partial* first;
+  int count;
+  int64_t stride, group_stride;
+};
+
+// Merges the partials of the groups `first` to `first + count - 1` of a sample into its mean,
+// scales and shifts. `shared` as for MergeSlots.
+template <int kThreads>
 __device__ __forceinline__ void FinishGroups(const StatisticsTarget& target, int sample, int first,
-                                             int count, int partial_count) {
-  constexpr int kInFlight = 4;
-  const auto groups = static_cast<int>(target.options.num_groups);
-  const int group_channels = target.channels / groups;
-  const int lane = threadIdx.x % kWarpThreads;
-  for (int group = first + threadIdx.x / kWarpThreads; group < first + count; group += kPassWarps) {
-    const Moments* partials = target.partials + (int64_t{sample} * groups + group) * partial_count;
-    Moments total = {};
-    for (int i = lane; i < partial_count; i += kInFlight * kWarpThreads) {
+                                             int count, const PartialsView& partials,
+                                             Moments* shared) {
+  constexpr int kInFlight = 8;
+  constexpr int kChains = 4;  // of merges that don't wait for each other
+  const int group_channels = target.channels / static_cast<int>(target.options.num_groups);
+  for (int begin = 0; begin < count; begin += kThreads) {
+    const GroupSlots of = SlotsFor<kThreads>(min(count - begin, kThreads));
+    const int first_channel = (first + begin) * group_channels;
+    const int channels = of.groups * group_channels;
+    // Early, since these come from memory.
+    Affine affine = LoadAffine(target, sample, first_channel + static_cast<int>(threadIdx.x));
+
+    Moments chains[kChains] = {};
+    const Partial* group = partials.first + (begin + of.group) * partials.group_stride;
+    const int end = of.slot < of.slots ? partials.count : 0;
+    for (int i = of.slot; i < end; i += kInFlight * of.slots) {
       Moments loaded[kInFlight] = {};
 #pragma unroll
       for (int k = 0; k < kInFlight; ++k) {
-        const int index = i + k * kWarpThreads;
-        if (index < partial_count) loaded[k] = LoadPartial(partials + index);
+        const int index = i + k * of.slots;
+        if (index < end) loaded[k] = LoadPartial(group + index * partials.stride);
       }
 #pragma unroll
-      for (int k = 0; k < kInFlight; ++k) total = Merge(total, loaded[k]);
+      for (int k = 0; k < kInFlight; ++k) {
+        chains[k % kChains] = Merge(chains[k % kChains], loaded[k]);
+      }
     }
-    total = MergeWarp(total);
-    const float mean = __shfl_sync(~0u, total.mean, 0);
-    const float inverse = __shfl_sync(~0u, InverseDeviation(total, target.options.epsilon), 0);
-    for (int i = lane; i < group_channels; i += kWarpThreads) {
-      const int channel = group * group_channels + i;
-      const int64_t affine = AffineIndex(target.options, target.channels, sample, channel);
-      const int64_t index = sample * target.normalization.row + channel;
-      target.normalization.mean[index] = mean;
-      target.normalization.scale[index] =
-          target.options.weight != nullptr ? target.options.weight[affine] * inverse : inverse;
-      target.normalization.shift[index] =
-          target.options.bias != nullptr ? target.options.bias[affine] : 0.0f;
+    const Moments merged = Merge(Merge(chains[0], chains[1]), Merge(chains[2], chains[3]));
+    __syncthreads();  // What was in `shared` is read.
+    const Moments total = MergeSlots(merged, of, shared);
+    if (of.slot == 0) {
+      shared[threadIdx.x].mean = total.mean;
+      shared[threadIdx.x].deviations = InverseDeviation(total, target.options.epsilon);
+    }
+    __syncthreads();
+
+    for (int i = threadIdx.x; i < channels; i += kThreads) {
+      if (i >= kThreads) affine = LoadAffine(target, sample, first_channel + i);
+      const Moments& of_group = shared[i / group_channels];
+      const int64_t index = sample * target.normalization.row + first_channel + i;
+      target.normalization.mean[index] = of_group.mean;
+      target.normalization.scale[index] = affine.scale * of_group.deviations;
+      target.normalization.shift[index] = affine.shift;
     }
   }
 }

@@ -93,7 +93,9 @@ size_t GroupNormWorkspaceBytes(const magvit_shape& shape, int64_t num_groups) {
   const int64_t bytes =
       shape.layout == MAGVIT_CHANNELS_FIRST
           ? WorkspaceBytes(shape, shape.batch * num_groups, 1)
-          : WorkspaceBytes(shape, shape.batch * TileColumns(shape.channels, 1).tiles, num_groups);
+          : WorkspaceBytes(shape,
+                           shape.batch * TileColumns(shape.channels, 1, kStatisticsThreads).tiles,
+                           num_groups);
   return ArrivalsBytes(shape, num_groups) + bytes;
 }
 

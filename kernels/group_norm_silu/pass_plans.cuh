@@ -25,7 +25,7 @@ inline StatisticsTarget TargetIn(void* workspace, uint32_t* arrivals, const magv
                                  const magvit_group_norm_options& options) {
   const NormalizationView normalization = NormalizationIn(workspace, shape);
   float* end = normalization.shift + shape.batch * normalization.row;
-  return {options, static_cast<int>(shape.channels), reinterpret_cast<Moments*>(end), arrivals,
+  return {options, static_cast<int>(shape.channels), reinterpret_cast<Partial*>(end), arrivals,
           normalization};
 }
 
@@ -33,7 +33,7 @@ inline StatisticsTarget TargetIn(void* workspace, uint32_t* arrivals, const magv
 // block writes `partials`.
 inline int64_t WorkspaceBytes(const magvit_shape& shape, int64_t parts, int64_t partials) {
   return 3 * shape.batch * NormalizationRow(shape.channels) * int64_t{sizeof(float)} +
-         std::max(kMostBlocks, parts) * partials * int64_t{sizeof(Moments)};
+         std::max(kMostBlocks, parts) * partials * int64_t{sizeof(Partial)};
 }
 
 // Channels-last statistics of a source.
@@ -42,15 +42,14 @@ cudaError_t LaunchChannelsLastStatistics(const Source& source, const magvit_shap
                                          const StatisticsTarget& target, cudaStream_t stream) {
   const auto kernel = ChannelsLastStatistics<Source>;
   int64_t resident;
-  const cudaError_t error = CountResidentBlocks(kernel, kPassThreads, &resident);
+  const cudaError_t error = CountResidentBlocks(kernel, kStatisticsThreads, &resident);
   if (error != cudaSuccess) return error;
-  const ColumnTile tile = TileColumns(shape.channels, Source::kWidth);
-  const BlockPlan plan = PlanStatistics(shape.batch, shape.positions, tile, resident);
+  const ColumnTile tile = TileColumns(shape.channels, Source::kWidth, kStatisticsThreads);
+  const BlockPlan plan = PlanPass(shape.batch, shape.positions, tile, Source::kBatch, resident);
   const dim3 grid(static_cast<unsigned>(shape.batch), static_cast<unsigned>(plan.blocks),
                   tile.tiles);
-  return Launch(kernel, grid, kPassThreads, stream, source, static_cast<uint32_t>(shape.positions),
-                ChannelPitch(shape), tile, static_cast<uint32_t>(plan.block_steps * tile.rows),
-                target);
+  return Launch(kernel, grid, kStatisticsThreads, stream, source,
+                static_cast<uint32_t>(shape.positions), ChannelPitch(shape), tile, target);
 }
 
 // Reads a source, changes its values and writes them to `places`.
@@ -63,13 +62,12 @@ cudaError_t LaunchChannelsLastApply(const Source& source, const magvit_shape& sh
   const cudaError_t error = CountResidentBlocks(kernel, kPassThreads, &resident);
   if (error != cudaSuccess) return error;
   const int64_t pitch = ChannelPitch(shape);
-  const ColumnTile tile = TileColumns(pitch, Source::kWidth);
-  const BlockPlan plan = PlanApply(shape.batch, shape.positions, tile, resident);
+  const ColumnTile tile = TileColumns(pitch, Source::kWidth, kPassThreads);
+  const BlockPlan plan = PlanPass(shape.batch, shape.positions, tile, Source::kBatch, resident);
   const dim3 grid(static_cast<unsigned>(shape.batch), static_cast<unsigned>(plan.blocks),
                   tile.tiles);
   return Launch(kernel, grid, kPassThreads, stream, source, static_cast<uint32_t>(shape.positions),
-                static_cast<int>(shape.channels), pitch, tile,
-                static_cast<uint32_t>(plan.block_steps * tile.rows), change, places, output);
+                static_cast<int>(shape.channels), pitch, tile, change, places, output);
 }
 
 // The same with a normalisation. Only the case that encoders run, SiLU on full channels, has a

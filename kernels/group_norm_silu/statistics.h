@@ -86,6 +86,20 @@ struct LaneMoments {
 
   MAGVIT_HOST_DEVICE Moments Lane(int lane) const { return {count, mean[lane], deviations[lane]}; }
 
+  // The kLanesOf lanes from `first` on together; they have seen equally many values.
+  template <int kLanesOf>
+  MAGVIT_HOST_DEVICE Moments Together(int first) const {
+    float means[kLanesOf][1];
+    float spread[kLanesOf][1];
+    for (int i = 0; i < kLanesOf; ++i) means[i][0] = mean[first + i];
+    const float center = TreeSum<0, kLanesOf>(means, 0) * (1.0f / kLanesOf);
+    for (int i = 0; i < kLanesOf; ++i) {
+      const float delta = mean[first + i] - center;
+      spread[i][0] = deviations[first + i] + count * delta * delta;
+    }
+    return {kLanesOf * count, center, TreeSum<0, kLanesOf>(spread, 0)};
+  }
+
   // All lanes together.
   MAGVIT_HOST_DEVICE Moments Total() const {
     Moments total = Lane(0);

@@ -62,11 +62,14 @@ __global__ void __launch_bounds__(kPassThreads, kPassBlocks)
   AddVectors(group + begin + threadIdx.x * kVector, int64_t{kPassThreads} * kVector, group + end,
              lanes);
   const Moments total = MergeBlock(lanes.Total());
-  if (threadIdx.x == 0) target.partials[int64_t{blockIdx.x} * gridDim.y + blockIdx.y] = total;
+  Partial* partials = target.partials + int64_t{blockIdx.x} * gridDim.y;
+  if (threadIdx.x == 0) StorePartial(total, partials + blockIdx.y);
 
+  __shared__ Moments shared[kPassThreads];
   if (ArrivesLast(target.arrivals + blockIdx.x, gridDim.y)) {
     const auto groups = static_cast<int>(target.options.num_groups);
-    FinishGroups(target, blockIdx.x / groups, blockIdx.x % groups, 1, gridDim.y);
+    FinishGroups<kPassThreads>(target, blockIdx.x / groups, blockIdx.x % groups, 1,
+                               {partials, static_cast<int>(gridDim.y), 1, 0}, shared);
   }
 }
 
@@ -98,17 +101,78 @@ __device__ __forceinline__ void AddRows(const Source& source,
   if constexpr (kAll) lanes.Add(batch);
 }
 
+// The channels of a map that one block has.
+struct TileChannels {
+  ColumnTile tile;
+  int first, count;
+};
+
+// Merges what the threads of a block found into a partial for every group. Channels of one thread
+// and one group, kSegment neighbours, are merged first. `shared` has room for two values of each
+// thread.
+template <int kSegment, int kVector>
+__device__ __forceinline__ void StorePartials(const LaneMoments<kVector>& lanes,
+                                              const TileChannels& of, int group_channels,
+                                              int groups, Partial* partials, Moments* shared) {
+  constexpr int kSegments = kVector / kSegment;
+  constexpr int kAtOnce = kSegments < 2 ? 1 : 2;
+  for (int begin = 0; begin < groups; begin += kStatisticsThreads) {
+    const GroupSlots slots = SlotsFor<kStatisticsThreads>(min(groups - begin, kStatisticsThreads));
+    // The group's part of the tile, in segments.
+    const int channel = (begin + slots.group) * group_channels - of.first;
+    const int from = max(channel, 0) / kSegment;
+    const int width = min(channel + group_channels, of.count) / kSegment - from;
+    Moments total = {};
+#pragma unroll
+    for (int part = 0; part < kSegments; part += kAtOnce) {
+      __syncthreads();
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        shared[k * kStatisticsThreads + threadIdx.x] =
+            lanes.template Together<kSegment>((part + k) * kSegment);
+      }
+      __syncthreads();
+      const int entries = slots.slot < slots.slots ? width * of.tile.rows : 0;
+      for (int i = slots.slot; i < entries; i += slots.slots) {
+        const int segment = from + i % width;
+        const int k = segment % kSegments - part;
+        if (k < 0 || k >= kAtOnce) continue;
+        const int thread = i / width * of.tile.columns + segment / kSegments;
+        total = Merge(total, shared[k * kStatisticsThreads + thread]);
+      }
+    }
+    __syncthreads();
+    total = MergeSlots(total, slots, shared);
+    if (slots.slot == 0) StorePartial(total, partials + begin + slots.group);
+  }
+}
+
+// The same with the widest segments that groups consist of.
+template <int kSegment, int kVector>
+__device__ __forceinline__ void StoreWidestPartials(const LaneMoments<kVector>& lanes,
+                                                    const TileChannels& of, int group_channels,
+                                                    int groups, Partial* partials,
+                                                    Moments* shared) {
+  if constexpr (kSegment > 1) {
+    if (group_channels % kSegment != 0) {
+      StoreWidestPartials<kSegment / 2>(lanes, of, group_channels, groups, partials, shared);
+      return;
+    }
+  }
+  StorePartials<kSegment>(lanes, of, group_channels, groups, partials, shared);
+}
+
 // Channels-last, pitch % Source::kWidth == 0. Grid: (samples, blocks of positions, column tiles).
 // Every tile writes a partial for every group; it is empty if the tile has none of its channels.
+// The blocks read side by side, and from the map's end to its beginning: a conv wrote the end last,
+// so part of it is still in the second-level cache.
 template <typename Source>
-__global__ void __launch_bounds__(kPassThreads, kPassBlocks)
+__global__ void __launch_bounds__(kStatisticsThreads)
     ChannelsLastStatistics(Source source, uint32_t positions, int64_t pitch, ColumnTile tile,
-                           uint32_t block_length, StatisticsTarget target) {
+                           StatisticsTarget target) {
   constexpr int kVector = Source::kWidth;
-  constexpr int kBatch = Source::kBatch;
-  __shared__ float means[kPassThreads * kVector];
-  __shared__ float deviations[kPassThreads * kVector];
-  __shared__ float counts[kPassThreads];
+  constexpr uint32_t kBatch = Source::kBatch;
+  __shared__ Moments shared[2 * kStatisticsThreads];
 
   WaitForPredecessor();
   LetSuccessorBegin();
@@ -116,51 +180,37 @@ __global__ void __launch_bounds__(kPassThreads, kPassBlocks)
   const int row = threadIdx.x / tile.columns;
   const int first_channel = blockIdx.z * tile.columns * kVector;
   const int channel = first_channel + threadIdx.x % tile.columns * kVector;
-  const uint32_t begin = blockIdx.y * block_length;
-  const uint32_t end = min(begin + block_length, positions);
 
   LaneMoments<kVector> lanes;
   if (row < tile.rows && channel < channels) {
     const auto constants = source.ForChannels(channel, channels);
-    uint32_t position = begin + row;
-    int64_t offset = (int64_t{blockIdx.x} * positions + position) * pitch + channel;
-    for (; position + (kBatch - 1) * tile.rows < end; position += kBatch * tile.rows) {
-      AddRows<true>(source, constants, offset, pitch, tile.rows, end - position, lanes);
-      offset += kBatch * tile.rows * pitch;
+    const uint32_t step = kBatch * tile.rows;
+    const uint32_t steps = positions / step;
+    const int64_t first = int64_t{blockIdx.x} * positions + row;
+    if (blockIdx.y == gridDim.y - 1) {
+      const uint32_t begin = steps * step + row;
+      const uint32_t left = begin < positions ? positions - begin : 0;
+      const int64_t offset = (first + steps * step) * pitch + channel;
+      AddRows<false>(source, constants, offset, pitch, tile.rows, left, lanes);
     }
-    if (position < end) {
-      AddRows<false>(source, constants, offset, pitch, tile.rows, end - position, lanes);
+    int64_t offset = (first + (int64_t{steps} - 1 - blockIdx.y) * step) * pitch + channel;
+    for (uint32_t i = blockIdx.y; i < steps; i += gridDim.y) {
+      AddRows<true>(source, constants, offset, pitch, tile.rows, step, lanes);
+      offset -= int64_t{gridDim.y} * step * pitch;
     }
   }
-  counts[threadIdx.x] = lanes.count;
-#pragma unroll
-  for (int i = 0; i < kVector; ++i) {
-    means[threadIdx.x * kVector + i] = lanes.mean[i];
-    deviations[threadIdx.x * kVector + i] = lanes.deviations[i];
-  }
-  __syncthreads();
 
   const auto groups = static_cast<int>(target.options.num_groups);
   const int group_channels = channels / groups;
-  const int tile_channels = tile.columns * kVector;
-  const int last_channel = min(first_channel + tile_channels, channels);
+  const TileChannels of = {tile, first_channel,
+                           min(tile.columns * kVector, channels - first_channel)};
   const int partial_count = gridDim.y * gridDim.z;
-  for (int group = threadIdx.x / kWarpThreads; group < groups; group += kPassWarps) {
-    const int from = max(group * group_channels, first_channel) - first_channel;
-    const int width = min((group + 1) * group_channels, last_channel) - first_channel - from;
-    Moments total = {};
-    for (int i = threadIdx.x % kWarpThreads; i < width * tile.rows; i += kWarpThreads) {
-      const int entry = i / width * tile_channels + from + i % width;
-      total = Merge(total, {counts[entry / kVector], means[entry], deviations[entry]});
-    }
-    total = MergeWarp(total);
-    if (threadIdx.x % kWarpThreads == 0) {
-      const int partial = blockIdx.z * gridDim.y + blockIdx.y;
-      target.partials[(blockIdx.x * int64_t{groups} + group) * partial_count + partial] = total;
-    }
-  }
+  Partial* partials = target.partials + int64_t{blockIdx.x} * partial_count * groups;
+  Partial* own = partials + int64_t{blockIdx.z * gridDim.y + blockIdx.y} * groups;
+  StoreWidestPartials<kVector>(lanes, of, group_channels, groups, own, shared);
   if (ArrivesLast(target.arrivals + blockIdx.x, partial_count)) {
-    FinishGroups(target, blockIdx.x, 0, groups, partial_count);
+    FinishGroups<kStatisticsThreads>(target, blockIdx.x, 0, groups,
+                                     {partials, partial_count, groups, 1}, shared);
   }
 }
 

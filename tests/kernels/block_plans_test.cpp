@@ -20,21 +20,24 @@ constexpr Map kMaps[] = {{17, 128, 128, 128}, {17, 64, 64, 128}, {17, 64, 64, 25
 constexpr int kMultiprocessors[] = {132, 80, 58, 40};
 constexpr int kHalfVector = 8;
 
-void TestMap(const Map& map, int64_t batch, int64_t resident) {
+void TestMap(const Map& map, int64_t batch, int multiprocessors) {
   const int64_t positions = map.frames * map.height * map.width;
-  const magvit::ColumnTile tile = magvit::TileColumns(map.channels, kHalfVector);
-  const int64_t steps = magvit::DivideUp(positions, tile.rows);
+  // The pass, its threads, its blocks on a multiprocessor, and positions that a thread reads at
+  // once.
   const struct {
-    magvit::BlockPlan plan;
-    int64_t least_steps;
-  } passes[] = {
-      {magvit::PlanStatistics(batch, positions, tile, resident), magvit::kLeastStatisticsSteps},
-      {magvit::PlanApply(batch, positions, tile, resident), 1}};
-  for (const auto& [plan, least_steps] : passes) {
-    const int64_t grid = batch * tile.tiles * plan.blocks;
+    int threads, blocks, at_once;
+  } passes[] = {{magvit::kStatisticsThreads, 1, 4},
+                {magvit::kStatisticsThreads, 1, 2},
+                {magvit::kPassThreads, magvit::kPassBlocks, 4},
+                {magvit::kPassThreads, magvit::kWideApplyBlocks, 2}};
+  for (const auto& pass : passes) {
+    const int64_t resident = int64_t{multiprocessors} * pass.blocks;
+    const magvit::ColumnTile tile = magvit::TileColumns(map.channels, kHalfVector, pass.threads);
+    const magvit::BlockPlan plan = magvit::PlanPass(batch, positions, tile, pass.at_once, resident);
+    const int64_t steps = magvit::DivideUp(positions, int64_t{tile.rows} * pass.at_once);
     // One wave, and as short a one as the steps allow: a step less in each block would not fit.
-    CHECK(grid <= resident);
-    CHECK(plan.block_steps == least_steps ||
+    CHECK(batch * tile.tiles * plan.blocks <= resident);
+    CHECK(plan.block_steps == 1 ||
           batch * tile.tiles * magvit::DivideUp(steps, plan.block_steps - 1) > resident);
     CHECK(plan.blocks * plan.block_steps >= steps);
     CHECK((plan.blocks - 1) * plan.block_steps < steps);
@@ -56,11 +59,11 @@ void TestParts(int64_t parts, int64_t resident) {
 
 int main() {
   for (const int multiprocessors : kMultiprocessors) {
-    for (const int blocks : {magvit::kWideApplyBlocks, magvit::kPassBlocks}) {
-      const int64_t resident = multiprocessors * blocks;
-      for (const int64_t batch : {1, 4, 8}) {
-        for (const Map& map : kMaps) TestMap(map, batch, resident);
-      }
+    for (const int64_t batch : {1, 4, 8}) {
+      for (const Map& map : kMaps) TestMap(map, batch, multiprocessors);
+    }
+    for (const int blocks : {1, magvit::kWideApplyBlocks, magvit::kPassBlocks}) {
+      const int64_t resident = int64_t{multiprocessors} * blocks;
       for (int64_t parts = 1; parts < 5000; ++parts) TestParts(parts, resident);
     }
   }
