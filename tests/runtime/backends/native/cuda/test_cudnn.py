@@ -197,10 +197,11 @@ class StandInGraph:
         if block is not None:
             value = np.float16(self.cudnn.wrong.get(engine, 1.0))
             fill = np.frombuffer(block, np.float16)
+            part = fill[self.cudnn.wrong_at]
 
-            def compute() -> None:
+            def compute() -> None:  # Without `self`, which would live as long as a captured graph.
                 fill.fill(1)
-                fill[self.cudnn.wrong_at] = value
+                part.fill(value)
 
             self.cudnn.cuda.submit(self.cudnn.streams[handle], compute)
 
