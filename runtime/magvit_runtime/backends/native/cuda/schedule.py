@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from magvit_runtime.backends.native.arena import Lifetime
+from magvit_runtime.backends.native.cuda.conv_parts import PlannedConv, plan_conv
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE, CudaMap, arrivals_bytes
 from magvit_runtime.backends.native.cuda.steps import (
@@ -204,24 +205,24 @@ class _Scheduler:
         values = self._values
         sizes = self._shapes[conv.input][:3]
         geometry = _geometry(conv, self._batch, sizes, self._precision)
-        plan = self._plan_of(geometry)
-        source = self._input(index, conv, sizes, plan)
+        planned = plan_conv(geometry, self._plan_of)
+        source = self._input(index, conv, sizes, planned)
         result = replace(values.new_map(conv.output, _type_of(conv)), buffer=f"conv {index}")
-        workspace = self._extra(f"workspace {index}", plan.workspace)
-        self.steps.append(Convolution(index, geometry, source, result, workspace))
+        workspace = self._extra(f"workspace {index}", planned.workspace)
+        self.steps.append(Convolution(index, planned.parts, source, result, workspace))
         residual = None
         if conv.residual is not None:
             residual = values.in_type(values.map(conv.residual), conv.output_type)
         added = Added(None if conv.bias is None else index, residual)
         values.settle(conv.output, Parts(result, added, conv.output_type))
 
-    def _input(self, index: int, conv: Conv, sizes: Sizes, plan: ConvPlan) -> CudaMap:
+    def _input(self, index: int, conv: Conv, sizes: Sizes, planned: PlannedConv) -> CudaMap:
         """A conv's input, in the type and with the border that the conv wants."""
         channels = conv.weight.shape[1]
         target = CudaMap(f"input {index}", _type_of(conv), self._batch, sizes, channels)
-        has_border = plan.padding == "border"
+        has_border = planned.before + planned.after != _NO_BORDER * 2
         if has_border:
-            target = replace(target, before=conv.pads_before, after=conv.pads_after)
+            target = replace(target, before=planned.before, after=planned.after)
             # One buffer for all convs of the same input: no other step may write into its border.
             name = f"{target.dtype} {sizes} {channels} in {target.before}, {target.after}"
             target = replace(target, buffer=name)
