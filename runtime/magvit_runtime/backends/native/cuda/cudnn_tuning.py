@@ -37,8 +37,8 @@ _LAUNCHES = 10
 # The shortest of this many replays counts.
 _ROUNDS = 3
 # A plan isn't timed again if its single launch takes this many times the best one's, and more than
-# the launch itself can have added.
-_HOPELESS, _LAUNCH_SECONDS = 2.0, 100e-6
+# the launch itself can have added. The first launch also loads its kernels.
+_HOPELESS, _LAUNCH_SECONDS, _LOADING_SECONDS = 2.0, 100e-6, 20e-3
 # Results are compared in this many stretches of this many elements, from the first to the last.
 _STRETCHES, _STRETCH = 64, 2**15
 # Engines that a plan's results are compared with, until one agrees.
@@ -154,12 +154,12 @@ class PlanTuner:
             raise _RejectedPlanError(f"no memory for a plan's workspace: {error}") from error
 
     def _seconds(self, launch: Callable[[], None], best: float) -> float:
-        """GPU time of a launch, after one that loads its kernels."""
+        """GPU time of a launch."""
         device = self._device
-        launch()
-        once = self._elapsed(launch)
-        if once > _HOPELESS * best + _LAUNCH_SECONDS:
-            return once
+        for extra in (_LOADING_SECONDS, _LAUNCH_SECONDS):
+            once = self._elapsed(launch)
+            if once > _HOPELESS * best + extra:
+                return once
 
         def launches() -> None:
             for _ in range(_LAUNCHES):
