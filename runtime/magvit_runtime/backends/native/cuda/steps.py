@@ -67,6 +67,19 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class UnfoldedPixels:
+    """Frames to the normalised values of a conv's windows, each window as one position's channels.
+
+    `geometry` is of the conv over the pixels, whose channels aren't padded here.
+    """
+
+    normalization: PixelNormalization
+    geometry: ConvGeometry
+    pixel_channels: int
+    output: CudaMap
+
+
+@dataclass(frozen=True)
 class Codes:
     """Ids to 1 and -1, for a reader of them."""
 
@@ -195,6 +208,7 @@ class Give:
 
 Step = (
     Pixels
+    | UnfoldedPixels
     | Codes
     | Rows
     | Repeat
@@ -217,6 +231,8 @@ def maps_of(step: Step) -> tuple[CudaMap, ...]:
     match step:
         case Pixels(_, output) | Codes(_, output) | Rows(_, _, output):
             maps = (output,)
+        case UnfoldedPixels():
+            maps = (step.output,)
         case Repeat(_, features, output) | ToSpace(features, _, _, output):
             maps = (features, output)
         case Statistics(features, added, output, _) | Apply(features, added, _, _, output):
