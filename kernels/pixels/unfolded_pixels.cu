@@ -22,11 +22,15 @@ namespace magvit {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kWarp = 32;
+// Bytes that a thread has on their way at once.
+constexpr int kLoads = 4;
 constexpr int kMostVectors = MAGVIT_MOST_UNFOLDED_CHANNELS / kMapVector;
 // Values that a block holds: of the released encoders, the rows of 136 positions for clips and of
 // 339 for images.
 constexpr int kStagedValues = 4096;
-constexpr int64_t kMostBlocksOfAClip = 65535;
+constexpr int64_t kMostBlocks = 4096;  // of a clip
+static_assert(MAGVIT_MOST_UNFOLDED_CHANNELS <= kThreads, "a thread each");
 
 // Where the values come from. A part is what a block makes at a time.
 struct Unfolding {
@@ -35,6 +39,7 @@ struct Unfolding {
   int pixel_channels;
   int window_rows;            // in all frames of the window; one more row is zero
   int window_row_channels;    // channels that come from one row
+  int row_length;             // staged values of one row
   int channels;               // of the output, without padding
   int width;                  // of the output
   int part_width;             // positions
@@ -43,9 +48,43 @@ struct Unfolding {
   FastDivisor parts_of_row;   // output row
   FastDivisor rows;           // of an output frame
   FastDivisor window_height;  // rows in each frame of the window
-  FastDivisor row_length;     // staged values of one row
   FastDivisor vectors;        // of one output position
 };
+
+// The pixels of the rows that a part reads, normalised by a warp for each row; the last one is
+// zeros.
+template <typename T>
+__device__ __forceinline__ void StageRows(const uint8_t* clip, const Unfolding& from,
+                                          int first_frame, int top, int left, float divisor,
+                                          float offset, T* staged) {
+  int row = static_cast<int>(threadIdx.x) / kWarp;
+  for (; row <= from.window_rows; row += kThreads / kWarp) {
+    const auto in_window = static_cast<int>(from.window_height.Quotient(row));
+    const int t = first_frame + in_window;
+    const int y = top + row - in_window * static_cast<int>(from.window_height.divisor());
+    const bool is_inside =
+        row < from.window_rows && t >= 0 && t < from.frames && y >= 0 && y < from.height;
+    // No bytes of a row in the padding.
+    const uint32_t row_bytes = is_inside ? from.row_bytes : 0;
+    const uint8_t* pixels =
+        clip + (is_inside ? (int64_t{t} * from.height + y) * from.row_bytes : 0);
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x) % kWarp; i < from.row_length; i += kLoads * kWarp) {
+      int levels[kLoads];
+#pragma unroll
+      for (int j = 0; j < kLoads; ++j) {
+        const auto byte = static_cast<uint32_t>(left + i + j * kWarp);
+        levels[j] = byte < row_bytes ? pixels[byte] : -1;
+      }
+#pragma unroll
+      for (int j = 0; j < kLoads; ++j) {
+        if (i + j * kWarp >= from.row_length) break;
+        const float value = levels[j] / divisor + offset;
+        staged[row * from.row_length + i + j * kWarp] = FromFloat<T>(levels[j] < 0 ? 0.0f : value);
+      }
+    }
+  }
+}
 
 // Grid: (clips, blocks of parts).
 template <typename T>
@@ -54,14 +93,12 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ T staged[kStagedValues];
   // Where a channel's values begin among the staged ones.
   __shared__ Vector<uint16_t, kMapVector> starts[kMostVectors];
-  const auto row_length = static_cast<int>(from.row_length.divisor());
   const auto vectors = static_cast<int>(from.vectors.divisor());
-  for (int channel = threadIdx.x; channel < vectors * kMapVector; channel += kThreads) {
-    int start = from.window_rows * row_length;
-    if (channel < from.channels) {
-      const int row = channel / from.window_row_channels;
-      start = row * row_length + channel - row * from.window_row_channels;
-    }
+  const auto channel = static_cast<int>(threadIdx.x);
+  if (channel < vectors * kMapVector) {
+    const int row = channel < from.channels ? channel / from.window_row_channels : from.window_rows;
+    const int in_row = channel < from.channels ? channel - row * from.window_row_channels : 0;
+    const int start = row * from.row_length + in_row;
     starts[channel / kMapVector].values[channel % kMapVector] = static_cast<uint16_t>(start);
   }
   WaitForPredecessor();
@@ -70,31 +107,18 @@ __global__ void __launch_bounds__(kThreads)
     const uint32_t row = from.parts_of_row.Quotient(part);
     const uint32_t frame = from.rows.Quotient(row);
     const int first = static_cast<int>(part - row * from.parts_of_row.divisor()) * from.part_width;
-    const int start = static_cast<int>(frame) * from.stride[0] - from.before[0];
-    const int top =
-        static_cast<int>(row - frame * from.rows.divisor()) * from.stride[1] - from.before[1];
-    const int left = (first * from.stride[2] - from.before[2]) * from.pixel_channels;
-    for (int i = threadIdx.x; i < (from.window_rows + 1) * row_length; i += kThreads) {
-      const auto window_row = static_cast<int>(from.row_length.Quotient(i));
-      const auto window_frame = static_cast<int>(from.window_height.Quotient(window_row));
-      const int in_frame =
-          window_row - window_frame * static_cast<int>(from.window_height.divisor());
-      const int t = start + window_frame, y = top + in_frame;
-      const int byte = left + i - window_row * row_length;
-      T value = {};
-      if (window_row < from.window_rows && t >= 0 && t < from.frames && y >= 0 && y < from.height &&
-          byte >= 0 && byte < from.row_bytes) {
-        const uint8_t* row_of_pixels = clip + (int64_t{t} * from.height + y) * from.row_bytes;
-        value = FromFloat<T>(row_of_pixels[byte] / divisor + offset);
-      }
-      staged[i] = value;
-    }
+    const auto in_frame = static_cast<int>(row - frame * from.rows.divisor());
+    StageRows(clip, from, static_cast<int>(frame) * from.stride[0] - from.before[0],
+              in_frame * from.stride[1] - from.before[1],
+              (first * from.stride[2] - from.before[2]) * from.pixel_channels, divisor, offset,
+              staged);
     __syncthreads();
     const int64_t position =
         int64_t{blockIdx.x} * from.positions + int64_t{row} * from.width + first;
     T* target = output + position * vectors * kMapVector;
     const int count = min(from.part_width, from.width - first) * vectors;
-    for (int i = threadIdx.x; i < count; i += kThreads) {
+#pragma unroll 2
+    for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
       const auto column = static_cast<int>(from.vectors.Quotient(i));
       const Vector<uint16_t, kMapVector> of_channels = starts[i - column * vectors];
       const T* window = staged + column * from.stride[2] * from.pixel_channels;
@@ -152,6 +176,7 @@ Unfolding UnfoldingOf(const magvit_cuda_window& window, const magvit_cuda_map& o
                     whole(channels),
                     whole(window_rows),
                     whole(window.kernel[2] * channels),
+                    whole(row_length),
                     whole(output.channels),
                     whole(output.sizes[2]),
                     whole(part_width),
@@ -160,7 +185,6 @@ Unfolding UnfoldingOf(const magvit_cuda_window& window, const magvit_cuda_map& o
                     divisor(parts),
                     divisor(output.sizes[1]),
                     divisor(window.kernel[1]),
-                    divisor(row_length),
                     divisor(output.pitch / kMapVector)};
   for (int axis = 0; axis < 3; ++axis) {
     from.stride[axis] = whole(window.stride[axis]);
@@ -182,7 +206,7 @@ int32_t magvit_cuda_unfolded_pixels(const uint8_t* frames, float divisor, float 
   const Unfolding from = UnfoldingOf(window, output);
   return WithType(output.dtype, [&](auto* element) -> cudaError_t {
     using T = std::remove_pointer_t<decltype(element)>;
-    const int64_t blocks = std::min<int64_t>(from.parts, kMostBlocksOfAClip);
+    const int64_t blocks = std::min<int64_t>(from.parts, kMostBlocks);
     const dim3 grid(static_cast<unsigned>(output.batch), static_cast<unsigned>(blocks));
     return Launch(UnfoldPixels<T>, grid, kThreads, static_cast<cudaStream_t>(stream), frames, from,
                   divisor, offset, static_cast<T*>(output.data));
