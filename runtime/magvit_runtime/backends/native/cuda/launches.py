@@ -151,8 +151,8 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
             call = partial(operators.pixels, frames, pixels.divisor, pixels.offset, at(output))
         case UnfoldedPixels(pixels, geometry, channels, output):
             frames, window = places.inputs[pixels.input], _window(geometry, channels)
-            numbers = pixels.divisor, pixels.offset
-            call = partial(operators.unfolded_pixels, frames, *numbers, window, at(output))
+            divisor, offset = pixels.divisor, pixels.offset
+            call = partial(operators.unfolded_pixels, frames, divisor, offset, window, at(output))
         case Codes(codes, output):
             call = partial(operators.lfq_codes, places.inputs[codes.input], at(output))
         case Rows(index, rows, output):
