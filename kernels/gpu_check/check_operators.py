@@ -3,13 +3,15 @@
     python kernels/gpu_check/check_operators.py
 
 On fresh random inputs of the encoder's sizes: the statistics pass with bias and residual, the pass
-that normalises into a border, pixels, and LFQ. Prints one line of JSON per case. The CPU's results
-are computed clip by clip, on all of its threads at once: the largest map has 285 million elements.
+that normalises into a border, pixels, unfolded pixels, and LFQ. Prints one line of JSON per case.
+The CPU's results are computed clip by clip, on all of its threads at once: the largest map has 285
+million elements.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,8 @@ from magvit_runtime.cuda.memory import LEGACY_STREAM, DeviceBuffer
 from magvit_runtime.native_libraries.cuda_operators import (
     Addends,
     CudaOperators,
+    Triple,
+    Window,
     load_cuda_operators,
 )
 from magvit_runtime.native_libraries.operators import GroupNormOptions, group_norm_silu, lfq
@@ -212,6 +216,7 @@ def check_case(gpu: Gpu, batch: int, size: Size, dtype: FloatType, seed: int) ->
         rows.append(_check_lfq(gpu, batch, size, dtype, random))
     if channels == SIZES[0][0]:
         rows.append(_check_pixels(gpu, bordered, random))
+        rows.append(_check_unfolded_pixels(gpu, plain, random))
     return rows
 
 
@@ -248,6 +253,37 @@ def _check_pixels(gpu: Gpu, features: CudaMap, random: np.random.Generator) -> R
     return report_row(
         "pixels", facts, largest_error(found, expected), time, frames.nbytes + target.size
     )
+
+
+def _check_unfolded_pixels(gpu: Gpu, features: CudaMap, random: np.random.Generator) -> Row:
+    """For the causal 3x3x3 conv of the released encoder, whose output is like `features`."""
+    kernel, before, after = (3, 3, 3), (2, 1, 1), (0, 1, 1)
+    target = replace(features, channels=3 * math.prod(kernel))
+    sizes = Triple(*target.sizes)
+    pads = Triple(*before), Triple(*after)
+    window = Window(sizes, 3, Triple(*kernel), Triple(1, 1, 1), *pads)
+    frames = random.integers(0, 256, (target.batch, *target.sizes, 3), np.uint8)
+    source, output = gpu.upload(frames), gpu.allocate(target.size)
+    stream = int(gpu.stream)
+    time = gpu.microseconds(
+        lambda: gpu.operators.unfolded_pixels(
+            source, 127.5, -1.0, window, target.at(output), stream
+        )
+    )
+    values = (frames.astype(np.float32) / np.float32(127.5) + np.float32(-1)).astype(target.dtype)
+    padded = np.pad(values, [(0, 0), *zip(before, after, strict=True), (0, 0)])
+    shape = (target.batch, *target.sizes, target.pitch)
+    found = gpu.download(output, shape, target.dtype)
+    # Tap by tap, since the map is large: [3, 3, 3] windows of three channels, then the padding.
+    errors = [largest_error(found[..., target.channels :], np.zeros(1))]
+    for tap, (t, y, x) in enumerate(np.ndindex(*kernel)):
+        frames_of, rows, columns = (
+            slice(start, start + size) for start, size in zip((t, y, x), target.sizes, strict=True)
+        )
+        expected = padded[:, frames_of, rows, columns]
+        errors.append(largest_error(found[..., 3 * tap : 3 * tap + 3], expected))
+    facts = {"shape": [target.batch, target.channels, *target.sizes], "dtype": target.dtype}
+    return report_row("unfolded pixels", facts, max(errors), time, frames.nbytes + target.size)
 
 
 def new_map(batch: int, size: Size, dtype: FloatType) -> CudaMap:

@@ -179,7 +179,13 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
             for dtype in ("float16", "float32")
             for row in check_operators.check_case(gpu, 2, size, dtype, seed=0)
         ]
-        assert {row["operator"] for row in rows} == {"statistics", "apply", "pixels", "lfq"}
+        assert {row["operator"] for row in rows} == {
+            "statistics",
+            "apply",
+            "pixels",
+            "unfolded pixels",
+            "lfq",
+        }
         assert all(row["passed"] for row in rows), rows
         monkeypatch.setattr(check_operators, "group_norm_silu", lambda x, *_: np.zeros_like(x))
         rows = check_operators.check_case(gpu, 1, sizes[0], "float32", seed=0)

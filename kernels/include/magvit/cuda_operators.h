@@ -40,7 +40,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_CUDA_OPERATORS_ABI 3
+#define MAGVIT_CUDA_OPERATORS_ABI 4
 
 // Feature maps [batch, sizes..., pitch] on the GPU, inside a border that may be empty.
 struct magvit_cuda_map {
@@ -64,6 +64,27 @@ struct magvit_cuda_addends {
 //   frames  uint8 [batch, sizes..., channels], channels at most 8
 MAGVIT_EXPORT int32_t magvit_cuda_pixels(const uint8_t* frames, float divisor, float offset,
                                          struct magvit_cuda_map output, void* stream);
+
+// The channels of a map of unfolded pixels, with padding, are at most this many.
+#define MAGVIT_MOST_UNFOLDED_CHANNELS 128
+
+// The frames that a conv reads, and its windows over them.
+struct magvit_cuda_window {
+  int64_t frame_sizes[3];  // frames (1 for an image), height, width
+  int64_t pixel_channels;
+  int64_t kernel[3], stride[3], pads_before[3], pads_after[3];  // in time, height and width
+};
+
+// Pixels to a map that a conv with a kernel of 1 reads in place of a conv over windows: each
+// position has the normalised pixels of one window, zeros where it reaches into the padding, and
+// zeros in the padding channels.
+//
+//   frames  uint8 [batch, frame_sizes..., pixel_channels]
+//   output  without a border, of the sizes of the conv's output; its channels are [kernel...,
+//           pixel_channels], at most MAGVIT_MOST_UNFOLDED_CHANNELS
+MAGVIT_EXPORT int32_t magvit_cuda_unfolded_pixels(const uint8_t* frames, float divisor,
+                                                  float offset, struct magvit_cuda_window window,
+                                                  struct magvit_cuda_map output, void* stream);
 
 // Bytes of workspace (32-byte aligned, not initialised) that the statistics of a map take on any
 // GPU.

@@ -16,7 +16,7 @@ from magvit_runtime.native_libraries.lookup import cuda_library, load_library, m
 from magvit_runtime.native_libraries.operators import GroupNormOptions
 from magvit_runtime.types import FloatType
 
-ABI = 3
+ABI = 4
 DTYPES: dict[FloatType, int] = {"float32": 0, "float16": 1}
 
 Triple = ctypes.c_int64 * 3
@@ -52,6 +52,19 @@ class ChannelStatistic(ctypes.Structure):
         ("weight", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
         ("vectors", ctypes.c_void_p),
+    )
+
+
+class Window(ctypes.Structure):
+    """`struct magvit_cuda_window`."""
+
+    _fields_ = (
+        ("frame_sizes", Triple),
+        ("pixel_channels", ctypes.c_int64),
+        ("kernel", Triple),
+        ("stride", Triple),
+        ("pads_before", Triple),
+        ("pads_after", Triple),
     )
 
 
@@ -94,6 +107,18 @@ class CudaOperators:
     ) -> None:
         """Bytes to normalised values: byte / divisor + offset."""
         self._call("magvit_cuda_pixels", frames, divisor, offset, output, stream)
+
+    def unfolded_pixels(
+        self,
+        frames: int,
+        divisor: float,
+        offset: float,
+        window: Window,
+        output: MapStructure,
+        stream: int,
+    ) -> None:
+        """The normalised values of a conv's windows, each window as the channels of a position."""
+        self._call("magvit_cuda_unfolded_pixels", frames, divisor, offset, window, output, stream)
 
     def statistics(
         self,
@@ -268,6 +293,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     features, options = MapStructure, ctypes.POINTER(GroupNormOptions)
     launches: dict[str, tuple[Any, ...]] = {
         "pixels": (pointer, real, real, features),
+        "unfolded_pixels": (pointer, real, real, Window, features),
         "statistics": (features, Addends, features, options, pointer, pointer),
         "apply": (features, Addends, ctypes.c_int, options, pointer, features),
         "channels_first": (features, pointer),

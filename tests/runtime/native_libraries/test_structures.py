@@ -24,6 +24,7 @@ STRUCTURES: dict[str, type[ctypes.Structure]] = {
     "magvit_conv_call": convs.ConvCall,
     "magvit_adaptive_norm_call": convs.AdaptiveNormCall,
     "magvit_cuda_map": cuda_operators.MapStructure,
+    "magvit_cuda_window": cuda_operators.Window,
     "magvit_cuda_addends": cuda_operators.Addends,
     "magvit_cuda_channel_statistic": cuda_operators.ChannelStatistic,
     "magvit_cuda_attention_biases": cuda_operators.AttentionBiases,

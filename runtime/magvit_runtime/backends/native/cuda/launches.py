@@ -30,6 +30,7 @@ from magvit_runtime.backends.native.cuda.steps import (
     Step,
     ToBytes,
     ToSpace,
+    UnfoldedPixels,
     Vectors,
 )
 from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization
@@ -45,6 +46,8 @@ from magvit_runtime.native_libraries.cuda_operators import (
     CudaOperators,
     MapStructure,
     Rounding,
+    Triple,
+    Window,
 )
 from magvit_runtime.native_libraries.operators import ACTIVATIONS, GroupNormOptions
 
@@ -147,6 +150,10 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
         case Pixels(pixels, output):
             frames = places.inputs[pixels.input]
             call = partial(operators.pixels, frames, pixels.divisor, pixels.offset, at(output))
+        case UnfoldedPixels(pixels, geometry, channels, output):
+            frames, window = places.inputs[pixels.input], _window(geometry, channels)
+            divisor, offset = pixels.divisor, pixels.offset
+            call = partial(operators.unfolded_pixels, frames, divisor, offset, window, at(output))
         case Codes(codes, output):
             call = partial(operators.lfq_codes, places.inputs[codes.input], at(output))
         case Rows(index, rows, output):
@@ -231,6 +238,17 @@ def _run_in_turn(launches: list[Launch]) -> None:
 
 def _at(features: CudaMap, places: Places) -> MapStructure:
     return features.at(places.buffers[features.buffer])
+
+
+def _window(geometry: ConvGeometry, pixel_channels: int) -> Window:
+    return Window(
+        Triple(*geometry.sizes),
+        pixel_channels,
+        Triple(*geometry.kernel),
+        Triple(*geometry.stride),
+        Triple(*geometry.pads_before),
+        Triple(*geometry.pads_after),
+    )
 
 
 def _bias(index: int | None, parameters: CudaParameters) -> int | None:

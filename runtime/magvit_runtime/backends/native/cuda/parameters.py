@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from magvit_runtime.backends.native.arena import ALIGNMENT
 from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE
+from magvit_runtime.backends.native.cuda.unfolding import unfolded_pixels, unfolded_weight
 from magvit_runtime.backends.native.decoder_steps import AdaptiveNormalization, CodebookRows
 from magvit_runtime.backends.native.program import (
     CodebookSearch,
@@ -58,7 +59,7 @@ class CudaParameters:
         arrays = {
             (kind, index): array
             for index, step in enumerate(program.steps)
-            for kind, array in _arrays(step)
+            for kind, array in _arrays(step, unfolded_pixels(program, index) is not None)
         }
         self._offsets: dict[tuple[Kind, int], int] = {}
         size = 0
@@ -118,11 +119,12 @@ class CudaParameters:
         self._device.call("cudaMemcpy", target, array.ctypes.data, array.nbytes, kind)
 
 
-def _arrays(step: Step) -> Iterator[tuple[Kind, NDArray[Any]]]:
-    """The parameters of a step."""
+def _arrays(step: Step, is_unfolded: bool) -> Iterator[tuple[Kind, NDArray[Any]]]:
+    """The parameters of a step, which may be a conv that reads unfolded pixels."""
     match step:
         case Conv():
-            yield "weight", _channels_last(step.weight)
+            weight = unfolded_weight(step.weight) if is_unfolded else step.weight
+            yield "weight", _channels_last(weight)
             if step.bias is not None:
                 yield "bias", np.ascontiguousarray(step.bias, np.float32)
             if step.normalization is not None:

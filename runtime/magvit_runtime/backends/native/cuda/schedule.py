@@ -6,6 +6,8 @@ that writes the next conv's input. The second pass normalises, activates, conver
 border of zeros if the conv's plan wants one. Attention, depth to space and the bytes of a decoder
 add a bias themselves.
 
+An encoder's first conv reads unfolded pixels (`unfolding`), and so has a kernel of 1.
+
 An adaptive norm is the same two passes with each clip's own scale and shift, over the map's own
 memory. The next normalisation's statistics read its result once more: some 50 us of a released
 video decoder's 12 ms on an H100, by the bytes (not measured).
@@ -37,9 +39,15 @@ from magvit_runtime.backends.native.cuda.steps import (
     Step,
     ToBytes,
     ToSpace,
+    UnfoldedPixels,
     Vectors,
     extras_of,
     maps_of,
+)
+from magvit_runtime.backends.native.cuda.unfolding import (
+    unfolded_channels,
+    unfolded_geometry,
+    unfolded_pixels,
 )
 from magvit_runtime.backends.native.cuda.values import Parts, Values
 from magvit_runtime.backends.native.decoder_steps import (
@@ -205,8 +213,14 @@ class _Scheduler:
         values = self._values
         sizes = self._shapes[conv.input][:3]
         geometry = _geometry(conv, self._batch, sizes, self._precision)
-        planned = plan_conv(geometry, self._plan_of)
-        source = self._input(index, conv, sizes, planned)
+        pixels = unfolded_pixels(self._program, index)
+        if pixels is not None:
+            source = self._unfold(index, conv, pixels, geometry)
+            geometry = unfolded_geometry(conv, geometry)
+            planned = plan_conv(geometry, self._plan_of)
+        else:
+            planned = plan_conv(geometry, self._plan_of)
+            source = self._input(index, conv, sizes, planned)
         result = replace(values.new_map(conv.output, _type_of(conv)), buffer=f"conv {index}")
         workspace = self._extra(f"workspace {index}", planned.workspace)
         self.steps.append(Convolution(index, planned.parts, source, result, workspace))
@@ -215,6 +229,15 @@ class _Scheduler:
             residual = values.in_type(values.map(conv.residual), conv.output_type)
         added = Added(None if conv.bias is None else index, residual)
         values.settle(conv.output, Parts(result, added, conv.output_type))
+
+    def _unfold(
+        self, index: int, conv: Conv, pixels: PixelNormalization, geometry: ConvGeometry
+    ) -> CudaMap:
+        """A conv's input as unfolded pixels."""
+        sizes, channels = geometry.output_sizes, unfolded_channels(conv)
+        target = CudaMap(f"input {index}", _type_of(conv), self._batch, sizes, channels)
+        self.steps.append(UnfoldedPixels(pixels, geometry, conv.weight.shape[1], target))
+        return target
 
     def _input(self, index: int, conv: Conv, sizes: Sizes, planned: PlannedConv) -> CudaMap:
         """A conv's input, in the type and with the border that the conv wants."""

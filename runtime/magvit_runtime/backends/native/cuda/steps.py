@@ -10,6 +10,7 @@ from typing import Literal
 
 from magvit_runtime.backends.native.codebook import CodebookSearch
 from magvit_runtime.backends.native.cuda.conv_parts import ConvPart
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry
 from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.decoder_steps import (
     AdaptiveNormalization,
@@ -63,6 +64,19 @@ class Pixels:
     """Frames to normalised values, for a reader of them."""
 
     normalization: PixelNormalization
+    output: CudaMap
+
+
+@dataclass(frozen=True)
+class UnfoldedPixels:
+    """Frames to the normalised values of a conv's windows, each window as one position's channels.
+
+    `geometry` is of the conv over the pixels, whose channels aren't padded here.
+    """
+
+    normalization: PixelNormalization
+    geometry: ConvGeometry
+    pixel_channels: int
     output: CudaMap
 
 
@@ -195,6 +209,7 @@ class Give:
 
 Step = (
     Pixels
+    | UnfoldedPixels
     | Codes
     | Rows
     | Repeat
@@ -217,6 +232,8 @@ def maps_of(step: Step) -> tuple[CudaMap, ...]:
     match step:
         case Pixels(_, output) | Codes(_, output) | Rows(_, _, output):
             maps = (output,)
+        case UnfoldedPixels():
+            maps = (step.output,)
         case Repeat(_, features, output) | ToSpace(features, _, _, output):
             maps = (features, output)
         case Statistics(features, added, output, _) | Apply(features, added, _, _, output):
