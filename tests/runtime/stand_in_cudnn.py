@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import math
 import os
 import threading
 from collections.abc import Callable
@@ -73,19 +72,12 @@ class _OnStreams:
 class NumpyConvs:
     """Convs on host memory, with the plans that a test wants.
 
-    `padding_of` says how a conv has its zeros, `time_of` how many microseconds its plan is said to
-    take; plans ask for a workspace, which is written to.
+    `padding_of` says how a conv has its zeros; plans ask for a workspace, which is written to.
     """
 
-    def __init__(
-        self,
-        cuda: Cuda,
-        padding_of: Callable[[ConvGeometry], Padding],
-        time_of: Callable[[ConvGeometry], float] = lambda _: 1.0,
-    ) -> None:
+    def __init__(self, cuda: Cuda, padding_of: Callable[[ConvGeometry], Padding]) -> None:
         self._cuda = cuda
         self._padding_of = padding_of
-        self._time_of = time_of
         self.planned: list[ConvGeometry] = []
         self.queues: set[int] = set()
 
@@ -98,7 +90,7 @@ class NumpyConvs:
 
     def plan(self, geometry: ConvGeometry) -> ConvPlan:
         self.planned.append(geometry)
-        return ConvPlan(self._padding_of(geometry), 0, {}, 1000, self._time_of(geometry))
+        return ConvPlan(self._padding_of(geometry), 0, {}, 1000, 1.0)
 
     def enqueue(
         self,
@@ -113,24 +105,18 @@ class NumpyConvs:
         assert queue in self.queues
         dtype = np.dtype(np.float16 if geometry.precision == "fp16" else np.float32)
 
-        def at(address: int, shape: tuple[int, ...], frames: int | None = None) -> NDArray[Any]:
-            """Memory as an array; with `frames`, of clips that are so many frames apart."""
-            clip = math.prod(shape[1:]) * dtype.itemsize
-            step = clip if frames is None else clip // shape[1] * frames
-            size = (shape[0] - 1) * step + clip
+        def at(address: int, shape: tuple[int, ...]) -> NDArray[Any]:
+            size = int(np.prod(shape)) * dtype.itemsize
             assert self._cuda.owns(address, size)
-            memory = (ctypes.c_uint8 * size).from_address(address)
-            array: NDArray[Any] = np.ndarray(shape[1:], dtype, memory)
-            return np.lib.stride_tricks.as_strided(array, shape, (step, *array.strides))
+            return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype).reshape(
+                shape
+            )
 
-        padding = self._padding_of(geometry)
-        has_border = padding == "border"
+        has_border = self._padding_of(geometry) == "border"
         sizes = geometry.padded_sizes if has_border else geometry.sizes
-        image_frames, output_frames = geometry.frames_apart(padding)
-        source = at(image, (geometry.batch, *sizes, geometry.in_channels), image_frames)
+        source = at(image, (geometry.batch, *sizes, geometry.in_channels))
         kernel = at(weight, (geometry.out_channels, *geometry.kernel, geometry.in_channels))
-        sizes = geometry.output_sizes
-        result = at(output, (geometry.batch, *sizes, geometry.out_channels), output_frames)
+        result = at(output, (geometry.batch, *geometry.output_sizes, geometry.out_channels))
         scratch = at(workspace, (1000 // dtype.itemsize,))
 
         def compute() -> None:

@@ -36,8 +36,6 @@ class ConvGeometry:
         sizes: Frames, height and width of the input, without zeros around it.
         in_channels, out_channels: As they lie in memory, padding channels included.
         kernel, stride, pads_before, pads_after: In time, height and width.
-        clip_frames: Of a part of a conv (`conv_parts`), the frames from one clip to the next in the
-            input's and the output's memory; None where the clips follow one another.
     """
 
     precision: ConvPrecision
@@ -49,7 +47,6 @@ class ConvGeometry:
     stride: Sizes
     pads_before: Sizes
     pads_after: Sizes
-    clip_frames: tuple[int, int] | None = None
 
     @property
     def padded_sizes(self) -> Sizes:
@@ -66,31 +63,19 @@ class ConvGeometry:
         t, h, w = ((n - k) // s + 1 for n, k, s in axes)
         return t, h, w
 
-    def frames_apart(self, padding: Padding) -> tuple[int, int]:
-        """Frames from one clip to the next in the input's and the output's memory."""
-        sizes = self.padded_sizes if padding == "border" else self.sizes
-        return self.clip_frames or (sizes[0], self.output_sizes[0])
-
     @property
     def paddings(self) -> tuple[Padding, ...]:
-        """Where the conv's zeros can come from: implied, or a border in memory.
-
-        A part that reads a border has it among its `sizes`.
-        """
-        is_whole = self.clip_frames is None
-        has_zeros = self.padded_sizes != self.sizes
-        return ("implied", "border") if is_whole and has_zeros else ("implied",)
+        """Where the conv's zeros can come from: implied, or a border in memory."""
+        return ("implied", "border") if self.padded_sizes != self.sizes else ("implied",)
 
     @property
     def key(self) -> str:
         """Its name in the file of plans."""
         parts = (self.sizes, self.kernel, self.stride, self.pads_before, self.pads_after)
         sizes, kernel, stride, before, after = ("x".join(map(str, part)) for part in parts)
-        # Files of plans that were written before there were parts stay valid.
-        clips = "" if self.clip_frames is None else " clips {}>{}".format(*self.clip_frames)
         return (
             f"{self.precision} {self.batch}x{sizes} {self.in_channels}>{self.out_channels} "
-            f"kernel {kernel} stride {stride} pads {before} {after}{clips}"
+            f"kernel {kernel} stride {stride} pads {before} {after}"
         )
 
 

@@ -5,6 +5,8 @@ Written against version 1.32 of it, without torch.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -114,16 +116,13 @@ def conv_graph(
     has_border = padding == "border"
     sizes = geometry.padded_sizes if has_border else geometry.sizes
     no_pads = (0, 0, 0)
-    image_frames, output_frames = geometry.frames_apart(padding)
-    image = [geometry.batch, geometry.in_channels, *sizes[first:]]
-    weight = [geometry.out_channels, geometry.in_channels, *geometry.kernel[first:]]
-    inputs: list[tuple[Role, list[int], int]] = [
-        ("image", image, image_frames),
-        ("weight", weight, geometry.kernel[0]),
-    ]
+    shapes: dict[Role, list[int]] = {
+        "image": [geometry.batch, geometry.in_channels, *sizes[first:]],
+        "weight": [geometry.out_channels, geometry.in_channels, *geometry.kernel[first:]],
+    }
     tensors: dict[Role, Any] = {
-        role: graph.tensor(name=role, dim=dims, stride=_channels_last(dims, frames))
-        for role, dims, frames in inputs
+        role: graph.tensor(name=role, dim=dims, stride=_channels_last(dims))
+        for role, dims in shapes.items()
     }
     output = graph.conv_fprop(
         image=tensors["image"],
@@ -134,7 +133,7 @@ def conv_graph(
         dilation=[1, 1, 1][first:],
     )
     dims = [geometry.batch, geometry.out_channels, *geometry.output_sizes[first:]]
-    output.set_output(True).set_dim(dims).set_stride(_channels_last(dims, output_frames))
+    output.set_output(True).set_dim(dims).set_stride(_channels_last(dims))
     output.set_data_type(types.HALF if is_half else types.FLOAT)
     tensors["output"] = output
     refused = [notes.REDUCED_PRECISION_REDUCTION, notes.DOWN_CONVERT_INPUTS, notes.NONDETERMINISTIC]
@@ -234,9 +233,8 @@ def version_text(number: int) -> str:
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
-def _channels_last(dims: Sequence[int], frames: int) -> list[int]:
-    """Strides of a tensor [N, C, (T,) H, W] that lies in memory as [N, frames, H, W, C]."""
-    _, channels, *_, height, width = dims
-    frame = height * width * channels
-    inside = [frame, width * channels, channels][-len(dims[2:]) :]
-    return [frames * frame, 1, *inside]
+def _channels_last(dims: Sequence[int]) -> list[int]:
+    """Strides of a tensor [N, C, ...] that lies in memory as [N, ..., C]."""
+    _, channels, *extents = dims
+    steps = list(itertools.accumulate([channels, *reversed(extents)], operator.mul))
+    return [steps[-1], 1, *reversed(steps[:-1])]

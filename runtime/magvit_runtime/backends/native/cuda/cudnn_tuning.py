@@ -256,20 +256,14 @@ class _Scratch:
 
     def __init__(self, device: CudaDevice, geometry: ConvGeometry) -> None:
         self._device = device
-        self._geometry = geometry
         self._dtype = np.dtype(np.float16 if geometry.precision == "fp16" else np.float32)
         noise = np.random.default_rng(0).standard_normal(2**18).astype(self._dtype)
-        image_frames, output_frames = geometry.frames_apart("border")
-        image_frame = math.prod(geometry.padded_sizes[1:]) * geometry.in_channels
-        output_frame = math.prod(geometry.output_sizes[1:]) * geometry.out_channels
         elements: dict[Role, int] = {
-            "image": geometry.batch * image_frames * image_frame,
+            "image": geometry.batch * math.prod(geometry.padded_sizes) * geometry.in_channels,
             "weight": geometry.out_channels * math.prod(geometry.kernel) * geometry.in_channels,
-            "output": geometry.batch * output_frames * output_frame,
+            "output": geometry.batch * math.prod(geometry.output_sizes) * geometry.out_channels,
         }
-        # Of one clip: what the conv writes, and what lies from there to the next clip's.
-        self._written = geometry.output_sizes[0] * output_frame
-        self._output_step = output_frames * output_frame
+        self._output_elements = elements["output"]
         self._buffers: list[DeviceBuffer] = []
         self.addresses: dict[Role, int] = {}
         try:
@@ -283,17 +277,15 @@ class _Scratch:
             raise
 
     def output_samples(self) -> NDArray[np.float32]:
-        """Stretches of what the conv writes, from its first element to its last."""
+        """Stretches of the output, from its first element to its last."""
         copy = self._device.runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        length = min(_STRETCH, self._written)
-        last = self._geometry.batch * self._written - length
-        clips, starts = np.divmod(np.linspace(0, last, _STRETCHES, dtype=np.int64), self._written)
-        # A stretch ends with its clip.
-        starts = np.minimum(starts, self._written - length)
-        places = np.unique(clips * self._output_step + starts)
-        stretches = np.empty((len(places), length), self._dtype)
-        for stretch, place in zip(stretches, places.tolist(), strict=True):
-            source = self.addresses["output"] + place * self._dtype.itemsize
+        length = min(_STRETCH, self._output_elements)
+        starts = np.unique(
+            np.linspace(0, self._output_elements - length, _STRETCHES, dtype=np.int64)
+        )
+        stretches = np.empty((len(starts), length), self._dtype)
+        for stretch, start in zip(stretches, starts.tolist(), strict=True):
+            source = self.addresses["output"] + start * self._dtype.itemsize
             self._device.call("cudaMemcpy", stretch.ctypes.data, source, stretch.nbytes, copy)
         return stretches.astype(np.float32)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from magvit_runtime.backends.native.cuda.conv_parts import ConvPart
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.known_batches import KnownBatches
 from magvit_runtime.backends.native.cuda.maps import CudaMap
@@ -183,8 +182,16 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
                 None if normalized is None else buffers[normalized.buffer],
                 at(output),
             )
-        case Convolution():
-            return partial(_run_in_turn, [_part(loaded, step, p, places) for p in step.parts])
+        case Convolution(index, geometry, source, output, workspace):
+            return partial(
+                loaded.convs.enqueue,
+                geometry,
+                places.queue,
+                image=buffers[source.buffer],
+                weight=parameters.address("weight", index),
+                output=buffers[output.buffer],
+                workspace=buffers[workspace],
+            )
         case Vectors(_, norm, _, features):
             scale = _statistic("scale", step, parameters, places)
             shift = _statistic("shift", step, parameters, places)
@@ -216,24 +223,6 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
         case Give(value, features):
             call = partial(operators.channels_first, at(features), outputs[value])
     return partial(call, stream)
-
-
-def _part(loaded: LoadedProgram, step: Convolution, part: ConvPart, places: Places) -> Launch:
-    buffers, source, output = places.buffers, step.input, step.output
-    return partial(
-        loaded.convs.enqueue,
-        part.geometry,
-        places.queue,
-        image=buffers[source.buffer] + part.first_input * source.frame_bytes,
-        weight=loaded.parameters.taps(step.index, part.first_tap),
-        output=buffers[output.buffer] + part.first_output * output.frame_bytes,
-        workspace=buffers[step.workspace],
-    )
-
-
-def _run_in_turn(launches: list[Launch]) -> None:
-    for launch in launches:
-        launch()
 
 
 def _at(features: CudaMap, places: Places) -> MapStructure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,19 +42,10 @@ class CudaMap:
         return channel_pitch(self.channels, CHANNEL_MULTIPLE)
 
     @property
-    def frame_bytes(self) -> int:
-        """Bytes from one frame to the next."""
-        height, width = (
-            b + n + a
-            for b, n, a in zip(self.before[1:], self.sizes[1:], self.after[1:], strict=True)
-        )
-        return height * width * self.pitch * np.dtype(self.dtype).itemsize
-
-    @property
     def size(self) -> int:
         """Bytes, with the border."""
-        frames = self.before[0] + self.sizes[0] + self.after[0]
-        return self.batch * frames * self.frame_bytes
+        outside = (b + n + a for b, n, a in zip(self.before, self.sizes, self.after, strict=True))
+        return self.batch * math.prod(outside) * self.pitch * np.dtype(self.dtype).itemsize
 
     def at(self, address: int) -> MapStructure:
         """The structure for where the buffer lies on the GPU."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -40,9 +39,6 @@ Kind = Literal[
 class CudaParameters:
     """All parameters of a program, uploaded once into one block.
 
-    Convs in parts also read copies of their last time taps, which are uploaded when first asked
-    for. Thread-safe.
-
     Args:
         device: The GPU, which must be current in the calling thread.
         program: The program.
@@ -52,10 +48,7 @@ class CudaParameters:
     """
 
     def __init__(self, device: CudaDevice, program: Program) -> None:
-        self._device = device
         self._program = program
-        self._taps: dict[tuple[int, int], DeviceBuffer] = {}
-        self._lock = threading.Lock()
         arrays = {
             (kind, index): array
             for index, step in enumerate(program.steps)
@@ -67,32 +60,16 @@ class CudaParameters:
             self._offsets[key] = size
             size += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
         self._block = DeviceBuffer(device, size)
+        kind = device.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         for key, array in arrays.items():
-            self._copy(array, self._block.pointer + self._offsets[key])
-        # A copy may return before its last bytes arrive, and workers' streams don't wait for it.
+            target = self._block.pointer + self._offsets[key]
+            device.call("cudaMemcpy", target, array.ctypes.data, array.nbytes, kind)
+        # The call may return before the last bytes arrive, and workers' streams don't wait for it.
         device.synchronize(LEGACY_STREAM)
 
     def address(self, kind: Kind, step: int) -> int:
         """Where a parameter of a step lies."""
         return self._block.pointer + self._offsets[kind, step]
-
-    def taps(self, step: int, first: int) -> int:
-        """Where the weights of a conv from time tap `first` on lie, packed.
-
-        Raises:
-            BackendError: The GPU's memory is short.
-        """
-        if first == 0:
-            return self.address("weight", step)
-        conv = self._program.steps[step]
-        assert isinstance(conv, Conv)
-        with self._lock:
-            if (step, first) not in self._taps:
-                weight = _channels_last(conv.weight[:, :, first:])
-                self._taps[step, first] = DeviceBuffer(self._device, weight.nbytes)
-                self._copy(weight, self._taps[step, first].pointer)
-                self._device.synchronize(LEGACY_STREAM)
-            return self._taps[step, first].pointer
 
     def normalization(self, step: int) -> GroupNormOptions:
         """The normalisation that a step, which is a conv, reads through."""
@@ -109,14 +86,8 @@ class CudaParameters:
         )
 
     def close(self) -> None:
-        """Frees the memory. No run may be under way."""
-        for buffer in self._taps.values():
-            buffer.close()
+        """Frees the block. No run may be under way."""
         self._block.close()
-
-    def _copy(self, array: NDArray[Any], target: int) -> None:
-        kind = self._device.runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._device.call("cudaMemcpy", target, array.ctypes.data, array.nbytes, kind)
 
 
 def _arrays(step: Step, is_unfolded: bool) -> Iterator[tuple[Kind, NDArray[Any]]]:

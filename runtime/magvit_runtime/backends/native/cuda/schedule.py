@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from magvit_runtime.backends.native.arena import Lifetime
-from magvit_runtime.backends.native.cuda.conv_parts import PlannedConv, plan_conv
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE, CudaMap, arrivals_bytes
 from magvit_runtime.backends.native.cuda.steps import (
@@ -217,13 +216,13 @@ class _Scheduler:
         if pixels is not None:
             source = self._unfold(index, conv, pixels, geometry)
             geometry = unfolded_geometry(conv, geometry)
-            planned = plan_conv(geometry, self._plan_of)
+            plan = self._plan_of(geometry)
         else:
-            planned = plan_conv(geometry, self._plan_of)
-            source = self._input(index, conv, sizes, planned)
+            plan = self._plan_of(geometry)
+            source = self._input(index, conv, sizes, plan)
         result = replace(values.new_map(conv.output, _type_of(conv)), buffer=f"conv {index}")
-        workspace = self._extra(f"workspace {index}", planned.workspace)
-        self.steps.append(Convolution(index, planned.parts, source, result, workspace))
+        workspace = self._extra(f"workspace {index}", plan.workspace)
+        self.steps.append(Convolution(index, geometry, source, result, workspace))
         residual = None
         if conv.residual is not None:
             residual = values.in_type(values.map(conv.residual), conv.output_type)
@@ -239,13 +238,13 @@ class _Scheduler:
         self.steps.append(UnfoldedPixels(pixels, geometry, conv.weight.shape[1], target))
         return target
 
-    def _input(self, index: int, conv: Conv, sizes: Sizes, planned: PlannedConv) -> CudaMap:
+    def _input(self, index: int, conv: Conv, sizes: Sizes, plan: ConvPlan) -> CudaMap:
         """A conv's input, in the type and with the border that the conv wants."""
         channels = conv.weight.shape[1]
         target = CudaMap(f"input {index}", _type_of(conv), self._batch, sizes, channels)
-        has_border = planned.before + planned.after != _NO_BORDER * 2
+        has_border = plan.padding == "border"
         if has_border:
-            target = replace(target, before=planned.before, after=planned.after)
+            target = replace(target, before=conv.pads_before, after=conv.pads_after)
             # One buffer for all convs of the same input: no other step may write into its border.
             name = f"{target.dtype} {sizes} {channels} in {target.before}, {target.after}"
             target = replace(target, buffer=name)

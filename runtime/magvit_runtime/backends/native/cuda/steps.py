@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from magvit_runtime.backends.native.codebook import CodebookSearch
-from magvit_runtime.backends.native.cuda.conv_parts import ConvPart
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry
 from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.decoder_steps import (
@@ -132,10 +131,10 @@ class Apply:
 
 @dataclass(frozen=True)
 class Convolution:
-    """The bare conv that is step `index` of the program, as a whole or in parts."""
+    """The bare conv that is step `index` of the program."""
 
     index: int
-    parts: tuple[ConvPart, ...]
+    geometry: ConvGeometry
     input: CudaMap
     output: CudaMap
     workspace: str

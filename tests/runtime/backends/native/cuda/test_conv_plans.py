@@ -40,16 +40,6 @@ def test_a_plan_comes_back(tmp_path: Path) -> None:
     assert cache(tmp_path).get(GEOMETRY) == PLAN
 
 
-def test_a_file_written_before_convs_had_parts_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "engines" / "nvidia-l4.cudnn-91900.plans"
-    path.parent.mkdir()
-    path.write_text("""{"gpu": "NVIDIA L4", "cudnn": "91900", "plans": {
-        "fp16 1x17x128x128 128>128 kernel 3x3x3 stride 1x1x1 pads 2x1x1 0x1x1": {
-            "padding": "border", "engine": 34, "knobs": {"TILE_M": 128, "STAGES": 4},
-            "workspace": 4096, "microseconds": 812.5}}}""")
-    assert cache(tmp_path).get(GEOMETRY) == PLAN
-
-
 def test_keys_tell_geometries_apart() -> None:
     fields = {
         "precision": "fp32",
@@ -61,7 +51,6 @@ def test_keys_tell_geometries_apart() -> None:
         "stride": (2, 2, 2),
         "pads_before": (0, 1, 1),
         "pads_after": (2, 1, 1),
-        "clip_frames": (17, 19),
     }
     facts = {name: getattr(GEOMETRY, name) for name in fields}
     others = [ConvGeometry(**{**facts, name: value}) for name, value in fields.items()]

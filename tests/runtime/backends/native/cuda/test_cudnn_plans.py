@@ -14,20 +14,13 @@ import sys
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
 
 import msgspec
 import pytest
 
 from magvit_export.catalog import find_model
 from magvit_export.exporting import export_model
-from magvit_runtime.backends.native.cuda.conv_parts import split
-from magvit_runtime.backends.native.cuda.conv_plans import (
-    ConvGeometry,
-    ConvPlan,
-    ConvPrecision,
-    Padding,
-)
+from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan
 from magvit_runtime.backends.native.cuda.schedule import Workspaces, plan_schedule
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.native.program import ClipShape
@@ -87,26 +80,6 @@ def convs_of(name: str, folder: Path) -> list[ConvGeometry]:
     return list(found)
 
 
-def plans_of(
-    convs: list[ConvGeometry], gpus: dict[str, Any], environment: dict[str, str]
-) -> list[dict[str, Any]]:
-    """What `plan_convs` prints."""
-    job = {
-        "gpus": {name: COMMON_PROPERTIES | facts for name, facts in gpus.items()},
-        "convs": [asdict(conv) for conv in convs],
-    }
-    ran = subprocess.run(
-        [sys.executable, HERE / "plan_convs.py"],
-        input=json.dumps(job),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-4000:]
-    return [json.loads(line) for line in ran.stdout.splitlines()]
-
-
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where the child finds cuDNN, and a driver that has no GPU."""
@@ -142,7 +115,20 @@ def test_every_conv_of_a_released_model_has_plans(
     }
     assert {conv.stride for conv in convs} == strides.get(name, {(1, 1, 1)})
     gpus = json.loads((HERE / "gpu_properties.json").read_text())
-    rows = plans_of(convs, gpus, environment)
+    job = {
+        "gpus": {name: COMMON_PROPERTIES | facts for name, facts in gpus.items()},
+        "convs": [asdict(conv) for conv in convs],
+    }
+    ran = subprocess.run(
+        [sys.executable, HERE / "plan_convs.py"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-4000:]
+    rows = [json.loads(line) for line in ran.stdout.splitlines()]
     plans: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
         plans[row["gpu"], row["conv"]] += row["plans"]
@@ -153,35 +139,3 @@ def test_every_conv_of_a_released_model_has_plans(
         for batch in RELEASED[name][3]:
             count = sum(plans[gpu, conv.key] for conv in convs if conv.batch == batch)
             print(f"{name}, {gpu}: {count} plans at batch {batch}")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("padding", get_args(Padding))
-@pytest.mark.parametrize("precision", get_args(ConvPrecision))
-def test_engines_of_a_whole_conv_also_take_its_parts(
-    environment: dict[str, str], precision: ConvPrecision, padding: Padding
-) -> None:
-    """Although a part's clips don't follow one another in memory."""
-    pads = {"pads_before": (2, 1, 1), "pads_after": (0, 1, 1)}
-    wholes = [
-        ConvGeometry(precision, 8, (frames, side, side), c, c, (3, 3, 3), stride, **pads)
-        for frames, side, c, stride in (
-            (17, 128, 128, (1, 1, 1)),
-            (17, 64, 128, (2, 2, 2)),
-            (9, 32, 256, (1, 1, 1)),
-            (5, 16, 512, (1, 1, 1)),
-        )
-    ]
-    gpus = json.loads((HERE / "gpu_properties.json").read_text())
-    parts = [part.geometry for whole in wholes for part in split(whole, padding)]
-    rows = plans_of([*wholes, *parts], {"H100": gpus["H100"]}, environment)
-    engines = {
-        row["conv"]: set(row["engines"])
-        for row in rows
-        if row["padding"] == padding or row["conv"] in {part.key for part in parts}
-    }
-    for row in rows:
-        assert row["restored"] == row["engines"], row
-    for whole in wholes:
-        for part in split(whole, padding):
-            assert engines[whole.key] <= engines[part.geometry.key]

@@ -21,13 +21,10 @@ from numpy.typing import NDArray
 from runtime import stand_in_gpu
 from runtime.backends.native.cuda.on_stand_in import (
     PaddingOf,
-    TimeOf,
     border,
     implied,
     mixed,
     open_program,
-    parts_are_faster,
-    whole_is_faster,
 )
 from runtime.stand_in_cudnn import conv
 from runtime.stand_in_gpu import Cuda
@@ -257,19 +254,12 @@ def programs(draw: st.DrawFn) -> tuple[Program, NDArray[np.uint8]]:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(
-    programs(),
-    st.sampled_from([implied, border, mixed]),
-    st.sampled_from([whole_is_faster, parts_are_faster]),
-)
+@given(programs(), st.sampled_from([implied, border, mixed]))
 def test_any_program_computes_what_it_says(
-    cuda: Cuda,
-    drawn: tuple[Program, NDArray[np.uint8]],
-    padding_of: PaddingOf,
-    time_of: TimeOf,
+    cuda: Cuda, drawn: tuple[Program, NDArray[np.uint8]], padding_of: PaddingOf
 ) -> None:
     program, frames = drawn
-    encoder = open_program(cuda, program, padding_of=padding_of, time_of=time_of)
+    encoder = open_program(cuda, program, padding_of=padding_of)
     (latents,) = encoder.run({"frames": frames}, ["latents"])
     expected = np.moveaxis(reference(program, frames), -1, 1)
     np.testing.assert_allclose(latents, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
