@@ -40,7 +40,10 @@ def theirs(name: str, clips: np.ndarray) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("videomae-base", (1, 1568, 768)), ("clip-vit-base-patch32", (1, 17, 512))],
+    [
+        pytest.param("videomae-base", (1, 1568, 768), marks=pytest.mark.nightly),  # 2 minutes.
+        ("clip-vit-base-patch32", (1, 17, 512)),
+    ],
 )
 def test_features_are_transformers_own(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     clips = np.random.default_rng(0).integers(0, 256, (1, 17, 97, 131, 3), np.uint8)

@@ -21,9 +21,10 @@ HEAVY = {
 
 IMPORT = """
 import json, sys, time
-start = time.process_time()
+import numpy
+start = time.thread_time()
 import magvit_runtime
-seconds = time.process_time() - start
+seconds = time.thread_time() - start
 packages = sorted({name.split(".")[0] for name in sys.modules})
 print(json.dumps({"seconds": seconds, "packages": packages}))
 """
@@ -39,10 +40,13 @@ def run(script: str, *arguments: str) -> str:
 
 @pytest.mark.alone
 def test_the_import_takes_no_heavy_package_and_little_time() -> None:
-    """Measures the process's own processor time, which other work on the machine doesn't change."""
+    """Measures the thread's own processor time, which other work on the machine doesn't change.
+
+    NumPy's import comes first. It takes longer than ours, and starts threads that spin.
+    """
     runs = [json.loads(run(IMPORT)) for _ in range(5)]
     assert HEAVY.isdisjoint(runs[0]["packages"])
-    assert min(item["seconds"] for item in runs) < 0.3
+    assert min(item["seconds"] for item in runs) < 0.15
 
 
 def test_the_runtimes_sources_dont_name_the_export_side() -> None:

@@ -1,7 +1,4 @@
-"""Captures work into CUDA graphs.
-
-Not run on a GPU yet.
-"""
+"""Captures work into CUDA graphs."""
 
 from __future__ import annotations
 

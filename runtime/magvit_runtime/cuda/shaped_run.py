@@ -1,7 +1,4 @@
-"""Runs of one set of input shapes: first a plain launch, then a CUDA graph.
-
-Not run on a GPU yet.
-"""
+"""Runs of one set of input shapes: first a plain launch, then a CUDA graph."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How long the stages of a run take on the GPU, by CUDA events, if a caller or a trace asks for it.
-
-Not run on a GPU yet.
-"""
+"""How long a run's stages take on the GPU, by CUDA events, if a caller or a trace asks for it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Convs by cuDNN.
-
-Not run on a GPU yet.
-"""
+"""Convs by cuDNN."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs a program on an NVIDIA GPU.
 
 Everything but cuDNN's own calls is tested on a stand-in for the GPU that runs our kernels on the
-CPU; the whole has not run on a GPU yet.
+CPU; on a GPU, gpu-check and test_on_gpu.py test the whole.
 """
 
 from __future__ import annotations

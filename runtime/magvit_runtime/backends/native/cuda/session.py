@@ -25,7 +25,7 @@ class CudaSession(NativeSession[CudaExecutor]):
 
     The first run of a shape finds the fastest plans of cuDNN, which takes a while. They are kept in
     the folder `engines` beside the graph. A batch that fits into one that ran before is padded to
-    that size instead. Not run on a GPU yet.
+    that size instead.
 
     Args:
         graph: The ONNX file, whose digest and whose weights' digest were checked.
