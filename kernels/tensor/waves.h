@@ -12,7 +12,7 @@ namespace magvit {
 
 // The most blocks of a grid, unless it has more parts. No GPU holds this many at once. The
 // workspace has room for them, because its size must also be known without a GPU.
-constexpr int64_t kMostBlocks = 2048;
+constexpr int64_t kMostBlocks = 1536;
 
 // Blocks for each of `parts` equal parts of one grid (samples, say): the fewest waves of `resident`
 // blocks, which the GPU holds at once, that the grid fills to nine tenths. At least 1.
