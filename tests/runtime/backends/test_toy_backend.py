@@ -31,8 +31,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+def bundle(fixed_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(fixed_bundle, tmp_path / "bundle")
 
 
 def magvit(environment: dict[str, str], *arguments: object) -> dict[str, Any]:
