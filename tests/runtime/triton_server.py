@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -103,7 +103,11 @@ def running(repository: Path, folder: Path, *flags: str) -> Iterator[TritonServe
     ]
     with log.open("wb") as file:
         process = subprocess.Popen(
-            command, env=environment(folder), stdout=file, stderr=subprocess.STDOUT
+            command,
+            env=environment(folder),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     up = TritonServer(process, ports, log)
     try:
@@ -114,9 +118,9 @@ def running(repository: Path, folder: Path, *flags: str) -> Iterator[TritonServe
             time.sleep(0.1)
         yield up
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with suppress(ProcessLookupError):  # With its Python backends, which can outlive it.
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def environment(folder: Path) -> dict[str, str]:
