@@ -115,9 +115,11 @@ def verify(
         )
     compared: Reference | LogitReference
     if bisect:
+        from magvit_export.verification.bisection import check_cuts
         from magvit_export.verification.pytorch_reference import pytorch_reference, pytorch_role
 
         encoder = pytorch_role(opened, "encode", weights)
+        check_cuts(opened, encoder)
         compared = pytorch_reference(opened, encoder)
     elif role in GENERATING_ROLES and opened.manifest.generation is not None:
         from magvit_export.verification.generation_reference import find_logit_reference

@@ -154,6 +154,19 @@ class _ChangedIds(_Sums):
         return StageError(module, self.accumulated / self.count, self.own / self.count)
 
 
+def check_cuts(bundle: Bundle, encoder: TorchRole) -> None:
+    """Refuses a bundle that can't be bisected, before any work.
+
+    Raises:
+        InputError: Its family doesn't say where its graphs can be cut.
+    """
+    if encoder.export.cuts is None:
+        raise InputError(
+            f"graphs of the family {bundle.manifest.component.family!r} can't be cut in stages",
+            mend="leave --bisect out",
+        )
+
+
 def bisect_bundle(
     bundle: Bundle, encoder: TorchRole, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Bisection]:
@@ -168,11 +181,8 @@ def bisect_bundle(
         InputError: Its family doesn't say where its graphs can be cut.
         BundleError: A file was changed, or a graph's nodes aren't named after the modules.
     """
-    if encoder.export.cuts is None:
-        raise InputError(
-            f"graphs of the family {bundle.manifest.component.family!r} can't be cut in stages",
-            mend="leave --bisect out",
-        )
+    check_cuts(bundle, encoder)
+    assert encoder.export.cuts is not None
     module = encoder.module.double()
     cuts = dict(encoder.export.cuts(module))
     for precision, record in bundle.graphs("encode").items():
