@@ -137,6 +137,12 @@ def test_a_family_that_cant_be_exported_yet(tmp_path: Path) -> None:
     )
 
 
+def test_without_any_family_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("magvit_export.families.family.entry_points", lambda **_: ())
+    with pytest.raises(InputError, match="no family of models is installed"):
+        export_model(PRESET, tmp_path / "bundle", weights="seeded")
+
+
 @pytest.mark.parametrize("source", ["seeded:x", "seeded:-1", "nothing.ckpt"])
 def test_weights_that_are_nowhere(tmp_path: Path, source: str) -> None:
     with pytest.raises(CheckpointError, match=f"checkpoint {source} is no file"):

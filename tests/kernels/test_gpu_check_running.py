@@ -6,7 +6,9 @@ import json
 import os
 import sys
 import time
+import tomllib
 import zipfile
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +208,19 @@ def test_an_interrupted_run_leaves_no_step_behind(
     with pytest.raises(KeyboardInterrupt):
         run_all([step("hangs", code)], tmp_path)
     assert not _is_alive(int(pid.read_text()))
+
+
+def test_a_checkout_that_is_not_installed_has_its_entry_points(tmp_path: Path) -> None:
+    import running
+    import steps
+
+    paths = running.step_environment(steps.Workplace(tmp_path))["PYTHONPATH"].split(os.pathsep)
+    (found,) = Distribution.discover(name="magvit-runtime", path=[str(tmp_path / "checkout")])
+    assert str(tmp_path / "checkout") in paths
+    project = tomllib.loads((steps.ROOT / "pyproject.toml").read_text())["project"]
+    assert found.version == project["version"]
+    assert {(point.group, point.name, point.value) for point in found.entry_points} == {
+        (group, name, value)
+        for group, points in project["entry-points"].items()
+        for name, value in points.items()
+    }

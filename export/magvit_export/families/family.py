@@ -284,13 +284,18 @@ def find_family(name: str) -> Family[Any]:
     """An installed family, ours or another package's (entry points `magvit.families`).
 
     Raises:
-        InputError: None of this name is installed.
+        InputError: None of this name is installed, or none at all.
     """
     found = entry_points(group=ENTRY_POINTS)
     for point in found:
         if point.name == name:
             family: Family[Any] = point.load()
             return family
+    if not found:
+        raise InputError(
+            "no family of models is installed",
+            mend="pip install this package: a mere copy of its files has no entry points",
+        )
     raise InputError(
         f"models of the family {name!r} can't be exported yet",
         expected=", ".join(sorted(point.name for point in found)),
