@@ -1,5 +1,6 @@
 // The two passes of GroupNorm as separate calls. The first pass makes the sums (or the second, if
 // nothing is normalised). The second pass writes its output inside a border.
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -9,6 +10,7 @@
 #include "group_norm_silu/pass_plans.cuh"
 #include "magvit/cuda_operators.h"
 #include "tensor/half.h"
+#include "tensor_core_conv/tiles.h"
 
 namespace magvit {
 namespace {
@@ -74,7 +76,10 @@ int64_t magvit_cuda_workspace_bytes(magvit_cuda_map features, int64_t num_groups
   const magvit_shape shape = magvit::AsShape(features);
   const int tiles =
       magvit::TileColumns(shape.channels, magvit::kMapVector, magvit::kStatisticsThreads).tiles;
-  return magvit::WorkspaceBytes(shape, shape.batch * tiles, num_groups);
+  // A conv that takes the moments itself writes a partial for each of its tiles.
+  const int64_t conv_tiles = magvit::DivideUp(shape.positions, magvit::kTilePositions);
+  return magvit::WorkspaceBytes(shape, shape.batch * std::max<int64_t>(tiles, conv_tiles),
+                                num_groups);
 }
 
 int32_t magvit_cuda_statistics(magvit_cuda_map features, magvit_cuda_addends addends,

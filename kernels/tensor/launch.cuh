@@ -40,10 +40,10 @@ cudaError_t CountResidentBlocks(void (*kernel)(Parameters...), int threads, int6
   return error;
 }
 
-// Enqueues a kernel that begins with WaitForPredecessor().
+// Enqueues a kernel that begins with WaitForPredecessor(), with dynamic shared memory.
 template <typename... Parameters, typename... Arguments>
-cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, int threads, cudaStream_t stream,
-                   const Arguments&... arguments) {
+cudaError_t LaunchWithShared(void (*kernel)(Parameters...), dim3 grid, int threads,
+                             int shared_bytes, cudaStream_t stream, const Arguments&... arguments) {
   KernelFacts facts;
   const cudaError_t error = FindKernelFacts(reinterpret_cast<const void*>(kernel), threads, &facts);
   if (error != cudaSuccess) return error;
@@ -53,10 +53,18 @@ cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, int threads, cudaSt
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
   config.stream = stream;
   config.attrs = &overlap;
   config.numAttrs = facts.may_overlap ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+}
+
+// The same without.
+template <typename... Parameters, typename... Arguments>
+cudaError_t Launch(void (*kernel)(Parameters...), dim3 grid, int threads, cudaStream_t stream,
+                   const Arguments&... arguments) {
+  return LaunchWithShared(kernel, grid, threads, 0, stream, arguments...);
 }
 
 }  // namespace magvit

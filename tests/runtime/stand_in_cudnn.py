@@ -19,7 +19,12 @@ import pytest
 from numpy.typing import NDArray
 from runtime.stand_in_gpu import Cuda
 
-from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, Padding
+from magvit_runtime.backends.native.cuda.conv_plans import (
+    OWN_ENGINE,
+    ConvGeometry,
+    ConvPlan,
+    Padding,
+)
 from magvit_runtime.native_libraries.cuda_operators import CudaOperators, declare
 from magvit_runtime.native_libraries.lookup import LIBRARY_DIR_VARIABLE
 
@@ -52,7 +57,7 @@ class _OnStreams:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = getattr(self._library, name)
-        if name.endswith(("_workspace_bytes", "_error_message")):
+        if name.endswith(("_workspace_bytes", "_error_message", "_conv_fits")):
             return function
 
         def run(*arguments: Any) -> int:
@@ -73,11 +78,18 @@ class NumpyConvs:
     """Convs on host memory, with the plans that a test wants.
 
     `padding_of` says how a conv has its zeros; plans ask for a workspace, which is written to.
+    `is_own` says which convs our own kernel runs.
     """
 
-    def __init__(self, cuda: Cuda, padding_of: Callable[[ConvGeometry], Padding]) -> None:
+    def __init__(
+        self,
+        cuda: Cuda,
+        padding_of: Callable[[ConvGeometry], Padding],
+        is_own: Callable[[ConvGeometry], bool] = lambda _: False,
+    ) -> None:
         self._cuda = cuda
         self._padding_of = padding_of
+        self._is_own = is_own
         self.planned: list[ConvGeometry] = []
         self.queues: set[int] = set()
 
@@ -90,6 +102,8 @@ class NumpyConvs:
 
     def plan(self, geometry: ConvGeometry) -> ConvPlan:
         self.planned.append(geometry)
+        if self._is_own(geometry):
+            return ConvPlan("implied", OWN_ENGINE, {}, 0, 1.0)
         return ConvPlan(self._padding_of(geometry), 0, {}, 1000, 1.0)
 
     def enqueue(

@@ -1,5 +1,5 @@
-// The CUDA operators of magvit-runtime as a C interface: all of an encoder and of a decoder except
-// their convs, on feature maps in channels-last GPU memory.
+// The CUDA operators of magvit-runtime as a C interface: all of an encoder and of a decoder on
+// feature maps in channels-last GPU memory, except most of their convs.
 //
 // Nothing here allocates or waits, and only CUDA's facts about each kernel are remembered. Each
 // function enqueues kernels on `stream` (a cudaStream_t, of a context that is current in the
@@ -40,7 +40,7 @@ extern "C" {
 #endif
 
 // Raised whenever a struct or a signature below changes.
-#define MAGVIT_CUDA_OPERATORS_ABI 4
+#define MAGVIT_CUDA_OPERATORS_ABI 5
 
 // Feature maps [batch, sizes..., pitch] on the GPU, inside a border that may be empty.
 struct magvit_cuda_map {
@@ -125,6 +125,30 @@ MAGVIT_EXPORT int32_t magvit_cuda_apply(struct magvit_cuda_map features,
                                         const struct magvit_group_norm_options* options,
                                         const void* workspace, struct magvit_cuda_map output,
                                         void* stream);
+
+// Whether magvit_cuda_conv computes a conv on the current GPU: 1 or 0.
+MAGVIT_EXPORT int32_t magvit_cuda_conv_fits(struct magvit_cuda_map input,
+                                            struct magvit_cuda_map output, int64_t kernel_frames);
+
+// A causal conv on tensor cores with its addends, in half precision summed in float32 and rounded
+// once: output = conv(input) + bias + residual. With options, the first pass of the output's
+// GroupNorm too. For compute capability 9.0, and maps of whole tiles: height a multiple of 32, width
+// of 8, input channels of 64, output channels of 128.
+//
+// The kernel is [kernel_frames, 3, 3], at most 3 frames, with stride 1. Zeros stand for the
+// kernel_frames - 1 frames before the clip, and for one position on each side of a frame.
+//
+//   input     half, without a border
+//   weight    half [output channels, kernel_frames, 3, 3, input channels], 32-byte aligned
+//   addends   the residual is half, and may not be the output
+//   output    half, without a border; may not be the input
+//   options   NULL, or of at most 64 channels a group, a power of two
+//   workspace with options: magvit_cuda_workspace_bytes of the output, for magvit_cuda_apply
+MAGVIT_EXPORT int32_t magvit_cuda_conv(struct magvit_cuda_map input, const void* weight,
+                                       int64_t kernel_frames, struct magvit_cuda_addends addends,
+                                       struct magvit_cuda_map output,
+                                       const struct magvit_group_norm_options* options,
+                                       void* workspace, void* stream);
 
 // A map without a border to float32 in channels-first order, [batch, channels, positions].
 MAGVIT_EXPORT int32_t magvit_cuda_channels_first(struct magvit_cuda_map features, float* output,

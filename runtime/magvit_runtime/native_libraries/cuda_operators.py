@@ -1,4 +1,4 @@
-"""The CUDA operators of libmagvit_cuda.so: all of encoders and decoders but their convs.
+"""The CUDA operators of libmagvit_cuda.so: all of encoders and decoders but most of their convs.
 
 kernels/include/magvit/cuda_operators.h says what each does. Pointers are addresses on the GPU.
 """
@@ -16,7 +16,7 @@ from magvit_runtime.native_libraries.lookup import cuda_library, load_library, m
 from magvit_runtime.native_libraries.operators import GroupNormOptions
 from magvit_runtime.types import FloatType
 
-ABI = 4
+ABI = 5
 DTYPES: dict[FloatType, int] = {"float32": 0, "float16": 1}
 
 Triple = ctypes.c_int64 * 3
@@ -168,6 +168,34 @@ class CudaOperators:
             stream,
         )
 
+    def conv_fits(self, source: MapStructure, output: MapStructure, kernel_frames: int) -> bool:
+        """Whether `conv` computes a conv of these maps on the current GPU."""
+        return bool(self._library.magvit_cuda_conv_fits(source, output, kernel_frames))
+
+    def conv(
+        self,
+        source: MapStructure,
+        weight: int,
+        kernel_frames: int,
+        addends: Addends,
+        output: MapStructure,
+        options: GroupNormOptions | None,
+        workspace: int | None,
+        stream: int,
+    ) -> None:
+        """A causal conv plus addends; with options, GroupNorm's first pass over the output too."""
+        self._call(
+            "magvit_cuda_conv",
+            source,
+            weight,
+            kernel_frames,
+            addends,
+            output,
+            None if options is None else ctypes.byref(options),
+            workspace,
+            stream,
+        )
+
     def channels_first(self, features: MapStructure, output: int, stream: int) -> None:
         """A map to float32 with channels first."""
         self._call("magvit_cuda_channels_first", features, output, stream)
@@ -296,6 +324,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "unfolded_pixels": (pointer, real, real, Window, features),
         "statistics": (features, Addends, features, options, pointer, pointer),
         "apply": (features, Addends, ctypes.c_int, options, pointer, features),
+        "conv": (features, pointer, number, Addends, features, options, pointer),
         "channels_first": (features, pointer),
         "lfq": (features, pointer),
         "codebook_argmax": (features, pointer, number, pointer, pointer, pointer),
@@ -317,6 +346,7 @@ def declare(library: ctypes.CDLL) -> ctypes.CDLL:
     for name, arguments in sizes.items():
         function = getattr(library, f"magvit_cuda_{name}_bytes")
         function.argtypes, function.restype = arguments, number
+    library.magvit_cuda_conv_fits.argtypes = (features, features, number)
     library.magvit_cuda_error_message.argtypes = (ctypes.c_int32,)
     library.magvit_cuda_error_message.restype = ctypes.c_char_p
     return library

@@ -1,4 +1,4 @@
-"""Which of cuDNN's plans runs a conv, and the file that keeps these choices.
+"""Which plan runs a conv, cuDNN's or our own, and the file that keeps these choices.
 
 The fastest plan depends on the GPU, on cuDNN's version and on the conv's geometry. It isn't always
 cuDNN's own first choice. So plans are timed once, and the choices are kept beside the bundle.
@@ -18,12 +18,15 @@ from magvit_runtime.bundle.files import check_file, decode_json, read_json
 from magvit_runtime.errors import BundleError, MagvitError
 from magvit_runtime.files.atomic_write import atomic_path
 from magvit_runtime.hardware.gpus import gpu_slug
+from magvit_runtime.native_libraries.cuda_operators import ABI
 
 _LOG = logging.getLogger(__name__)
 
 ConvPrecision = Literal["fp16", "tf32", "fp32"]
 # Zeros around a conv's input: in memory, or implied by the conv.
 Padding = Literal["border", "implied"]
+# The number in the place of cuDNN's engines for the conv of our own CUDA operators.
+OWN_ENGINE = -1
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,11 @@ class ConvGeometry:
 
 
 class ConvPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A plan of cuDNN.
+    """A plan of cuDNN, or our own kernel.
 
     Attributes:
         padding: Where the conv's zeros come from.
-        engine: cuDNN's number of the engine.
+        engine: cuDNN's number of the engine, or `OWN_ENGINE`.
         knobs: Its settings by cuDNN's names.
         workspace: Bytes of extra memory that it needs.
         microseconds: The time that it took when plans were compared.
@@ -96,15 +99,21 @@ class ConvPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspace: int
     microseconds: float
 
+    @property
+    def is_own(self) -> bool:
+        """Whether our own kernel runs it."""
+        return self.engine == OWN_ENGINE
+
 
 class _PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu: str
     cudnn: str
     plans: dict[str, ConvPlan]
+    operators: int = 0  # the version of our own operators
 
 
 class PlanCache:
-    """The plans known for one GPU and version of cuDNN.
+    """The plans known for one GPU, version of cuDNN and version of our own operators.
 
     Not thread-safe. A file that is damaged, or of another GPU or version, is logged and replaced.
     If the folder can't be written to, this is logged.
@@ -134,7 +143,7 @@ class PlanCache:
         """Writes the file."""
         if self.path is None:
             return
-        content = msgspec.json.encode(_PlanFile(self._gpu, self._cudnn, self._plans))
+        content = msgspec.json.encode(_PlanFile(self._gpu, self._cudnn, self._plans, ABI))
         try:
             with atomic_path(self.path) as partial:
                 partial.write_bytes(msgspec.json.format(content, indent=1))
@@ -152,5 +161,8 @@ class PlanCache:
             return {}
         if (found.gpu, found.cudnn) != (self._gpu, self._cudnn):
             _LOG.warning("plans of convs are timed again: %s is of %s", path, found.gpu)
+            return {}
+        if found.operators != ABI:
+            _LOG.warning("plans of convs are timed again: %s is of other operators", path)
             return {}
         return dict(found.plans)

@@ -1,4 +1,4 @@
-"""Convs by cuDNN."""
+"""Convs by cuDNN, and which of them our own kernel runs faster."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, PlanCache
 from magvit_runtime.backends.native.cuda.cudnn_graph import BuiltConv, Role, rejections, restore
 from magvit_runtime.backends.native.cuda.cudnn_tuning import PlanTuner
+from magvit_runtime.backends.native.cuda.own_convs import fits_own
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.errors import BackendError
+from magvit_runtime.native_libraries.cuda_operators import CudaOperators
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,17 +26,21 @@ class CudnnConvs:
     Args:
         device: The GPU, which must be current in the calling thread.
         cudnn: The module `cudnn`.
+        operators: The CUDA operators, which have a conv too.
         cache: Plans that are known.
     """
 
-    def __init__(self, device: CudaDevice, cudnn: Any, cache: PlanCache) -> None:
+    def __init__(
+        self, device: CudaDevice, cudnn: Any, operators: CudaOperators, cache: PlanCache
+    ) -> None:
         self._cudnn = cudnn
+        self._operators = operators
         self._cache = cache
         self._built: dict[ConvGeometry, BuiltConv] = {}
         self._lock = threading.Lock()
         self._rejections = rejections(cudnn)
         self._unbuildable: tuple[type[Exception], ...] = (LookupError, *self._rejections)
-        self._tuner = PlanTuner(device, cudnn)
+        self._tuner = PlanTuner(device, cudnn, operators)
 
     def open_queue(self, stream: Any) -> Any:
         """A handle of cuDNN for a stream."""
@@ -47,7 +53,7 @@ class CudnnConvs:
         self._cudnn.destroy_handle(queue)
 
     def plan(self, geometry: ConvGeometry) -> ConvPlan:
-        """The plan of a conv: a known one, or the fastest of those that cuDNN has, timed now.
+        """The plan of a conv: a known one, or the fastest of cuDNN's and our own, timed now.
 
         Raises:
             BackendError: cuDNN has none, or the GPU failed.
@@ -80,7 +86,7 @@ class CudnnConvs:
         output: int,
         workspace: int,
     ) -> None:
-        """Starts a conv, whose plan was asked for before, on a queue's stream.
+        """Starts a conv, whose plan is cuDNN's and was asked for before, on a queue's stream.
 
         Args:
             geometry: The conv.
@@ -108,7 +114,9 @@ class CudnnConvs:
         self._tuner.close()
 
     def _build(self, geometry: ConvGeometry, plan: ConvPlan) -> bool:
-        """Builds a plan if needed; says whether cuDNN has it, with no larger a workspace."""
+        """Builds a plan if needed; says whether it is there, with no larger a workspace."""
+        if plan.is_own:
+            return fits_own(self._operators, geometry)
         if geometry in self._built:
             return True
         try:

@@ -1,4 +1,4 @@
-"""Finds the fastest plan that cuDNN has for a conv: by timing them all, and comparing results."""
+"""Finds the fastest plan for a conv, by timing all and comparing results: cuDNN's and our own."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from magvit_runtime.backends.native.cuda.cudnn_graph import (
     plan_candidates,
     rejections,
 )
+from magvit_runtime.backends.native.cuda.own_convs import OwnConv, fits_own
 from magvit_runtime.cuda.device import CudaDevice
 from magvit_runtime.cuda.graphs import capture
 from magvit_runtime.cuda.memory import DeviceBuffer
 from magvit_runtime.errors import BackendError
+from magvit_runtime.native_libraries.cuda_operators import CudaOperators
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +45,9 @@ _WITNESSES = 3
 # Largest difference of two engines' results, in root mean squares of the result. Rounding alone
 # stays below a third of it at the largest of the encoder's convs.
 _TOLERANCES = {"fp16": 2e-2, "tf32": 2e-2, "fp32": 1e-3}
+# Our own conv is taken up to this share of the fastest plan's time, because it saves the pass that
+# follows: it adds bias and residual itself, and takes the moments.
+_OWN_SHARE = 1.05
 
 
 class _RejectedPlanError(Exception):
@@ -54,7 +59,12 @@ class _TimedPlan:
     """A plan that was timed, still built."""
 
     plan: ConvPlan
-    built: BuiltConv
+    built: BuiltConv | OwnConv
+
+    @property
+    def rank(self) -> float:
+        """The smaller, the better."""
+        return self.plan.microseconds / (_OWN_SHARE if self.plan.is_own else 1.0)
 
 
 class PlanTuner:
@@ -63,11 +73,13 @@ class PlanTuner:
     Args:
         device: The GPU, which must be current in the calling thread.
         cudnn: The module `cudnn`.
+        operators: The CUDA operators.
     """
 
-    def __init__(self, device: CudaDevice, cudnn: Any) -> None:
+    def __init__(self, device: CudaDevice, cudnn: Any, operators: CudaOperators) -> None:
         self._device = device
         self._cudnn = cudnn
+        self._operators = operators
         self._rejections: tuple[type[Exception], ...] = (_RejectedPlanError, *rejections(cudnn))
         self._stream = device.new_stream()
         self.handle = cudnn.create_handle()
@@ -76,7 +88,7 @@ class PlanTuner:
         self._events = [device.call("cudaEventCreateWithFlags", flags) for _ in range(2)]
 
     def fastest(self, geometry: ConvGeometry) -> ConvPlan:
-        """The fastest plan whose results another of cuDNN's engines confirms.
+        """The fastest plan whose results another engine confirms.
 
         Raises:
             BackendError: cuDNN has no plan, no two engines agree, or the GPU failed.
@@ -85,7 +97,7 @@ class PlanTuner:
         scratch = _Scratch(self._device, geometry)
         try:
             timed = list(self._time_all(geometry, scratch, refusals))
-            timed.sort(key=lambda candidate: candidate.plan.microseconds)
+            timed.sort(key=lambda candidate: candidate.rank)
             confirmed = self._first_confirmed(geometry, timed, scratch, refusals)
         finally:
             scratch.close()
@@ -110,11 +122,13 @@ class PlanTuner:
         """Every plan with every kind of padding; what can't be used goes to the refusals."""
         best = math.inf
         for padding in geometry.paddings:
+            candidates: list[Candidate | OwnConv] = []
             try:
-                candidates = plan_candidates(self._cudnn, geometry, padding, handle=self.handle)
+                candidates += plan_candidates(self._cudnn, geometry, padding, handle=self.handle)
             except self._rejections as error:
                 refusals.append(str(error))
-                continue
+            if padding == "implied" and fits_own(self._operators, geometry):
+                candidates.append(OwnConv(self._operators, geometry, int(self._stream)))
             for candidate in candidates:
                 try:
                     timed = self._time(candidate, padding, scratch, best)
@@ -125,7 +139,7 @@ class PlanTuner:
                 yield timed
 
     def _time(
-        self, candidate: Candidate, padding: Padding, scratch: _Scratch, best: float
+        self, candidate: Candidate | OwnConv, padding: Padding, scratch: _Scratch, best: float
     ) -> _TimedPlan:
         built = candidate.build()
         workspace = self._workspace(built)
@@ -140,7 +154,7 @@ class PlanTuner:
         plan = ConvPlan(padding, candidate.engine, candidate.knobs, built.workspace, microseconds)
         return _TimedPlan(plan, built)
 
-    def _workspace(self, built: BuiltConv) -> DeviceBuffer:
+    def _workspace(self, built: BuiltConv | OwnConv) -> DeviceBuffer:
         if built.workspace > _WORKSPACE_LIMIT:
             raise _RejectedPlanError(f"a plan needs {built.workspace} bytes of workspace")
         try:

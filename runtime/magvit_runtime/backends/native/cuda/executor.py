@@ -228,5 +228,5 @@ def open_cuda_executor(
     cudnn = import_cudnn()
     with device.current():
         cache = PlanCache(plans, device.name, str(cudnn.backend_version()))
-        convs = CudnnConvs(device, cudnn, cache)
+        convs = CudnnConvs(device, cudnn, operators, cache)
     return CudaExecutor(program, known, device, operators, convs, workers)

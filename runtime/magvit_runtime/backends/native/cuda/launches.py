@@ -20,6 +20,7 @@ from magvit_runtime.backends.native.cuda.steps import (
     Convolution,
     Give,
     Moments,
+    OwnConvolution,
     Pixels,
     Quantize,
     Repeat,
@@ -191,6 +192,17 @@ def _bind(loaded: LoadedProgram, step: Step, places: Places) -> Launch:
                 weight=parameters.address("weight", index),
                 output=buffers[output.buffer],
                 workspace=buffers[workspace],
+            )
+        case OwnConvolution(index, geometry, source, added, output, moments):
+            call = partial(
+                operators.conv,
+                at(source),
+                parameters.address("weight", index),
+                geometry.kernel[0],
+                _addends(added, parameters, places),
+                at(output),
+                None if moments is None else _options(moments, loaded, places, output),
+                None if moments is None else buffers[moments.buffer],
             )
         case Vectors(_, norm, _, features):
             scale = _statistic("scale", step, parameters, places)

@@ -8,6 +8,9 @@ add a bias themselves.
 
 An encoder's first conv reads unfolded pixels (`unfolding`), and so has a kernel of 1.
 
+A conv of our own (`own_convs`) adds bias and residual itself, and takes the moments too where the
+statistics pass would follow.
+
 An adaptive norm is the same two passes with each clip's own scale and shift, over the map's own
 memory. The next normalisation's statistics read its result once more: some 50 us of a released
 video decoder's 12 ms on an H100, by the bytes (not measured).
@@ -29,6 +32,7 @@ from magvit_runtime.backends.native.cuda.steps import (
     Codes,
     Convolution,
     Give,
+    OwnConvolution,
     Pixels,
     Quantize,
     Repeat,
@@ -221,13 +225,20 @@ class _Scheduler:
             plan = self._plan_of(geometry)
             source = self._input(index, conv, sizes, plan)
         result = replace(values.new_map(conv.output, _type_of(conv)), buffer=f"conv {index}")
-        workspace = self._extra(f"workspace {index}", plan.workspace)
-        self.steps.append(Convolution(index, geometry, source, result, workspace))
         residual = None
         if conv.residual is not None:
             residual = values.in_type(values.map(conv.residual), conv.output_type)
         added = Added(None if conv.bias is None else index, residual)
+        place = len(self.steps)
+        if plan.is_own:
+            inside = added if conv.output_type == result.dtype else Added()
+            self.steps.append(OwnConvolution(index, geometry, source, inside, result, None))
+            added = Added() if inside else added
+        else:
+            workspace = self._extra(f"workspace {index}", plan.workspace)
+            self.steps.append(Convolution(index, geometry, source, result, workspace))
         values.settle(conv.output, Parts(result, added, conv.output_type))
+        self.steps[place:] = _with_moments(self._program, self.steps[place:])
 
     def _unfold(
         self, index: int, conv: Conv, pixels: PixelNormalization, geometry: ConvGeometry
@@ -324,6 +335,20 @@ def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) ->
         pads_before=conv.pads_before,
         pads_after=conv.pads_after,
     )
+
+
+def _with_moments(program: Program, steps: list[Step]) -> list[Step]:
+    """Steps from a conv on; one of our own takes the moments that the next step would take."""
+    match steps:
+        case [OwnConvolution() as conv, Statistics(features, added, total, moments), *rest] if (
+            features == total == conv.output and not added
+        ):
+            reader = program.steps[moments.reader]
+            normalization = reader.normalization if isinstance(reader, Conv) else None
+            # The kernel has the moments of 64 channels at a time.
+            if normalization and 64 % (features.channels // normalization.groups) == 0:
+                return [replace(conv, moments=moments), *rest]
+    return steps
 
 
 def _type_of(conv: Conv) -> FloatType:

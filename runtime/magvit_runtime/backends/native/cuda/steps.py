@@ -141,6 +141,21 @@ class Convolution:
 
 
 @dataclass(frozen=True)
+class OwnConvolution:
+    """The conv that is step `index` of the program, by our own kernel, plus what is added.
+
+    It also takes the moments of its output, unless `moments` is None.
+    """
+
+    index: int
+    geometry: ConvGeometry
+    input: CudaMap
+    added: Added
+    output: CudaMap
+    moments: Moments | None
+
+
+@dataclass(frozen=True)
 class Vectors:
     """Scales, shifts or both of each clip, for the adaptive norm that is step `index`."""
 
@@ -215,6 +230,7 @@ Step = (
     | Statistics
     | Apply
     | Convolution
+    | OwnConvolution
     | Vectors
     | ToSpace
     | Attend
@@ -239,6 +255,8 @@ def maps_of(step: Step) -> tuple[CudaMap, ...]:
             maps = (features, added.residual, output)
         case Convolution(_, _, features, output, _):
             maps = (features, output)
+        case OwnConvolution(_, _, features, added, output, _):
+            maps = (features, added.residual, output)
         case Attend(read, _, output, _):
             maps = (*read, output)
         case Vectors() | ToBytes() | Give():
@@ -251,7 +269,10 @@ def maps_of(step: Step) -> tuple[CudaMap, ...]:
 def extras_of(step: Step) -> tuple[str, ...]:
     """The buffers besides maps that a step reads or writes."""
     match step:
-        case Statistics(_, _, _, Moments(_, buffer, vectors)):
+        case (
+            Statistics(moments=Moments(_, buffer, vectors))
+            | OwnConvolution(moments=Moments(_, buffer, vectors))
+        ):
             return (buffer,) if vectors is None else (buffer, vectors)
         case Apply(_, _, _, Moments(_, buffer, _), _):
             return (buffer,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from runtime.stand_in_cudnn import NumpyConvs, operators_on
 from runtime.stand_in_gpu import Cuda
@@ -13,6 +14,7 @@ from magvit_runtime.backends.native.cuda.conv_plans import (
     Padding,
 )
 from magvit_runtime.backends.native.cuda.executor import CudaExecutor
+from magvit_runtime.backends.native.cuda.own_convs import fits_own
 from magvit_runtime.backends.native.program import Program
 from magvit_runtime.cuda.device import open_device
 
@@ -38,6 +40,6 @@ def open_program(
     padding_of: PaddingOf = mixed,
     workers: int = 1,
 ) -> CudaExecutor:
-    device = open_device()
-    convs = NumpyConvs(cuda, padding_of)
-    return CudaExecutor(program, precision, device, operators_on(cuda), convs, workers)
+    device, operators = open_device(), operators_on(cuda)
+    convs = NumpyConvs(cuda, padding_of, partial(fits_own, operators))
+    return CudaExecutor(program, precision, device, operators, convs, workers)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from runtime import stand_in_gpu
+from runtime.stand_in_cudnn import operators_on
 from runtime.stand_in_gpu import Cuda
 
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, Padding, PlanCache
@@ -191,7 +192,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
 
 def open_convs(cudnn: StandInCudnn, folder: Path) -> CudnnConvs:
     device = open_device()
-    return CudnnConvs(device, cudnn, PlanCache(folder / "engines", device.name, "91900"))
+    cache = PlanCache(folder / "engines", device.name, "91900")
+    return CudnnConvs(device, cudnn, operators_on(cudnn.cuda), cache)
 
 
 def run(convs: CudnnConvs, geometry: ConvGeometry = CAUSAL) -> None:

@@ -1,0 +1,75 @@
+"""Convs by the kernel of our own CUDA operators, as plans that are timed beside cuDNN's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from magvit_runtime.backends.native.cuda.conv_plans import OWN_ENGINE, ConvGeometry
+from magvit_runtime.backends.native.cuda.cudnn_graph import Role
+from magvit_runtime.backends.native.cuda.maps import CudaMap
+from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators
+
+
+@dataclass(frozen=True)
+class OwnConv:
+    """A conv by our kernel without addends, in the manner of `cudnn_graph.Candidate`.
+
+    Attributes:
+        operators: The CUDA operators.
+        geometry: The conv.
+        stream: Where it is timed.
+        knobs: None.
+        workspace: No bytes.
+        engine: `OWN_ENGINE`.
+    """
+
+    operators: CudaOperators
+    geometry: ConvGeometry
+    stream: int
+    knobs: dict[str, int] = field(default_factory=dict)
+    workspace: int = 0
+    engine: int = OWN_ENGINE
+
+    def build(self) -> OwnConv:
+        """Itself, which is always ready."""
+        return self
+
+    def execute(self, queue: Any, addresses: Mapping[Role, int], workspace: int) -> None:  # noqa: ARG002
+        """Starts the conv; the queue and the workspace are cuDNN's."""
+        source, output = own_maps(self.geometry)
+        self.operators.conv(
+            source.at(addresses["image"]),
+            addresses["weight"],
+            self.geometry.kernel[0],
+            Addends(),
+            output.at(addresses["output"]),
+            None,
+            None,
+            self.stream,
+        )
+
+
+def fits_own(operators: CudaOperators, geometry: ConvGeometry) -> bool:
+    """Whether our kernel computes a conv on the current GPU."""
+    frames, *window = geometry.kernel
+    if geometry.precision != "fp16" or window != [3, 3] or geometry.stride != (1, 1, 1):
+        return False
+    if geometry.pads_before != (frames - 1, 1, 1) or geometry.pads_after != (0, 1, 1):
+        return False
+    source, output = own_maps(geometry)
+    # Their addresses don't matter, except that they are aligned.
+    return operators.conv_fits(source.at(ALIGNED), output.at(ALIGNED), frames)
+
+
+# An address that is any map's alignment.
+ALIGNED = 256
+
+
+def own_maps(geometry: ConvGeometry) -> tuple[CudaMap, CudaMap]:
+    """A conv's input and output, neither with a border."""
+    return (
+        CudaMap("", "float16", geometry.batch, geometry.sizes, geometry.in_channels),
+        CudaMap("", "float16", geometry.batch, geometry.output_sizes, geometry.out_channels),
+    )
