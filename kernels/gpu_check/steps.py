@@ -176,6 +176,7 @@ def second_set(place: Workplace) -> list[Step]:
             for name, script in (
                 ("operators", "check_operators.py"),
                 ("decoding", "check_decoding.py"),
+                ("conv", "check_conv.py"),
             )
         ),
         _measure("onnxruntime", "fp16", place),

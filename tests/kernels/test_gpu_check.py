@@ -89,7 +89,15 @@ def test_the_second_set_is_all_the_rest() -> None:
     measured = {f"{way}-{precision}" for way in ways for precision in precisions} - set(FIRST)
     flavours = ("tensorrt", "tensorrt-rtx")
     engines = {f"{flavour}-{part}" for flavour in flavours for part in ("build", "fp16")}
-    checks = {"native-profile", "kernels-build", "kernels", "operators", "decoding", "plugins"}
+    checks = {
+        "native-profile",
+        "kernels-build",
+        "kernels",
+        "operators",
+        "decoding",
+        "conv",
+        "plugins",
+    }
     assert set(names) == measured | engines | checks
     assert len(names) == len(set(names))
     assert step_names(run_gpu_check("--dry-run", "--set", "all")) == [*FIRST, *names]
@@ -177,7 +185,14 @@ def test_the_docs_name_every_step_and_its_budget(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gpu_check_scripts")
 @pytest.mark.parametrize(
     "script",
-    ["measure.py", "kernel_times.py", "check_operators.py", "check_decoding.py", "prepare.py"],
+    [
+        "measure.py",
+        "kernel_times.py",
+        "check_operators.py",
+        "check_decoding.py",
+        "check_conv.py",
+        "prepare.py",
+    ],
 )
 def test_steps_that_import_the_runtime_name_its_packages(tmp_path: Path, script: str) -> None:
     """The packages are those that an interpreter has loaded after importing the script."""

@@ -193,6 +193,57 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
     assert not cuda.blocks
 
 
+def test_the_conv_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the test before, on the conv, for which a plain loop stands in."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))
+    import check_conv
+    import check_operators
+    from runtime import stand_in_gpu
+    from runtime.stand_in_cudnn import operators_on
+
+    from magvit_runtime.cuda.device import open_device
+    from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators
+
+    cuda = stand_in_gpu.install(monkeypatch)[0]
+    cuda.milliseconds = [1.0] * 1000
+    monkeypatch.setattr(check_operators, "LAUNCHES", 1)
+    monkeypatch.setattr(check_operators, "ROUNDS", 1)
+    case = check_conv.Case(64, 128, (3, 32, 8), 3)
+    device = open_device()
+
+    def rows() -> list[dict[str, Any]]:
+        with ExitStack() as memory:
+            gpu = check_operators.Gpu(device, operators_on(cuda), device.new_stream(), memory)
+            return check_conv.check_conv(gpu, case, batch=1, seed=0)
+
+    passed = rows()
+    names = ["conv", "conv with residual", "conv's moments"]
+    assert [row["operator"] for row in passed] == names
+    assert all(row["passed"] for row in passed), passed
+    run = CudaOperators.conv
+
+    def without_addends(self: CudaOperators, *arguments: Any) -> None:
+        source, weight, frames, _, *rest = arguments
+        run(self, source, weight, frames, Addends(), *rest)
+
+    def without_moments(self: CudaOperators, *arguments: Any) -> None:
+        *first, _, _, stream = arguments
+        run(self, *first, None, None, stream)
+
+    for broken, failing in [
+        (lambda *_: None, {"conv", "conv with residual", "conv's moments"}),
+        (without_addends, {"conv with residual"}),
+        (without_moments, {"conv's moments"}),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(CudaOperators, "conv", broken)
+            assert {row["operator"] for row in rows() if not row["passed"]} == failing
+    with monkeypatch.context() as patch:
+        patch.setattr(CudaOperators, "conv_fits", lambda *_: False)
+        assert rows() == []
+    assert not cuda.blocks
+
+
 def test_the_decoding_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the test before, on the operators of decoders and of codebooks."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from runtime.backends.native.cuda.test_executor import reference
+from runtime.backends.native.cuda.test_own_convs import SIZES, relative_error, residual_block
 
 from magvit_runtime import Detokenizer, Tokenizer
 from magvit_runtime.agreement.limits import PIXEL_LIMITS
 from magvit_runtime.agreement.signs import compare_latents
 from magvit_runtime.backends.native.backend import why_no_cuda
+from magvit_runtime.backends.native.cuda import cudnn_tuning
+from magvit_runtime.backends.native.cuda.executor import open_cuda_executor
 from magvit_runtime.backends.native.cuda.session import CudaSession
 from magvit_runtime.bundle.manifest import Precision
 from magvit_runtime.hardware.machine import Machine
@@ -114,3 +118,24 @@ def test_tokens_of_a_codebook_agree_with_the_cpu(
     with Tokenizer.open(tiny_ibq_bundle, backend="native-cuda", **options) as tokenizer:
         latents = tokenizer.latents(images)
     assert np.sqrt(np.mean((latents - expected) ** 2)) <= 5e-5 * expected.std()
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_convs_of_our_own_compute_what_they_say(
+    session: CudaSession,  # noqa: ARG001 - skips without a GPU
+    monkeypatch: pytest.MonkeyPatch,
+    residual: bool,
+) -> None:
+    """Where the GPU has them, they are taken however long they take."""
+    monkeypatch.setattr(cudnn_tuning, "_OWN_SHARE", 1e6)
+    program = residual_block(residual=residual)
+    frames = np.random.default_rng(0).integers(0, 256, (2, *SIZES, 3), np.uint8)
+    expected = np.moveaxis(reference(program, frames), -1, 1)
+    executor = open_cuda_executor(program, "fp16")
+    try:
+        found = [executor.run({"frames": frames}, ["latents"])[0] for _ in range(3)]
+    finally:
+        executor.close()
+    for latents in found:  # Plain, captured, replayed.
+        assert relative_error(latents, expected) < 3e-3
+        np.testing.assert_array_equal(latents, found[0])

@@ -1,0 +1,295 @@
+"""Convs by our own kernel: which they are, how they join the steps around them, and when they win.
+
+The kernel itself needs its GPU (`test_on_gpu.py`, gpu-check's step `conv`). Here a plain loop
+stands in for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from runtime import stand_in_gpu
+from runtime.backends.native.cuda.on_stand_in import implied, open_program
+from runtime.backends.native.cuda.test_cudnn import StandInCudnn, milliseconds
+from runtime.backends.native.cuda.test_executor import NO_WORKSPACES, clips_of, reference
+from runtime.stand_in_cudnn import operators_on
+from runtime.stand_in_gpu import Cuda
+
+from magvit_runtime.backends.native.cuda import own_convs
+from magvit_runtime.backends.native.cuda.conv_plans import (
+    OWN_ENGINE,
+    ConvGeometry,
+    ConvPlan,
+    PlanCache,
+)
+from magvit_runtime.backends.native.cuda.cudnn_convs import CudnnConvs
+from magvit_runtime.backends.native.cuda.own_convs import fits_own
+from magvit_runtime.backends.native.cuda.schedule import plan_schedule
+from magvit_runtime.backends.native.cuda.steps import (
+    Apply,
+    Convolution,
+    OwnConvolution,
+    Statistics,
+)
+from magvit_runtime.backends.native.program import (
+    Conv,
+    Input,
+    LookupFreeQuantization,
+    Normalization,
+    Output,
+    PixelNormalization,
+    Program,
+)
+from magvit_runtime.cuda.device import open_device
+
+SIZES = (3, 32, 8)
+CAUSAL = ConvGeometry(
+    precision="fp16",
+    batch=1,
+    sizes=SIZES,
+    in_channels=64,
+    out_channels=128,
+    kernel=(3, 3, 3),
+    stride=(1, 1, 1),
+    pads_before=(2, 1, 1),
+    pads_after=(0, 1, 1),
+)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    return stand_in_gpu.install(monkeypatch)[0]
+
+
+def residual_block(groups: int = 32, residual: bool = True, last: str = "float32") -> Program:
+    """A first conv, two of a kind that our kernel runs, a strided one and the latents'."""
+    random = np.random.default_rng(7)
+
+    def conv(index: int, shape: tuple[int, ...], dtype: str = "float16", **facts: Any) -> Conv:
+        fan_in = np.prod(shape[1:])
+        step = Conv(
+            name=f"conv{index}",
+            input=f"y{index - 1}" if index else "pixels",
+            output=f"y{index}",
+            weight=(random.standard_normal(shape) / np.sqrt(fan_in)).astype(dtype),
+            bias=random.standard_normal(shape[0]).astype(np.float32),
+            stride=(1, 1, 1),
+            pads_before=(2, 1, 1) if shape[-1] == 3 else (0, 0, 0),
+            pads_after=(0, 1, 1) if shape[-1] == 3 else (0, 0, 0),
+            normalization=None,
+            residual=None,
+            output_type="float16" if dtype == "float16" else "float32",
+        )
+        return replace(step, **facts)
+
+    def norm() -> Normalization:
+        weight, bias = random.standard_normal((2, 128)).astype(np.float32)
+        return Normalization(groups, 1e-6, weight, bias, "silu")
+
+    full = (128, 128, 3, 3, 3)
+    convs = (
+        conv(0, (128, 3, 3, 3, 3)),
+        conv(1, full, normalization=norm()),
+        conv(2, full, normalization=norm(), residual="y0" if residual else None),
+        conv(3, full, stride=(1, 2, 2)),
+        conv(4, (18, 128, 1, 1, 1), last, normalization=norm()),
+    )
+    return Program(
+        inputs=(Input("frames", "uint8", "NTHWC", 3),),
+        steps=(
+            PixelNormalization("frames", "pixels", 127.5, -1.0),
+            *convs,
+            LookupFreeQuantization("y4", "codes"),
+        ),
+        outputs=(
+            Output("ids", "codes", "NTHW", "int32"),
+            Output("latents", "y4", "NCTHW", "float32"),
+        ),
+    )
+
+
+def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+
+
+@pytest.mark.parametrize(("groups", "residual"), [(32, True), (32, False), (1, True)])
+def test_a_program_with_them_computes_what_it_says(cuda: Cuda, groups: int, residual: bool) -> None:
+    program, frames = residual_block(groups, residual), clips_of(2, *SIZES)
+    encoder = open_program(cuda, program, "fp16", implied)
+    expected = np.moveaxis(reference(program, frames), -1, 1)
+    for _ in range(3):  # Plain, captured, replayed.
+        (latents,) = encoder.run({"frames": frames}, ["latents"])
+        assert relative_error(latents, expected) < 3e-3
+    encoder.close()
+
+
+def schedule_of(program: Program, cuda: Cuda) -> list[Any]:
+    operators = operators_on(cuda)
+
+    def plan_of(geometry: ConvGeometry) -> ConvPlan:
+        engine = OWN_ENGINE if fits_own(operators, geometry) else 0
+        return ConvPlan("implied", engine, {}, 0, 1.0)
+
+    shapes = program.shapes({"frames": (*SIZES, 3)})
+    steps = plan_schedule(program, 1, shapes, "fp16", plan_of, NO_WORKSPACES).steps
+    return list(steps)
+
+
+def test_they_add_bias_and_residual_and_take_the_moments(cuda: Cuda) -> None:
+    steps = schedule_of(residual_block(), cuda)
+    first, second = (step for step in steps if isinstance(step, OwnConvolution))
+    assert sum(isinstance(step, Convolution) for step in steps) == 3
+    # The second normalisation reads the first one's output, and a conv alone reads the second's.
+    assert (first.added.bias_of, first.added.residual) == (2, None)
+    assert first.moments is not None
+    assert second.added.bias_of == 3
+    assert second.added.residual is not None
+    assert second.moments is None
+    # What is left: the moments of the first conv's output and of the strided one's, three
+    # normalised inputs, and the bias of the latents.
+    assert sum(isinstance(step, Statistics) for step in steps) == 2
+    assert sum(isinstance(step, Apply) for step in steps) == 4
+
+
+def test_moments_of_groups_that_are_too_wide_are_a_pass_of_their_own(cuda: Cuda) -> None:
+    steps = schedule_of(residual_block(groups=1), cuda)
+    assert all(step.moments is None for step in steps if isinstance(step, OwnConvolution))
+    assert sum(isinstance(step, Statistics) for step in steps) == 3
+
+
+def test_a_sum_of_another_type_is_left_to_the_next_step(cuda: Cuda) -> None:
+    program = residual_block()
+    pixels, first, second, *rest = program.steps
+    assert isinstance(second, Conv)
+    island = replace(program, steps=(pixels, first, replace(second, output_type="float32"), *rest))
+    conv = next(step for step in schedule_of(island, cuda) if isinstance(step, OwnConvolution))
+    assert not conv.added
+    assert conv.moments is None
+    frames = clips_of(1, *SIZES)
+    encoder = open_program(cuda, island, "fp16", implied)
+    (latents,) = encoder.run({"frames": frames}, ["latents"])
+    assert relative_error(latents, np.moveaxis(reference(island, frames), -1, 1)) < 3e-3
+    encoder.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "fp32"},
+        {"precision": "tf32"},
+        {"stride": (1, 2, 2)},
+        {"kernel": (3, 1, 1), "pads_before": (2, 0, 0), "pads_after": (0, 0, 0)},
+        {"pads_before": (1, 1, 1), "pads_after": (1, 1, 1)},
+        {"pads_before": (2, 1, 0), "pads_after": (0, 1, 2)},
+        {"sizes": (3, 16, 8)},
+        {"sizes": (3, 32, 12)},
+        {"in_channels": 72},
+        {"out_channels": 64},
+    ],
+)
+def test_other_convs_are_cudnns(cuda: Cuda, change: dict[str, Any]) -> None:
+    operators = operators_on(cuda)
+    assert fits_own(operators, CAUSAL)
+    image = replace(CAUSAL, sizes=(1, 32, 8), kernel=(1, 3, 3), pads_before=(0, 1, 1))
+    assert fits_own(operators, image)
+    assert not fits_own(operators, replace(CAUSAL, **change))
+
+
+class Ones:
+    """Operators whose conv writes `value`, as the stand-in for cuDNN writes ones."""
+
+    def __init__(self, cuda: Cuda, value: float = 1.0) -> None:
+        self._cuda = cuda
+        self._value = value
+
+    def conv_fits(self, *_: Any) -> bool:
+        return True
+
+    def conv(
+        self, _source: Any, _weight: int, _frames: int, _addends: Any, output: Any, *rest: Any
+    ) -> None:
+        fill = np.frombuffer(self._cuda.blocks[output.data], np.float16)
+        self._cuda.submit(rest[-1], lambda: fill.fill(self._value))
+
+
+def open_convs(cuda: Cuda, folder: Path, operators: Any) -> CudnnConvs:
+    device = open_device()
+    cache = PlanCache(folder / "engines", device.name, "91900")
+    return CudnnConvs(device, StandInCudnn(cuda), operators, cache)
+
+
+def times(own: float) -> list[float]:
+    """Of engines 3 and 4 and our conv with implied padding, and of 3 and 4 with a border."""
+    return milliseconds((3, 30), (2, 20), (own / 10, own), (2.2, 22), (2.5, 25))
+
+
+@pytest.mark.parametrize(("own", "is_taken"), [(15, True), (20.9, True), (21.1, False)])
+def test_ours_is_taken_unless_it_is_more_than_a_twentieth_slower(
+    cuda: Cuda, tmp_path: Path, own: float, is_taken: bool
+) -> None:
+    convs = open_convs(cuda, tmp_path, Ones(cuda))
+    cuda.milliseconds = times(own)
+    plan = convs.plan(CAUSAL)
+    assert plan.is_own == is_taken
+    assert plan.padding == "implied"
+    convs.close()
+    # Another process needs no times.
+    again = open_convs(cuda, tmp_path, Ones(cuda))
+    assert again.plan(CAUSAL) == plan
+    again.close()
+
+
+def test_ours_is_not_taken_where_no_engine_confirms_it(
+    cuda: Cuda, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    convs = open_convs(cuda, tmp_path, Ones(cuda, value=1.1))
+    cuda.milliseconds = times(15)
+    assert convs.plan(CAUSAL).engine == 4
+    assert f"engine {OWN_ENGINE} computes something else than engine 4, 3" in caplog.text
+    convs.close()
+
+
+def test_a_kept_plan_of_ours_that_does_not_run_here_is_timed_again(
+    cuda: Cuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convs = open_convs(cuda, tmp_path, Ones(cuda))
+    cuda.milliseconds = times(15)
+    assert convs.plan(CAUSAL).is_own
+    convs.close()
+    monkeypatch.setattr(Ones, "conv_fits", lambda *_: False)
+    convs = open_convs(cuda, tmp_path, Ones(cuda))
+    cuda.milliseconds = milliseconds((3, 30), (2, 20), (2.2, 22), (2.5, 25))
+    assert convs.plan(CAUSAL).engine == 4
+    convs.close()
+
+
+def test_ours_runs_as_its_plan_says(cuda: Cuda) -> None:
+    """The timed conv is the conv: by the stand-in's loops, against NumPy's."""
+    random = np.random.default_rng(0)
+    image = random.standard_normal((1, *SIZES, 64)).astype(np.float16)
+    weight = (random.standard_normal((128, 3, 3, 3, 64)) / 40).astype(np.float16)
+    output = np.zeros((1, *SIZES, 128), np.float16)
+    arrays = {"image": image, "weight": weight, "output": output}
+    aligned = {name: _aligned(array) for name, array in arrays.items()}
+    conv = own_convs.OwnConv(operators_on(cuda), CAUSAL, 0)
+    assert (conv.build(), conv.engine, conv.workspace) == (conv, OWN_ENGINE, 0)
+    conv.execute(None, {name: array.ctypes.data for name, array in aligned.items()}, 0)
+    from runtime.stand_in_cudnn import conv as plain
+
+    padded = np.pad(image.astype(np.float32), [(0, 0), (2, 0), (1, 1), (1, 1), (0, 0)])
+    expected = plain(padded, weight.astype(np.float32), (1, 1, 1))
+    np.testing.assert_allclose(aligned["output"], expected, atol=2e-3 * np.abs(expected).max())
+
+
+def _aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy at an address that is a multiple of 256."""
+    memory = np.empty(array.nbytes + 256, np.uint8)
+    start = -memory.ctypes.data % 256
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[:] = array
+    return copy
