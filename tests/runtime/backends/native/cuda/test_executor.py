@@ -26,7 +26,7 @@ from runtime.backends.native.cuda.on_stand_in import (
     mixed,
     open_program,
 )
-from runtime.stand_in_cudnn import conv
+from runtime.backends.native.cuda.small_programs import reference
 from runtime.stand_in_gpu import Cuda
 from seeded_checkpoints import TINY
 
@@ -153,33 +153,6 @@ def test_images(cuda: Cuda, tmp_path: Path) -> None:
 
 
 # Against a direct reading of random programs, in float64.
-
-
-def reference(program: Program, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Latents [N, T, H, W, C]."""
-    pixels = program.steps[0]
-    assert isinstance(pixels, PixelNormalization)
-    values = {pixels.output: frames / pixels.divisor + pixels.offset}
-    for step in program.convs:
-        x = values[step.input]
-        if step.normalization is not None:
-            norm = step.normalization
-            grouped = x.reshape(*x.shape[:4], norm.groups, -1)
-            mean = grouped.mean((1, 2, 3, 5), keepdims=True)
-            variance = grouped.var((1, 2, 3, 5), keepdims=True)
-            x = ((grouped - mean) / np.sqrt(variance + norm.epsilon)).reshape(x.shape)
-            x = x * norm.weight + norm.bias
-            if norm.activation == "silu":
-                x = x / (1 + np.exp(-x))
-        pads = zip(step.pads_before, step.pads_after, strict=True)
-        kernel = np.moveaxis(step.weight, 1, -1).astype(np.float64)
-        y = conv(np.pad(x, [(0, 0), *pads, (0, 0)]), kernel, step.stride)
-        if step.bias is not None:
-            y = y + step.bias
-        if step.residual is not None:
-            y = y + values[step.residual]
-        values[step.output] = y
-    return values[program.convs[-1].output]
 
 
 @st.composite

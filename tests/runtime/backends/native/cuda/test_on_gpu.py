@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from runtime.backends.native.cuda.test_executor import reference
-from runtime.backends.native.cuda.test_own_convs import SIZES, relative_error, residual_block
+from runtime.backends.native.cuda.small_programs import (
+    SIZES,
+    reference,
+    relative_error,
+    residual_block,
+)
 
 from magvit_runtime import Detokenizer, Tokenizer
 from magvit_runtime.agreement.limits import PIXEL_LIMITS
@@ -131,7 +135,7 @@ def test_convs_of_our_own_compute_what_they_say(
     program = residual_block(residual=residual)
     frames = np.random.default_rng(0).integers(0, 256, (2, *SIZES, 3), np.uint8)
     expected = np.moveaxis(reference(program, frames), -1, 1)
-    executor = open_cuda_executor(program, "fp16")
+    executor = open_cuda_executor(program, "fp16", None)
     try:
         found = [executor.run({"frames": frames}, ["latents"])[0] for _ in range(3)]
     finally:

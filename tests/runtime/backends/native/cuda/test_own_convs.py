@@ -15,8 +15,14 @@ import pytest
 from numpy.typing import NDArray
 from runtime import stand_in_gpu
 from runtime.backends.native.cuda.on_stand_in import implied, open_program
+from runtime.backends.native.cuda.small_programs import (
+    SIZES,
+    reference,
+    relative_error,
+    residual_block,
+)
 from runtime.backends.native.cuda.test_cudnn import StandInCudnn, milliseconds
-from runtime.backends.native.cuda.test_executor import NO_WORKSPACES, clips_of, reference
+from runtime.backends.native.cuda.test_executor import NO_WORKSPACES, clips_of
 from runtime.stand_in_cudnn import operators_on
 from runtime.stand_in_gpu import Cuda
 
@@ -38,16 +44,10 @@ from magvit_runtime.backends.native.cuda.steps import (
 )
 from magvit_runtime.backends.native.program import (
     Conv,
-    Input,
-    LookupFreeQuantization,
-    Normalization,
-    Output,
-    PixelNormalization,
     Program,
 )
 from magvit_runtime.cuda.device import open_device
 
-SIZES = (3, 32, 8)
 CAUSAL = ConvGeometry(
     precision="fp16",
     batch=1,
@@ -64,57 +64,6 @@ CAUSAL = ConvGeometry(
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     return stand_in_gpu.install(monkeypatch)[0]
-
-
-def residual_block(groups: int = 32, residual: bool = True, last: str = "float32") -> Program:
-    """A first conv, two of a kind that our kernel runs, a strided one and the latents'."""
-    random = np.random.default_rng(7)
-
-    def conv(index: int, shape: tuple[int, ...], dtype: str = "float16", **facts: Any) -> Conv:
-        fan_in = np.prod(shape[1:])
-        step = Conv(
-            name=f"conv{index}",
-            input=f"y{index - 1}" if index else "pixels",
-            output=f"y{index}",
-            weight=(random.standard_normal(shape) / np.sqrt(fan_in)).astype(dtype),
-            bias=random.standard_normal(shape[0]).astype(np.float32),
-            stride=(1, 1, 1),
-            pads_before=(2, 1, 1) if shape[-1] == 3 else (0, 0, 0),
-            pads_after=(0, 1, 1) if shape[-1] == 3 else (0, 0, 0),
-            normalization=None,
-            residual=None,
-            output_type="float16" if dtype == "float16" else "float32",
-        )
-        return replace(step, **facts)
-
-    def norm() -> Normalization:
-        weight, bias = random.standard_normal((2, 128)).astype(np.float32)
-        return Normalization(groups, 1e-6, weight, bias, "silu")
-
-    full = (128, 128, 3, 3, 3)
-    convs = (
-        conv(0, (128, 3, 3, 3, 3)),
-        conv(1, full, normalization=norm()),
-        conv(2, full, normalization=norm(), residual="y0" if residual else None),
-        conv(3, full, stride=(1, 2, 2)),
-        conv(4, (18, 128, 1, 1, 1), last, normalization=norm()),
-    )
-    return Program(
-        inputs=(Input("frames", "uint8", "NTHWC", 3),),
-        steps=(
-            PixelNormalization("frames", "pixels", 127.5, -1.0),
-            *convs,
-            LookupFreeQuantization("y4", "codes"),
-        ),
-        outputs=(
-            Output("ids", "codes", "NTHW", "int32"),
-            Output("latents", "y4", "NCTHW", "float32"),
-        ),
-    )
-
-
-def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
 
 
 @pytest.mark.parametrize(("groups", "residual"), [(32, True), (32, False), (1, True)])
