@@ -35,10 +35,8 @@ cudaError_t FindEncoder(Encoder* encoder) {
 bool IsOnHopper() {
   int device = 0, major = 0, minor = 0;
   return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
-             cudaSuccess &&
-         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) ==
-             cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
          major == 9 && minor == 0;
 }
 
@@ -60,12 +58,12 @@ cudaError_t Describe(Encoder encode, const void* data, const cuuint64_t (&sizes)
 cudaError_t DescribeMap(Encoder encode, const magvit_cuda_map& map, const void* data, int columns,
                         int rows, CUtensorMap* described) {
   const auto size = [](int64_t value) { return static_cast<cuuint64_t>(value); };
-  return Describe<5>(encode, data,
-                     {size(map.channels), size(map.sizes[2]), size(map.sizes[1]),
-                      size(map.sizes[0]), size(map.batch)},
-                     {kChunkChannels, static_cast<cuuint32_t>(columns),
-                      static_cast<cuuint32_t>(rows), 1, 1},
-                     described);
+  return Describe<5>(
+      encode, data,
+      {size(map.channels), size(map.sizes[2]), size(map.sizes[1]), size(map.sizes[0]),
+       size(map.batch)},
+      {kChunkChannels, static_cast<cuuint32_t>(columns), static_cast<cuuint32_t>(rows), 1, 1},
+      described);
 }
 
 cudaError_t DescribeAll(const magvit_cuda_map& input, const void* weight, const void* residual,
@@ -90,8 +88,8 @@ template <bool kHasResidual, bool kHasMoments>
 cudaError_t LaunchConv(const ConvMaps& maps, const ConvTiles& tiles, const ConvEnd& end,
                        cudaStream_t stream) {
   const auto kernel = ConvOnTensorCores<kHasResidual, kHasMoments>;
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kConvSharedBytes);
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kConvSharedBytes);
   if (error != cudaSuccess) return error;
   int64_t resident;
   const cudaError_t counted = CountResidentBlocks(kernel, kConvThreads, &resident);

@@ -14,7 +14,8 @@
 namespace magvit {
 
 constexpr int kGroupThreads = 128;  // of four warps
-// Tensor copies swizzle the 16-byte units of rows of 128 bytes: unit u of row r lies at u ^ (r % 8).
+// Tensor copies swizzle the 16-byte units of rows of 128 bytes: unit u of row r lies at u ^ (r %
+// 8).
 constexpr int kSwizzledRow = 128;
 constexpr int kSwizzledUnit = 16;
 constexpr int kSwizzleBytes = 1024;  // over which this repeats
@@ -118,8 +119,8 @@ __device__ __forceinline__ void WaitForStores() {
   asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
 }
 
-// A matrix in shared memory for tensor cores: swizzled rows of 64 halves. Every 8 rows lie one after
-// the other, and the next 8 rows begin kStride bytes after these.
+// A matrix in shared memory for tensor cores: swizzled rows of 64 halves. Every 8 rows lie one
+// after the other, and the next 8 rows begin kStride bytes after these.
 template <int kStride>
 __device__ __forceinline__ uint64_t MatrixAt(uint32_t address) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
@@ -172,7 +173,8 @@ __device__ __forceinline__ void StartProducts(Products& sums, uint64_t a, uint64
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63,\n"
       "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79,\n"
       "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95,\n"
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111,\n"
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, "
+      "%111,\n"
       "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126,\n"
       "%127}, %128, %129, adds, 1, 1, 0, 0;\n"
       "}\n"
@@ -196,10 +198,10 @@ __device__ __forceinline__ void LoadTransposed(uint32_t address, uint32_t (&word
 }
 
 __device__ __forceinline__ void StoreTransposed(uint32_t address, const uint32_t (&words)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
-                   address),
-               "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
-               : "memory");
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+      "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+      : "memory");
 }
 
 }  // namespace magvit

@@ -297,8 +297,8 @@ __device__ __forceinline__ void StoreGroups(const ConvEnd& end, const ConvTile& 
     total = Merge(total, channels[thread * end.group_channels + i]);
   }
   const int64_t group = first_channel / end.group_channels + thread;
-  StorePartial(total, end.partials + (int64_t{tile.clip} * end.groups + group) * tiles_of_clip +
-                          tile.place);
+  StorePartial(
+      total, end.partials + (int64_t{tile.clip} * end.groups + group) * tiles_of_clip + tile.place);
 }
 
 template <bool kHasResidual, bool kHasMoments>

@@ -48,8 +48,8 @@ struct ConvTile {
 // Heavy tiles come first: whole windows of all clips, then the frames whose windows begin before
 // the clip, each next one with less to do.
 MAGVIT_HOST_DEVICE ConvTile TileAt(const ConvTiles& tiles, int index) {
-  const int short_frames = tiles.kernel_frames - 1 < tiles.frames ? tiles.kernel_frames - 1
-                                                                  : tiles.frames;
+  const int short_frames =
+      tiles.kernel_frames - 1 < tiles.frames ? tiles.kernel_frames - 1 : tiles.frames;
   const int whole_frames = tiles.frames - short_frames;
   const int all_whole = tiles.clips * whole_frames;
   const int frame = index / tiles.OfFrame();
@@ -89,11 +89,10 @@ inline bool FitsTiles(const magvit_cuda_map& input, const magvit_cuda_map& outpu
     return false;
   }
   constexpr int64_t kLimit = std::numeric_limits<int32_t>::max();
-  return kernel_frames >= 1 && kernel_frames <= kWindow &&
-         input.channels % kChunkChannels == 0 && output.channels % kTileChannels == 0 &&
-         input.channels == input.pitch && output.channels == output.pitch &&
-         output.sizes[1] % kTileRows == 0 && output.sizes[2] % kTileColumns == 0 &&
-         input.batch <= kLimit / Positions(output) &&
+  return kernel_frames >= 1 && kernel_frames <= kWindow && input.channels % kChunkChannels == 0 &&
+         output.channels % kTileChannels == 0 && input.channels == input.pitch &&
+         output.channels == output.pitch && output.sizes[1] % kTileRows == 0 &&
+         output.sizes[2] % kTileColumns == 0 && input.batch <= kLimit / Positions(output) &&
          output.channels / kTileChannels <= kTilePositions;
 }
 

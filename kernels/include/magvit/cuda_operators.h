@@ -132,8 +132,8 @@ MAGVIT_EXPORT int32_t magvit_cuda_conv_fits(struct magvit_cuda_map input,
 
 // A causal conv on tensor cores with its addends, in half precision summed in float32 and rounded
 // once: output = conv(input) + bias + residual. With options, the first pass of the output's
-// GroupNorm too. For compute capability 9.0, and maps of whole tiles: height a multiple of 32, width
-// of 8, input channels of 64, output channels of 128.
+// GroupNorm too. For compute capability 9.0, and maps of whole tiles: height a multiple of 32,
+// width of 8, input channels of 64, output channels of 128.
 //
 // The kernel is [kernel_frames, 3, 3], at most 3 frames, with stride 1. Zeros stand for the
 // kernel_frames - 1 frames before the clip, and for one position on each side of a frame.

@@ -15,8 +15,8 @@ using magvit::Half;
 constexpr int kWindow = magvit::kWindow;
 
 // The sums of one position's output channels.
-void Multiply(const magvit_cuda_map& input, const float* weight, int64_t kernel_frames, int64_t clip,
-              int64_t frame, int64_t row, int64_t column, std::vector<float>& sums) {
+void Multiply(const magvit_cuda_map& input, const float* weight, int64_t kernel_frames,
+              int64_t clip, int64_t frame, int64_t row, int64_t column, std::vector<float>& sums) {
   const int64_t channels = input.channels;
   const auto* values = static_cast<const Half*>(input.data);
   std::vector<float> read(channels);
@@ -27,7 +27,8 @@ void Multiply(const magvit_cuda_map& input, const float* weight, int64_t kernel_
     if (t < 0 || y < 0 || y >= input.sizes[1] || x < 0 || x >= input.sizes[2]) continue;
     const int64_t position =
         ((clip * input.sizes[0] + t) * input.sizes[1] + y) * input.sizes[2] + x;
-    for (int64_t i = 0; i < channels; ++i) read[i] = magvit::ToFloat(values[position * channels + i]);
+    for (int64_t i = 0; i < channels; ++i)
+      read[i] = magvit::ToFloat(values[position * channels + i]);
     for (size_t out = 0; out < sums.size(); ++out) {
       const float* of_tap =
           weight + (static_cast<int64_t>(out) * kernel_frames * kWindow * kWindow + tap) * channels;

@@ -11,6 +11,9 @@ from magvit_runtime.backends.native.cuda.cudnn_graph import Role
 from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators
 
+# An address that is aligned as all maps' are.
+_ALIGNED = 256
+
 
 @dataclass(frozen=True)
 class OwnConv:
@@ -59,12 +62,7 @@ def fits_own(operators: CudaOperators, geometry: ConvGeometry) -> bool:
     if geometry.pads_before != (frames - 1, 1, 1) or geometry.pads_after != (0, 1, 1):
         return False
     source, output = own_maps(geometry)
-    # Their addresses don't matter, except that they are aligned.
-    return operators.conv_fits(source.at(ALIGNED), output.at(ALIGNED), frames)
-
-
-# An address that is any map's alignment.
-ALIGNED = 256
+    return operators.conv_fits(source.at(_ALIGNED), output.at(_ALIGNED), frames)
 
 
 def own_maps(geometry: ConvGeometry) -> tuple[CudaMap, CudaMap]:
