@@ -184,17 +184,9 @@ class CudaOperators:
         stream: int,
     ) -> None:
         """A causal conv plus addends; with options, GroupNorm's first pass over the output too."""
-        self._call(
-            "magvit_cuda_conv",
-            source,
-            weight,
-            kernel_frames,
-            addends,
-            output,
-            None if options is None else ctypes.byref(options),
-            workspace,
-            stream,
-        )
+        norm = None if options is None else ctypes.byref(options)
+        maps = source, weight, kernel_frames, addends, output
+        self._call("magvit_cuda_conv", *maps, norm, workspace, stream)
 
     def channels_first(self, features: MapStructure, output: int, stream: int) -> None:
         """A map to float32 with channels first."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from magvit_runtime.backends.native.cuda.conv_plans import OWN_ENGINE, ConvGeometry
 from magvit_runtime.backends.native.cuda.cudnn_graph import Role
 from magvit_runtime.backends.native.cuda.maps import CudaMap
+from magvit_runtime.backends.native.cuda.steps import OwnConvolution, Statistics, Step
+from magvit_runtime.backends.native.program import Conv, Program
 from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators
 
 # An address that is aligned as all maps' are.
 _ALIGNED = 256
+# Channels whose moments the kernel has at a time; groups may not cross them.
+_MOMENTS = 64
 
 
 @dataclass(frozen=True)
@@ -71,3 +75,16 @@ def own_maps(geometry: ConvGeometry) -> tuple[CudaMap, CudaMap]:
         CudaMap("", "float16", geometry.batch, geometry.sizes, geometry.in_channels),
         CudaMap("", "float16", geometry.batch, geometry.output_sizes, geometry.out_channels),
     )
+
+
+def with_moments(program: Program, steps: Sequence[Step]) -> Sequence[Step]:
+    """Steps from a conv on; one of our own takes the moments that the next step would take."""
+    match steps:
+        case [OwnConvolution() as conv, Statistics(features, added, total, moments), *rest] if (
+            features == total == conv.output and not added
+        ):
+            reader = program.steps[moments.reader]
+            normalization = reader.normalization if isinstance(reader, Conv) else None
+            if normalization and _MOMENTS % (features.channels // normalization.groups) == 0:
+                return [replace(conv, moments=moments), *rest]
+    return steps

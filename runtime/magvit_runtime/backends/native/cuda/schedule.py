@@ -25,6 +25,7 @@ from functools import partial
 from magvit_runtime.backends.native.arena import Lifetime
 from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, ConvPrecision
 from magvit_runtime.backends.native.cuda.maps import CHANNEL_MULTIPLE, CudaMap, arrivals_bytes
+from magvit_runtime.backends.native.cuda.own_convs import with_moments
 from magvit_runtime.backends.native.cuda.steps import (
     Added,
     Apply,
@@ -238,7 +239,7 @@ class _Scheduler:
             workspace = self._extra(f"workspace {index}", plan.workspace)
             self.steps.append(Convolution(index, geometry, source, result, workspace))
         values.settle(conv.output, Parts(result, added, conv.output_type))
-        self.steps[place:] = _with_moments(self._program, self.steps[place:])
+        self.steps[place:] = with_moments(self._program, self.steps[place:])
 
     def _unfold(
         self, index: int, conv: Conv, pixels: PixelNormalization, geometry: ConvGeometry
@@ -335,20 +336,6 @@ def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) ->
         pads_before=conv.pads_before,
         pads_after=conv.pads_after,
     )
-
-
-def _with_moments(program: Program, steps: list[Step]) -> list[Step]:
-    """Steps from a conv on; one of our own takes the moments that the next step would take."""
-    match steps:
-        case [OwnConvolution() as conv, Statistics(features, added, total, moments), *rest] if (
-            features == total == conv.output and not added
-        ):
-            reader = program.steps[moments.reader]
-            normalization = reader.normalization if isinstance(reader, Conv) else None
-            # The kernel has the moments of 64 channels at a time.
-            if normalization and 64 % (features.channels // normalization.groups) == 0:
-                return [replace(conv, moments=moments), *rest]
-    return steps
 
 
 def _type_of(conv: Conv) -> FloatType:
