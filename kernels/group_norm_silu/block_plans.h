@@ -25,6 +25,9 @@ constexpr int kStatisticsThreads = kPassThreads * kPassBlocks;
 // reading.
 constexpr int64_t kLeastStatisticsSteps = 2;
 
+// A conv that takes the moments of its output writes a partial for each tile of so many positions.
+constexpr int kConvTilePositions = 256;
+
 // The threads of a channels-last block: `columns` vectors of channels times `rows` positions.
 struct ColumnTile {
   int columns;

@@ -10,7 +10,6 @@
 #include "group_norm_silu/pass_plans.cuh"
 #include "magvit/cuda_operators.h"
 #include "tensor/half.h"
-#include "tensor_core_conv/tiles.h"
 
 namespace magvit {
 namespace {
@@ -76,8 +75,7 @@ int64_t magvit_cuda_workspace_bytes(magvit_cuda_map features, int64_t num_groups
   const magvit_shape shape = magvit::AsShape(features);
   const int tiles =
       magvit::TileColumns(shape.channels, magvit::kMapVector, magvit::kStatisticsThreads).tiles;
-  // A conv that takes the moments itself writes a partial for each of its tiles.
-  const int64_t conv_tiles = magvit::DivideUp(shape.positions, magvit::kTilePositions);
+  const int64_t conv_tiles = magvit::DivideUp(shape.positions, magvit::kConvTilePositions);
   return magvit::WorkspaceBytes(shape, shape.batch * std::max<int64_t>(tiles, conv_tiles),
                                 num_groups);
 }

@@ -1,6 +1,7 @@
 // The end of a statistics pass: the last block to arrive merges the partials into one mean, scale
 // and shift per channel. Which block arrives last changes from run to run, but the result doesn't,
-// because it merges all partials in the order of their places.
+// because it merges all partials in the order of their places. (A conv that takes the moments
+// itself has another kernel for this.)
 #ifndef MAGVIT_GROUP_NORM_SILU_FINISH_CUH_
 #define MAGVIT_GROUP_NORM_SILU_FINISH_CUH_
 
@@ -40,8 +41,8 @@ using Partial = Vector<float, 4>;
 struct StatisticsTarget {
   magvit_group_norm_options options;
   int channels;
-  Partial*
-      partials;  // [sample, partial, group], or [sample, group, partial] of channels-first maps
+  // [sample, partial, group], or [sample, group, partial] of channels-first maps and of convs.
+  Partial* partials;
   uint32_t* arrivals;  // one for each set of blocks that share a last one; zero before and after
   NormalizationView normalization;
 };

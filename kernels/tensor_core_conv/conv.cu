@@ -32,12 +32,14 @@ cudaError_t FindEncoder(Encoder* encoder) {
   return error == cudaSuccess && function == nullptr ? cudaErrorNotSupported : error;
 }
 
-bool IsOnHopper() {
+// Whether the current GPU has the kernel's instructions, and its driver the function above.
+bool CanRun() {
+  Encoder encoder;
   int device = 0, major = 0, minor = 0;
   return cudaGetDevice(&device) == cudaSuccess &&
          cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
          cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
-         major == 9 && minor == 0;
+         major == 9 && minor == 0 && FindEncoder(&encoder) == cudaSuccess;
 }
 
 // A tensor of halves without gaps, innermost size first, and the boxes in which it is copied.
@@ -88,13 +90,15 @@ template <bool kHasResidual, bool kHasMoments>
 cudaError_t LaunchConv(const ConvMaps& maps, const ConvTiles& tiles, const ConvEnd& end,
                        cudaStream_t stream) {
   const auto kernel = ConvOnTensorCores<kHasResidual, kHasMoments>;
-  const cudaError_t error =
+  cudaError_t error =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kConvSharedBytes);
   if (error != cudaSuccess) return error;
-  int64_t resident;
-  const cudaError_t counted = CountResidentBlocks(kernel, kConvThreads, &resident);
-  if (counted != cudaSuccess) return counted;
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(tiles.Total(), resident));
+  int device = 0, multiprocessors = 0;
+  error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error != cudaSuccess) return error;
+  const auto blocks = static_cast<unsigned>(std::min(tiles.Total(), multiprocessors));
   return LaunchWithShared(kernel, dim3(blocks), kConvThreads, kConvSharedBytes, stream, maps, tiles,
                           end);
 }
@@ -104,7 +108,7 @@ cudaError_t LaunchConv(const ConvMaps& maps, const ConvTiles& tiles, const ConvE
 
 int32_t magvit_cuda_conv_fits(magvit_cuda_map input, magvit_cuda_map output,
                               int64_t kernel_frames) {
-  return magvit::FitsTiles(input, output, kernel_frames) && magvit::IsOnHopper() ? 1 : 0;
+  return magvit::FitsTiles(input, output, kernel_frames) && magvit::CanRun() ? 1 : 0;
 }
 
 int32_t magvit_cuda_conv(magvit_cuda_map input, const void* weight, int64_t kernel_frames,
@@ -112,10 +116,10 @@ int32_t magvit_cuda_conv(magvit_cuda_map input, const void* weight, int64_t kern
                          const magvit_group_norm_options* options, void* workspace, void* stream) {
   using namespace magvit;
   if (weight == nullptr || !IsAligned(weight, 32) || !IsAligned(addends.residual, 32) ||
-      !FitsTiles(input, output, kernel_frames)) {
+      !FitsTiles(input, output, kernel_frames) || output.data == input.data) {
     return cudaErrorInvalidValue;
   }
-  if (!IsOnHopper()) return cudaErrorNotSupported;
+  if (!CanRun()) return cudaErrorNotSupported;
   const ConvTiles tiles = TilesOf(input, output, kernel_frames);
   ConvEnd end = {addends.bias, nullptr, 0, 0};
   const magvit_shape shape = AsShape(output);

@@ -120,7 +120,8 @@ __device__ __forceinline__ void WaitForStores() {
 }
 
 // A matrix in shared memory for tensor cores: swizzled rows of 64 halves. Every 8 rows lie one
-// after the other, and the next 8 rows begin kStride bytes after these.
+// after the other, and the next 8 rows begin kStride bytes after these. It may begin at any row:
+// the swizzle follows the address, so the descriptor's base offset stays 0.
 template <int kStride>
 __device__ __forceinline__ uint64_t MatrixAt(uint32_t address) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
@@ -154,6 +155,12 @@ __device__ __forceinline__ void CommitProducts() {
 template <int kPending>
 __device__ __forceinline__ void WaitForProducts() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// Keeps the compiler from reading sums before a wait that comes before this.
+__device__ __forceinline__ void Settle(Products& sums) {
+#pragma unroll
+  for (int i = 0; i < kProductRegisters; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
 #define MAGVIT_8(x, i) x(i), x(i + 1), x(i + 2), x(i + 3), x(i + 4), x(i + 5), x(i + 6), x(i + 7)

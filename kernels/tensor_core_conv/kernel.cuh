@@ -4,9 +4,9 @@
 // One block runs on each multiprocessor and takes tile after tile. One thread loads what the two
 // groups of four warps multiply, half of a tile's channels each. A box of the input, with the
 // positions around the tile, is loaded once for all nine taps of a frame: a tap is the same box,
-// read from a few rows further on. So there is a fifth of the loads that a product of gathered
-// inputs would take. What lies outside of the frame is loaded as zeros. Frames before the clip
-// aren't multiplied at all.
+// read from a few rows further on. So there is a seventh of the input's loads that a product of
+// gathered inputs would take. What lies outside of the frame is loaded as zeros. Frames before the
+// clip aren't multiplied at all.
 #ifndef MAGVIT_TENSOR_CORE_CONV_KERNEL_CUH_
 #define MAGVIT_TENSOR_CORE_CONV_KERNEL_CUH_
 
@@ -173,6 +173,7 @@ struct Multiplier {
       boxes.Advance();
     }
     WaitForProducts<0>();
+    Settle(sums);
     Release(box_empty, weights_empty);
   }
 
@@ -223,8 +224,18 @@ __device__ __forceinline__ void MultiplyAll(const ConvTiles& tiles, const ConvMa
   if (thread == 0) WaitForStores();
 }
 
+// Registers of a thread: at the start, and after they are shared out. What the compiler gives at
+// the start follows from the threads of a block.
+constexpr int kStartRegisters = 168;
+constexpr int kLoaderRegisters = 40;
+constexpr int kMultiplierRegisters = 232;
+static_assert(kStartRegisters * kConvThreads <= 65536 &&
+                  kLoaderRegisters + kConvGroups * kMultiplierRegisters <=
+                      (kConvGroups + 1) * kStartRegisters,
+              "a multiprocessor has them");
+
 // Grid: as many blocks as there are multiprocessors, or tiles. Dynamic shared memory:
-// kConvSharedBytes.
+// kConvSharedBytes, which only one block of a multiprocessor has.
 constexpr int kConvSharedBytes = sizeof(ConvMemory) + kSwizzleBytes;
 
 template <bool kHasResidual, bool kHasMoments>
@@ -250,13 +261,13 @@ __global__ void __launch_bounds__(kConvThreads, 1)
   }
   __syncthreads();
   WaitForPredecessor();
-  // A multiprocessor's registers, shared out: 168 for each thread before.
+  // A multiprocessor's registers, shared out.
   const int group = static_cast<int>(threadIdx.x) / kGroupThreads;
   if (group == kConvGroups) {
-    KeepRegisters<40>();
+    KeepRegisters<kLoaderRegisters>();
     if (threadIdx.x % kGroupThreads == 0) LoadAll(tiles, maps, memory);
   } else {
-    TakeRegisters<232>();
+    TakeRegisters<kMultiplierRegisters>();
     MultiplyAll<kHasResidual, kHasMoments>(tiles, maps, end, group, memory);
   }
 }

@@ -1,5 +1,5 @@
-// What becomes of a tile's sums: they stay in registers, where bias and residual are added, they are
-// rounded once, and their moments are taken for the next normalisation.
+// What becomes of a tile's sums: they stay in registers, where bias and residual are added, they
+// are rounded once, and their moments are taken for the next normalisation.
 #ifndef MAGVIT_TENSOR_CORE_CONV_RESULTS_CUH_
 #define MAGVIT_TENSOR_CORE_CONV_RESULTS_CUH_
 

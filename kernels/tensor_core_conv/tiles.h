@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "cuda_operators/map_checks.h"
+#include "group_norm_silu/block_plans.h"
 #include "tensor/host_device.h"
 
 namespace magvit {
@@ -16,6 +17,7 @@ namespace magvit {
 constexpr int kTileColumns = 8;
 constexpr int kTileRows = 32;
 constexpr int kTilePositions = kTileColumns * kTileRows;
+static_assert(kTilePositions == kConvTilePositions, "the workspace has room for a partial each");
 constexpr int kTileChannels = 128;
 // Channels of the input that are multiplied at a time.
 constexpr int kChunkChannels = 64;
@@ -93,10 +95,12 @@ inline bool FitsTiles(const magvit_cuda_map& input, const magvit_cuda_map& outpu
          output.channels % kTileChannels == 0 && input.channels == input.pitch &&
          output.channels == output.pitch && output.sizes[1] % kTileRows == 0 &&
          output.sizes[2] % kTileColumns == 0 && input.batch <= kLimit / Positions(output) &&
+         // So that there are no more tiles than positions.
          output.channels / kTileChannels <= kTilePositions;
 }
 
-// Whether each half of a tile's channels has whole groups, for its moments.
+// Whether each half of a tile's channels has whole groups, for its moments (also `_MOMENTS` in
+// own_convs.py).
 inline bool FitsGroups(const magvit_cuda_map& output, int64_t groups) {
   return kTileChannels / 2 % (output.channels / groups) == 0;
 }

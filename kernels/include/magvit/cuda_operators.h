@@ -140,7 +140,7 @@ MAGVIT_EXPORT int32_t magvit_cuda_conv_fits(struct magvit_cuda_map input,
 //
 //   input     half, without a border
 //   weight    half [output channels, kernel_frames, 3, 3, input channels], 32-byte aligned
-//   addends   the residual is half, and may not be the output
+//   addends   the residual is half, and may be the output
 //   output    half, without a border; may not be the input
 //   options   NULL, or of at most 64 channels a group, a power of two
 //   workspace with options: magvit_cuda_workspace_bytes of the output, for magvit_cuda_apply

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cuda_on_cpu.h"
+#include "group_norm_silu/options.h"
 #include "magvit/cuda_operators.h"
 #include "tensor/half.h"
 #include "tensor_core_conv/tiles.h"
@@ -52,7 +53,14 @@ int32_t magvit_cuda_conv(magvit_cuda_map input, const void* weight, int64_t kern
   if (weight == nullptr || !magvit::FitsTiles(input, output, kernel_frames)) {
     return cudaErrorInvalidValue;
   }
-  if (options != nullptr && !magvit::FitsGroups(output, options->num_groups)) {
+  if (output.data == input.data || !magvit::IsAligned(weight, 32) ||
+      !magvit::IsAligned(addends.residual, 32)) {
+    return cudaErrorInvalidValue;
+  }
+  if (options != nullptr &&
+      (workspace == nullptr ||
+       magvit::CheckGroupNorm(output.dtype, magvit::AsShape(output), *options) != MAGVIT_OK ||
+       !magvit::FitsGroups(output, options->num_groups))) {
     return cudaErrorInvalidValue;
   }
   std::vector<float> weights(output.channels * kernel_frames * kWindow * kWindow * input.channels);

@@ -1,1 +1,1 @@
-"""The native backend's program on an NVIDIA GPU: cuDNN's convs and our own passes."""
+"""The native backend's program on an NVIDIA GPU: convs of cuDNN and our own, and our own passes."""

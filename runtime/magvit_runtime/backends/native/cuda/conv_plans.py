@@ -39,6 +39,7 @@ class ConvGeometry:
         sizes: Frames, height and width of the input, without zeros around it.
         in_channels, out_channels: As they lie in memory, padding channels included.
         kernel, stride, pads_before, pads_after: In time, height and width.
+        is_padded: Whether some of the channels are padding.
     """
 
     precision: ConvPrecision
@@ -50,6 +51,7 @@ class ConvGeometry:
     stride: Sizes
     pads_before: Sizes
     pads_after: Sizes
+    is_padded: bool = False
 
     @property
     def padded_sizes(self) -> Sizes:
@@ -79,6 +81,7 @@ class ConvGeometry:
         return (
             f"{self.precision} {self.batch}x{sizes} {self.in_channels}>{self.out_channels} "
             f"kernel {kernel} stride {stride} pads {before} {after}"
+            f"{' padded channels' if self.is_padded else ''}"
         )
 
 
@@ -109,7 +112,7 @@ class _PlanFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpu: str
     cudnn: str
     plans: dict[str, ConvPlan]
-    operators: int = 0  # the version of our own operators
+    operators: int = 0  # the ABI of our own, which also tells their kernels apart
 
 
 class PlanCache:

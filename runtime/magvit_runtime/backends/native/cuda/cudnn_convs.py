@@ -68,7 +68,7 @@ class CudnnConvs:
             gc.collect()
             if not self._build(geometry, plan):
                 raise BackendError(
-                    f"cuDNN can't build the plan of conv {geometry.key} a second time",
+                    f"the plan of conv {geometry.key} can't be built a second time",
                     found=f"engine {plan.engine}",
                     mend="use another precision, or backend='onnxruntime'",
                 )
@@ -116,7 +116,13 @@ class CudnnConvs:
     def _build(self, geometry: ConvGeometry, plan: ConvPlan) -> bool:
         """Builds a plan if needed; says whether it is there, with no larger a workspace."""
         if plan.is_own:
-            return fits_own(self._operators, geometry)
+            fits = fits_own(self._operators, geometry)
+            if not fits:
+                _LOG.warning(
+                    "the plan kept for conv %s is timed again: our own conv doesn't fit here",
+                    geometry.key,
+                )
+            return fits
         if geometry in self._built:
             return True
         try:

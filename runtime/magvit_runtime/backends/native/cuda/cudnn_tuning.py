@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from magvit_runtime.backends.native.cuda.conv_plans import ConvGeometry, ConvPlan, Padding
+from magvit_runtime.backends.native.cuda.conv_plans import (
+    OWN_ENGINE,
+    ConvGeometry,
+    ConvPlan,
+    Padding,
+)
 from magvit_runtime.backends.native.cuda.cudnn_graph import (
     BuiltConv,
     Candidate,
@@ -134,6 +139,8 @@ class PlanTuner:
                     timed = self._time(candidate, padding, scratch, best)
                 except self._rejections as error:
                     refusals.append(str(error))
+                    if candidate.engine == OWN_ENGINE:
+                        _LOG.warning("conv %s: %s", geometry.key, error)
                     continue
                 best = min(best, timed.plan.microseconds / 1e6)
                 yield timed
@@ -210,7 +217,8 @@ class PlanTuner:
         """The first plan that agrees with one of another engine; those before it are named.
 
         Only plans of the same padding are compared, because the scratch data is another input with
-        another padding. An engine that is alone with its padding is accepted.
+        another padding. An engine that is alone with its padding is accepted. Our own kernel
+        confirms no other.
         """
         tolerance = _TOLERANCES[geometry.precision]
         for candidate in timed:
@@ -225,10 +233,9 @@ class PlanTuner:
                 refusals.append(str(error))
                 continue
             others = ", ".join(str(witness.plan.engine) for witness in witnesses)
-            refusals.append(
-                f"its engine {candidate.plan.engine} computes something else than engine {others}"
-            )
-            _LOG.warning("conv %s: cuDNN is not used where %s", geometry.key, refusals[-1])
+            name = "our own kernel" if candidate.plan.is_own else f"engine {candidate.plan.engine}"
+            refusals.append(f"{name} computes something else than cuDNN's engine {others}")
+            _LOG.warning("conv %s: a plan is not used: %s", geometry.key, refusals[-1])
         return None
 
     def _results(self, timed: _TimedPlan, scratch: _Scratch) -> NDArray[np.float32]:
@@ -243,10 +250,10 @@ class PlanTuner:
 
 
 def _other_engines(candidate: _TimedPlan, timed: list[_TimedPlan]) -> list[_TimedPlan]:
-    """The fastest plan of a few other engines that have the candidate's padding."""
+    """The fastest plan of a few other engines of cuDNN that have the candidate's padding."""
     chosen: dict[int, _TimedPlan] = {}
     for other in timed:
-        if other.plan.padding == candidate.plan.padding:
+        if other.plan.padding == candidate.plan.padding and not other.plan.is_own:
             chosen.setdefault(other.plan.engine, other)
     chosen.pop(candidate.plan.engine, None)
     return list(chosen.values())[:_WITNESSES]

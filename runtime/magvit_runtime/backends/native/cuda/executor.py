@@ -1,7 +1,7 @@
 """Runs a program on an NVIDIA GPU.
 
-Everything but cuDNN's own calls is tested on a stand-in for the GPU that runs our kernels on the
-CPU; on a GPU, gpu-check and test_on_gpu.py test the whole.
+Everything but cuDNN's own calls and our conv is tested on a stand-in for the GPU that runs our
+kernels on the CPU; on a GPU, gpu-check and test_on_gpu.py test the whole.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CudaExecutor:
         program: What it computes.
         precision: fp16 for a graph in half precision, tf32 or fp32 for one in float32.
         device: The GPU.
-        operators: All but the convs.
+        operators: All but the convs of cuDNN.
         convs: The convs; closed with the executor.
         workers: Batches at once.
 
@@ -194,12 +194,12 @@ class CudaExecutor:
 def open_cuda_executor(
     program: Program, precision: str, plans: Path | None, workers: int = 1, gpu: int = 0
 ) -> CudaExecutor:
-    """Opens a program on a GPU of this machine, with cuDNN's convs.
+    """Opens a program on a GPU of this machine, with convs of cuDNN and our own.
 
     Args:
         program: What it computes.
         precision: Precision of its graph: fp16, tf32 or fp32.
-        plans: Folder, in a bundle, that keeps which plans of cuDNN are the fastest here; None
+        plans: Folder, in a bundle, that keeps which plans of convs are the fastest here; None
             finds them again each time. A shape's first run includes that time.
         workers: Batches at once; each costs the memory of a run.
         gpu: Which GPU, among those that CUDA shows.

@@ -90,7 +90,7 @@ class LoadedProgram:
         program: What is computed.
         precision: Of the session.
         device: The GPU.
-        operators: All but the convs.
+        operators: All but the convs of cuDNN.
         convs: The convs.
         parameters: Weights on the GPU.
         launches: How runs reach the GPU.

@@ -11,11 +11,12 @@ from magvit_runtime.backends.native.cuda.cudnn_graph import Role
 from magvit_runtime.backends.native.cuda.maps import CudaMap
 from magvit_runtime.backends.native.cuda.steps import OwnConvolution, Statistics, Step
 from magvit_runtime.backends.native.program import Conv, Program
+from magvit_runtime.errors import BackendError
 from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators
 
 # An address that is aligned as all maps' are.
 _ALIGNED = 256
-# Channels whose moments the kernel has at a time; groups may not cross them.
+# Channels whose moments the kernel has at a time; groups may not cross them (`FitsGroups`).
 _MOMENTS = 64
 
 
@@ -44,22 +45,31 @@ class OwnConv:
         return self
 
     def execute(self, queue: Any, addresses: Mapping[Role, int], workspace: int) -> None:  # noqa: ARG002
-        """Starts the conv; the queue and the workspace are cuDNN's."""
+        """Starts the conv; the queue and the workspace are cuDNN's.
+
+        Raises:
+            RuntimeError: It failed; so does a plan of cuDNN.
+        """
         source, output = own_maps(self.geometry)
-        self.operators.conv(
-            source.at(addresses["image"]),
-            addresses["weight"],
-            self.geometry.kernel[0],
-            Addends(),
-            output.at(addresses["output"]),
-            None,
-            None,
-            self.stream,
-        )
+        try:
+            self.operators.conv(
+                source.at(addresses["image"]),
+                addresses["weight"],
+                self.geometry.kernel[0],
+                Addends(),
+                output.at(addresses["output"]),
+                None,
+                None,
+                self.stream,
+            )
+        except BackendError as error:
+            raise RuntimeError(f"our own conv failed: {error}") from error
 
 
 def fits_own(operators: CudaOperators, geometry: ConvGeometry) -> bool:
     """Whether our kernel computes a conv on the current GPU."""
+    if geometry.is_padded:
+        return False
     frames, *window = geometry.kernel
     if geometry.precision != "fp16" or window != [3, 3] or geometry.stride != (1, 1, 1):
         return False

@@ -8,8 +8,8 @@ add a bias themselves.
 
 An encoder's first conv reads unfolded pixels (`unfolding`), and so has a kernel of 1.
 
-A conv of our own (`own_convs`) adds bias and residual itself, and takes the moments too where the
-statistics pass would follow.
+A conv of our own (`own_convs`) adds bias and residual itself. It also takes the moments, where the
+statistics pass for the next conv would follow and no group crosses 64 channels.
 
 An adaptive norm is the same two passes with each clip's own scale and shift, over the map's own
 memory. The next normalisation's statistics read its result once more: some 50 us of a released
@@ -239,7 +239,8 @@ class _Scheduler:
             workspace = self._extra(f"workspace {index}", plan.workspace)
             self.steps.append(Convolution(index, geometry, source, result, workspace))
         values.settle(conv.output, Parts(result, added, conv.output_type))
-        self.steps[place:] = with_moments(self._program, self.steps[place:])
+        if plan.is_own:
+            self.steps[place:] = with_moments(self._program, self.steps[place:])
 
     def _unfold(
         self, index: int, conv: Conv, pixels: PixelNormalization, geometry: ConvGeometry
@@ -325,16 +326,18 @@ def _geometry(conv: Conv, batch: int, sizes: Sizes, precision: ConvPrecision) ->
         precision = "fp16"
     elif precision == "fp16":  # The islands of a half-precision graph are float32 throughout.
         precision = "fp32"
+    outputs, inputs = (channel_pitch(n, CHANNEL_MULTIPLE) for n in conv.weight.shape[:2])
     return ConvGeometry(
         precision=precision,
         batch=batch,
         sizes=sizes,
-        in_channels=channel_pitch(conv.weight.shape[1], CHANNEL_MULTIPLE),
-        out_channels=channel_pitch(conv.weight.shape[0], CHANNEL_MULTIPLE),
+        in_channels=inputs,
+        out_channels=outputs,
         kernel=conv.kernel,
         stride=conv.stride,
         pads_before=conv.pads_before,
         pads_after=conv.pads_after,
+        is_padded=(outputs, inputs) != conv.weight.shape[:2],
     )
 
 

@@ -23,9 +23,9 @@ class CudaSession(NativeSession[CudaExecutor]):
     Thread-safe: any number of threads may call its methods at once; as many batches are computed at
     once as there are workers. `close` must not overlap with a run.
 
-    The first run of a shape finds the fastest plans of cuDNN, which takes a while. They are kept in
-    the folder `engines` beside the graph. A batch that fits into one that ran before is padded to
-    that size instead.
+    The first run of a shape finds the fastest plans of its convs, which takes a while. They are
+    kept in the folder `engines` beside the graph. A batch that fits into one that ran before is
+    padded to that size instead.
 
     Args:
         graph: The ONNX file, whose digest and whose weights' digest were checked.

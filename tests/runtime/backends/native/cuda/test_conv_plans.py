@@ -51,6 +51,7 @@ def test_keys_tell_geometries_apart() -> None:
         "stride": (2, 2, 2),
         "pads_before": (0, 1, 1),
         "pads_after": (2, 1, 1),
+        "is_padded": True,
     }
     facts = {name: getattr(GEOMETRY, name) for name in fields}
     others = [ConvGeometry(**{**facts, name: value}) for name, value in fields.items()]

@@ -256,7 +256,7 @@ def test_a_fast_engine_that_is_wrong_is_named_and_not_chosen(
     convs = open_convs(cudnn, tmp_path)
     cuda.milliseconds = milliseconds((1, 10), (1.5, 15), (1.2, 12)) * 2
     assert convs.plan(CAUSAL).engine == 4
-    assert "engine 2 computes something else than engine 4, 3" in caplog.text
+    assert "engine 2 computes something else than cuDNN's engine 4, 3" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), 0.0, 1.1])
@@ -265,7 +265,9 @@ def test_two_engines_that_differ_are_both_refused(cuda: Cuda, tmp_path: Path, wr
     cudnn.wrong = {3: wrong}
     convs = open_convs(cudnn, tmp_path)
     cuda.milliseconds = list(TIMES)
-    with pytest.raises(BackendError, match="engine 3 computes something else than engine 4"):
+    with pytest.raises(
+        BackendError, match="engine 3 computes something else than cuDNN's engine 4"
+    ):
         convs.plan(CAUSAL)
 
 

@@ -6,6 +6,7 @@ stands in for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ from magvit_runtime.backends.native.program import (
     Program,
 )
 from magvit_runtime.cuda.device import open_device
+from magvit_runtime.errors import BackendError
+from magvit_runtime.native_libraries.cuda_operators import Addends
+from magvit_runtime.native_libraries.operators import GroupNormOptions
 
 CAUSAL = ConvGeometry(
     precision="fp16",
@@ -126,6 +130,41 @@ def test_a_sum_of_another_type_is_left_to_the_next_step(cuda: Cuda) -> None:
     encoder.close()
 
 
+def test_channels_that_fill_a_tile_only_with_padding_are_cudnns(cuda: Cuda) -> None:
+    pixels, first, second, _, _, last, quantization = residual_block().steps
+    assert isinstance(second, Conv)
+    assert isinstance(last, Conv)
+    assert second.bias is not None
+    second = replace(second, weight=second.weight[:125], bias=second.bias[:125])
+    last = replace(last, input=second.output, weight=last.weight[:, :125], normalization=None)
+    narrow = replace(residual_block(), steps=(pixels, first, second, last, quantization))
+    assert not any(isinstance(step, OwnConvolution) for step in schedule_of(narrow, cuda))
+    frames = clips_of(1, *SIZES)
+    encoder = open_program(cuda, narrow, "fp16", implied)
+    (latents,) = encoder.run({"frames": frames}, ["latents"])
+    assert relative_error(latents, np.moveaxis(reference(narrow, frames), -1, 1)) < 3e-3
+    encoder.close()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4, 128])
+def test_the_library_takes_moments_of_the_same_groups(cuda: Cuda, groups: int) -> None:
+    program = residual_block(groups)
+    first = next(step for step in schedule_of(program, cuda) if isinstance(step, OwnConvolution))
+    source, output = own_convs.own_maps(replace(CAUSAL, sizes=(1, 32, 8)))
+    arrays = {name: _aligned(np.zeros(2**20, np.float16)) for name in ("x", "w", "y", "moments")}
+    x, w, y, moments = (array.ctypes.data for array in arrays.values())
+    options = GroupNormOptions(num_groups=groups, epsilon=1e-6)
+
+    def take_moments() -> None:
+        operators_on(cuda).conv(source.at(x), w, 1, Addends(), output.at(y), options, moments, 0)
+
+    if first.moments is not None:
+        take_moments()
+    else:
+        with pytest.raises(BackendError, match="magvit_cuda_conv failed"):
+            take_moments()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -139,6 +178,7 @@ def test_a_sum_of_another_type_is_left_to_the_next_step(cuda: Cuda) -> None:
         {"sizes": (3, 32, 12)},
         {"in_channels": 72},
         {"out_channels": 64},
+        {"is_padded": True},
     ],
 )
 def test_other_convs_are_cudnns(cuda: Cuda, change: dict[str, Any]) -> None:
@@ -166,10 +206,13 @@ class Ones:
         self._cuda.submit(rest[-1], lambda: fill.fill(self._value))
 
 
-def open_convs(cuda: Cuda, folder: Path, operators: Any) -> CudnnConvs:
-    device = open_device()
+def open_convs(
+    cuda: Cuda, folder: Path, operators: Any, engines: Sequence[int] = (3, 4)
+) -> CudnnConvs:
+    device, cudnn = open_device(), StandInCudnn(cuda)
+    cudnn.engines = list(engines)
     cache = PlanCache(folder / "engines", device.name, "91900")
-    return CudnnConvs(device, StandInCudnn(cuda), operators, cache)
+    return CudnnConvs(device, cudnn, operators, cache)
 
 
 def times(own: float) -> list[float]:
@@ -199,7 +242,30 @@ def test_ours_is_not_taken_where_no_engine_confirms_it(
     convs = open_convs(cuda, tmp_path, Ones(cuda, value=1.1))
     cuda.milliseconds = times(15)
     assert convs.plan(CAUSAL).engine == 4
-    assert f"engine {OWN_ENGINE} computes something else than engine 4, 3" in caplog.text
+    assert "our own kernel computes something else than cuDNN's engine 4, 3" in caplog.text
+    convs.close()
+
+
+def test_ours_refuses_no_engine_of_cudnn(cuda: Cuda, tmp_path: Path) -> None:
+    convs = open_convs(cuda, tmp_path, Ones(cuda, value=1.1), engines=[3])
+    cuda.milliseconds = milliseconds((2, 20), (1.5, 15), (2.2, 22))
+    plan = convs.plan(CAUSAL)
+    assert (plan.engine, plan.padding) == (3, "implied")
+    convs.close()
+
+
+def test_ours_loses_where_it_fails(
+    cuda: Cuda, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise BackendError("magvit_cuda_conv failed", found="operation not supported")
+
+    monkeypatch.setattr(Ones, "conv", fail)
+    convs = open_convs(cuda, tmp_path, Ones(cuda))
+    # The event before the launch asks for no time.
+    cuda.milliseconds = milliseconds((3, 30), (2, 20), (2.2, 22), (2.5, 25))
+    assert convs.plan(CAUSAL).engine == 4
+    assert "our own conv failed: magvit_cuda_conv failed" in caplog.text
     convs.close()
 
 

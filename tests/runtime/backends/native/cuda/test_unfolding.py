@@ -122,6 +122,7 @@ def test_a_released_encoders_first_conv_has_a_kernel_of_one(
         stride=(1, 1, 1),
         pads_before=(0, 0, 0),
         pads_after=(0, 0, 0),
+        is_padded=True,
     )
 
 
