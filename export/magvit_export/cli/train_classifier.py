@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from magvit_export.training.options import DEFAULT_OPTIONS, TrainingOptions
 from magvit_runtime.bundle.reading import MANIFEST_NAME, open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.classifier import CLASSIFIER
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.places import OwnBundle
@@ -200,11 +201,16 @@ def _outcome(
 
     bundle = open_bundle(path)
     label = weights_label(bundle)
+    training = bundle.manifest.heads[CLASSIFIER].training
+    head = f"{training['head']} head"
+    if "varied_clips" in training:
+        head += ", trained on varied copies of each trajectory too"
     known = {"bundle": str(path), "sources": sources, "weights": label, "notes": notes}
     write_metrics(metrics, result, options, known)
     facts: dict[str, Any] = {
         **known,
         "classes": list(result.classes),
+        "head": training["head"],
         "clips": len(result.train),
         "held_out_clips": len(result.held_out),
         "train_accuracy": result.train_accuracy,
@@ -230,7 +236,7 @@ def _outcome(
                 report, result, {"bundle": str(path), "sources": sources, "weights": label}
             )
             facts["report"] = str(report)
-    lines += [f"{bundle.manifest.model}, {label}", *notes, f"figures -> {metrics}"]
+    lines += [head, f"{bundle.manifest.model}, {label}", *notes, f"figures -> {metrics}"]
     if report is not None:
         lines.append(f"report -> {report}")
     return Outcome(facts, "\n".join(lines))

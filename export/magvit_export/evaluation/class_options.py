@@ -31,7 +31,7 @@ class MethodOptions:
         seed: Of splits, start weights and variations.
     """
 
-    heads: str = "linear,conv"
+    heads: str = "linear,hidden,conv"
     epochs: int | None = None
     members: int = 1
     augment: int = 0

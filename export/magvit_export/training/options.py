@@ -59,7 +59,7 @@ class FitOptions:
         if self.head == "hidden" and not self.suits_hidden:
             raise InputError(
                 "a hidden head reads bits, and is fitted in closed form",
-                found=f"embedding {self.embedding}, width {self.width}, epochs {self.epochs}",
+                found=f"embedding {self.embedding}, epochs {self.epochs or 0}",
                 mend="leave these out, or give --head linear",
             )
         if self.members < 1 or (self.members > 1 and self.head != "conv"):
@@ -72,7 +72,7 @@ class FitOptions:
     @property
     def suits_hidden(self) -> bool:
         """Whether nothing is asked for that a hidden head lacks."""
-        return self.embedding == "bits" and self.width is None and not self.epochs
+        return self.embedding == "bits" and not self.epochs
 
     @property
     def token_width(self) -> int:

@@ -170,7 +170,8 @@ def test_it_is_taken_where_copies_are_trained_on() -> None:
     assert fit([source], names, groups=groups).facts["head"] == "linear"
     # What only a linear head has.
     assert taken(FitOptions(embedding="table")) == "linear"
-    assert taken(FitOptions(width=18)) == "linear"
+    # A width of tokens means nothing to it, and on the command line is that of clips too.
+    assert taken(FitOptions(width=16)) == "hidden"
     assert taken(FitOptions(epochs=1)) == "linear"
     features = Features(np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
     assert taken(FitOptions(), features) == "linear"
@@ -178,7 +179,7 @@ def test_it_is_taken_where_copies_are_trained_on() -> None:
 
 
 def test_what_it_lacks_is_refused() -> None:
-    for wrong in ({"embedding": "table"}, {"width": 4}, {"epochs": 2}):
+    for wrong in ({"embedding": "table"}, {"epochs": 2}):
         with pytest.raises(InputError, match="a hidden head reads bits"):
             FitOptions(head="hidden", **wrong)
     with pytest.raises(InputError, match="expected 1, or more of conv"):
