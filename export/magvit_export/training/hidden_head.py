@@ -29,6 +29,8 @@ _MOST_COMPONENTS = 64
 _MOST_UNITS = 8192
 # Of the whole head; what a bundle takes is a little more.
 _MOST_WEIGHTS = 2_950_000
+# Of the ridge regression, as multiples of the mean squared length of what the units give.
+STRENGTHS = (0.01, 0.03, 0.1, 0.3)
 # Clips in memory as maps at once.
 _AT_ONCE = 256
 
@@ -139,7 +141,9 @@ def fit_hidden(
     hidden = torch.cat(
         [head.units(part).relu().flatten(1) for part in torch.split(parts, _AT_ONCE)]
     )
-    fitted = fit_linear(hidden, targets, num_classes, groups, weights)
+    fitted = fit_linear(
+        hidden, targets, num_classes, groups, weights, strengths=STRENGTHS, chosen_by="loss"
+    )
     head.head.weight.copy_(fitted.weight)
     head.head.bias.copy_(fitted.bias)
     return head, {"strength": fitted.strength, "units": len(head.units.weight)}
