@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from magvit_export.training.options import DEFAULT_OPTIONS, TrainingOptions
 from magvit_runtime.bundle.reading import MANIFEST_NAME, open_bundle
 from magvit_runtime.bundle.weights_label import weights_label
+from magvit_runtime.classifier import CLASSIFIER
 from magvit_runtime.cli.columns import ColumnNames
 from magvit_runtime.cli.outcome import Outcome
 from magvit_runtime.cli.places import OwnBundle
@@ -40,7 +41,7 @@ def classifier(
     columns: ColumnNames | None = None,
     space: Annotated[SpaceOptions, Parameter(name="*")] = DEFAULT_SPACE,
     group: str | None = None,
-    augment: int = 0,
+    augment: int | None = None,
     model: str | None = None,
     weights: str | None = None,
     config: Path | None = None,
@@ -70,7 +71,8 @@ def classifier(
         group: Column of the trajectory file whose values, as of people, are never on both sides
             of a split.
         augment: Varied copies of each trajectory to train on besides: turned, scaled, sheared,
-            shaken, faster here and slower there.
+            shaken, faster here and slower there. By default 12, or as many as make no more than
+            5,000 clips; none with --fine-tune.
         model: Tokenizer of a new bundle; trajectory-small by default.
         weights: Its weights: path of a checkpoint, hub, trained, seeded or seeded:N. By default
             those that ship with the package (trained), or seeded ones where none do.
@@ -93,7 +95,7 @@ def classifier(
         "options of drawing": None if style == DEFAULT_STYLE else style,
         "options of cameras": None if space == DEFAULT_SPACE else space,
     }
-    if augment < 0:
+    if (augment or 0) < 0:
         raise InputError("--augment is out of range", found=augment, expected="0 or more")
     if source.is_dir():
         return _from_files(source, files, options, metrics, report, given)
@@ -199,11 +201,16 @@ def _outcome(
 
     bundle = open_bundle(path)
     label = weights_label(bundle)
+    training = bundle.manifest.heads[CLASSIFIER].training
+    head = f"{training['head']} head"
+    if "varied_clips" in training:
+        head += ", trained on varied copies of each trajectory too"
     known = {"bundle": str(path), "sources": sources, "weights": label, "notes": notes}
     write_metrics(metrics, result, options, known)
     facts: dict[str, Any] = {
         **known,
         "classes": list(result.classes),
+        "head": training["head"],
         "clips": len(result.train),
         "held_out_clips": len(result.held_out),
         "train_accuracy": result.train_accuracy,
@@ -229,7 +236,7 @@ def _outcome(
                 report, result, {"bundle": str(path), "sources": sources, "weights": label}
             )
             facts["report"] = str(report)
-    lines += [f"{bundle.manifest.model}, {label}", *notes, f"figures -> {metrics}"]
+    lines += [head, f"{bundle.manifest.model}, {label}", *notes, f"figures -> {metrics}"]
     if report is not None:
         lines.append(f"report -> {report}")
     return Outcome(facts, "\n".join(lines))

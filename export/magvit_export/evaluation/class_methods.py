@@ -57,7 +57,7 @@ def build_methods(
         found = clip_features(
             model.bundle.path, data, begin(f"features of {model.name}", len(data.truth))
         )
-        predict = classifier_of(found, data, FitOptions(seed=options.seed))
+        predict = classifier_of(found, data, FitOptions(head="linear", seed=options.seed))
         rows.append(_row(model, "features, linear", predict))
     return (*rows, *coordinate_methods(data, options.seed, options.net_steps))
 

@@ -18,7 +18,8 @@ class MethodOptions:
     """How methods are trained.
 
     Attributes:
-        heads: Of tokens, separated by commas: linear, in closed form; conv, a small 3-D CNN.
+        heads: Of tokens, separated by commas: linear, in closed form; hidden, linear after a layer
+            of random units; conv, a small 3-D CNN.
         epochs: Of conv at most. By default it sees each trajectory 120 times, as it is and varied.
         members: Convs whose probabilities are averaged.
         augment: Varied copies of each trajectory that classifiers of tokens train on besides.
@@ -30,7 +31,7 @@ class MethodOptions:
         seed: Of splits, start weights and variations.
     """
 
-    heads: str = "linear,conv"
+    heads: str = "linear,hidden,conv"
     epochs: int | None = None
     members: int = 1
     augment: int = 0
@@ -52,13 +53,15 @@ class MethodOptions:
         Raises:
             InputError: A head is unknown, or an option is out of range.
         """
-        kinds: dict[str, HeadKind] = {"linear": "linear", "conv": "conv"}
+        kinds: dict[str, HeadKind] = {"linear": "linear", "hidden": "hidden", "conv": "conv"}
         names = self.heads.split(",")
         if unknown := [name for name in names if name not in kinds]:
             raise InputError("a head is unknown", found=unknown[0], expected=", ".join(kinds))
         conv = FitOptions(head="conv", epochs=self.epochs, members=self.members, seed=self.seed)
-        linear = FitOptions(seed=self.seed)
-        return tuple(conv if kinds[name] == "conv" else linear for name in names)
+        return tuple(
+            conv if name == "conv" else FitOptions(head=kinds[name], seed=self.seed)
+            for name in names
+        )
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,6 @@ def _facts(
         "clips": len(result.train),
         "held_out_clips": len(result.held_out),
         "train_accuracy": round(result.train_accuracy, 4),
-        "head": options.head,
         **fitted.facts,
         "seed": options.seed,
     }

@@ -34,6 +34,8 @@ from magvit_runtime.quantizers import vocabulary_size
 from magvit_runtime.results.token_files import token_file_info
 
 MOST_TRAJECTORIES = 100_000
+# Varied copies where nothing else is asked for: as many as the clips still take minutes with.
+USUAL_COPIES, _CLIPS_WITH_COPIES = 12, 5_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,15 @@ def read_labelled(path: Path, look: Look, report: ReadReport) -> list[Trajectory
             mend="name the column of classes `label`",
         )
     return labelled
+
+
+def usual_copies(clips: int) -> int:
+    """Varied copies of each trajectory where nothing else is asked for: 12, or fewer, or none.
+
+    Args:
+        clips: Of the trajectories themselves, all views counted.
+    """
+    return max(0, min(USUAL_COPIES, _CLIPS_WITH_COPIES // max(1, clips) - 1))
 
 
 def variations(trajectories: Sequence[Trajectory], copies: int, seed: int) -> Iterator[Trajectory]:

@@ -21,6 +21,7 @@ from magvit_export.layers.pixels import normalize_pixels
 from magvit_export.training.classifier import BitEmbedding, TrajectoryClassifier
 from magvit_export.training.conv_head import ConvHead, Ensemble
 from magvit_export.training.fitting import fit
+from magvit_export.training.hidden_head import HiddenHead
 from magvit_export.training.options import FitOptions
 from magvit_export.training.sources import Tokens
 from magvit_export.training.splitting import classes_of, split_by_class
@@ -99,7 +100,7 @@ def fine_tune(
         InputError: The head takes ids in a way that signs can't.
         MagvitError: The loss is no number any more.
     """
-    if options.head == "linear" and options.embedding != "bits":
+    if options.head in ("auto", "linear") and options.embedding != "bits":
         raise InputError(
             "an encoder is trained through the bits of its tokens",
             found=f"--embedding {options.embedding}",
@@ -121,7 +122,7 @@ def fine_tune(
     tokens = Tokens(torch.cat(start).numpy(), 2**bits)
     of_views = np.repeat(np.array(groups)[train], cameras.views)
     head = fit([tokens], labels, options, groups=of_views, classes=classes).module
-    assert isinstance(head, TrajectoryClassifier | ConvHead | Ensemble)
+    assert isinstance(head, TrajectoryClassifier | HiddenHead | ConvHead | Ensemble)
     head.requires_grad_(True)
     encoder.requires_grad_(True)
     both = [*encoder.parameters(), *head.parameters()]
@@ -184,7 +185,7 @@ def logits_of_signs(head: nn.Module, signs: Tensor) -> Tensor:
             embedded = head.embedding.linear(signs.movedim(1, -1))
             logits: Tensor = head.head(embedded.flatten(1))
             return logits
-        case ConvHead():
+        case HiddenHead() | ConvHead():
             return head.of_signs(signs)
         case Ensemble():
             each = [logits_of_signs(one, signs).softmax(dim=1) for one in head.members]

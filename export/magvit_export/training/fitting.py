@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from magvit_export.training.classifier import TrajectoryClassifier
 from magvit_export.training.conv_head import ConvHead, Ensemble
 from magvit_export.training.descent import DescentOptions, descend
+from magvit_export.training.hidden_head import HiddenHead, fit_hidden
 from magvit_export.training.joined_classifier import JoinedClassifier
 from magvit_export.training.options import FitOptions, HeadKind
 from magvit_export.training.ridge import LinearFit, fit_linear
@@ -26,9 +27,9 @@ MAX_CLIPS_FOR_RIDGE = 20_000
 SHARES = (0.3, 3.0, 0.1, 10.0)
 _AT_ONCE = 256
 # Weight decay and label smoothing.
-_REGULARIZATION: dict[HeadKind, tuple[float, float]] = {"linear": (0.01, 0.0), "conv": (0.05, 0.1)}
+_REGULARIZATION = {"linear": (0.01, 0.0), "conv": (0.05, 0.1)}
 
-Head = TrajectoryClassifier | JoinedClassifier | ConvHead | Ensemble
+Head = TrajectoryClassifier | JoinedClassifier | HiddenHead | ConvHead | Ensemble
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,20 @@ def fit(
         )
     groups = np.arange(count) if groups is None else groups
     varied = np.zeros(count, bool) if varied is None else varied
+    options = replace(options, head=head_of(sources, varied, options))
+    fits = {"linear": _fit_linear, "hidden": _fit_hidden, "conv": _fit_conv}
     with torch.random.fork_rng(devices=[]):
-        if options.head == "linear":
-            module, facts = _fit_linear(sources, targets, len(classes), groups, varied, options)
-        else:
-            module, facts = _fit_conv(sources, targets, len(classes), groups, varied, options)
+        module, facts = fits[options.head](sources, targets, len(classes), groups, varied, options)
+    facts["head"] = options.head
     return FittedClassifier(classes, module.eval().requires_grad_(False), facts)
+
+
+def head_of(sources: Sequence[Source], varied: NDArray[np.bool_], options: FitOptions) -> HeadKind:
+    """The head that options name, or that suits these clips best."""
+    if options.head != "auto":
+        return options.head
+    is_alone = len(sources) == 1 and isinstance(sources[0], Tokens)
+    return "hidden" if is_alone and varied.any() and options.suits_hidden else "linear"
 
 
 _Fitted = tuple[Head, dict[str, str | int | float]]
@@ -113,13 +122,7 @@ def _fit_linear(
     varied: NDArray[np.bool_],
     options: FitOptions,
 ) -> _Fitted:
-    if len(targets) > MAX_CLIPS_FOR_RIDGE:
-        raise InputError(
-            "the closed-form fit takes too many clips",
-            found=len(targets),
-            expected=f"at most {MAX_CLIPS_FOR_RIDGE}",
-            mend="raise --holdout",
-        )
+    _check_count(targets)
     torch.manual_seed(options.seed)
     model = _linear_model(sources, num_classes, options)
     weights = _class_weights(targets, num_classes, options)
@@ -193,6 +196,48 @@ def _linear_model(
     )
 
 
+def _fit_hidden(
+    sources: Sequence[Source],
+    targets: NDArray[np.int64],
+    num_classes: int,
+    groups: NDArray[np.int64],
+    _: NDArray[np.bool_],
+    options: FitOptions,
+) -> _Fitted:
+    _check_count(targets)
+    tokens = _tokens_alone(sources, "hidden")
+    truth, (ids,) = torch.from_numpy(targets), _tensors(sources)
+    weights = _class_weights(targets, num_classes, options)
+    return fit_hidden(
+        ids,
+        tokens.vocabulary,
+        truth,
+        num_classes,
+        torch.from_numpy(groups),
+        None if weights is None else weights[truth],
+        options.seed,
+    )
+
+
+def _check_count(targets: NDArray[np.int64]) -> None:
+    if len(targets) > MAX_CLIPS_FOR_RIDGE:
+        raise InputError(
+            "the closed-form fit takes too many clips",
+            found=len(targets),
+            expected=f"at most {MAX_CLIPS_FOR_RIDGE}",
+            mend="raise --holdout",
+        )
+
+
+def _tokens_alone(sources: Sequence[Source], head: HeadKind) -> Tokens:
+    first = sources[0]
+    if len(sources) > 1 or not isinstance(first, Tokens):
+        raise InputError(
+            f"a {head} head takes tokens alone", mend="--head linear takes any sources"
+        )
+    return first
+
+
 def _fit_conv(
     sources: Sequence[Source],
     targets: NDArray[np.int64],
@@ -201,9 +246,7 @@ def _fit_conv(
     varied: NDArray[np.bool_],
     options: FitOptions,
 ) -> _Fitted:
-    first = sources[0]
-    if len(sources) > 1 or not isinstance(first, Tokens):
-        raise InputError("a conv head takes tokens alone", mend="--head linear takes any sources")
+    first = _tokens_alone(sources, "conv")
     weights = _class_weights(targets, num_classes, options)
     members: list[ConvHead] = []
     epochs: list[int] = []

@@ -9,12 +9,12 @@ from typing import Literal
 from magvit_runtime.errors import InputError
 
 EmbeddingKind = Literal["bits", "factorized", "table"]
-HeadKind = Literal["linear", "conv"]
+HeadKind = Literal["auto", "linear", "hidden", "conv"]
 # Share of each class that is held out where nothing else is asked for.
 HOLDOUT = 0.25
 # Of each head, where nothing else is asked for.
-_PASSES: dict[HeadKind, int] = {"linear": 0, "conv": 120}
-_LEARNING_RATE: dict[HeadKind, float] = {"linear": 1e-4, "conv": 2e-3}
+_PASSES: dict[HeadKind, int] = {"auto": 0, "linear": 0, "hidden": 0, "conv": 120}
+_LEARNING_RATE: dict[HeadKind, float] = {"auto": 1e-4, "linear": 1e-4, "hidden": 1e-4, "conv": 2e-3}
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class FitOptions:
     Attributes:
         embedding: How ids enter a linear head: their bits, two small tables, or one large table.
         width: Numbers a token, of a linear head: 18, or 8 of a table.
-        head: linear reads each place by itself, and is fitted in closed form; conv is a small 3-D
-            CNN over the bits of token ids, trained by gradient descent.
+        head: linear reads each place by itself, and is fitted in closed form; hidden has a layer
+            of random units before it, in closed form too; conv is a small 3-D CNN over the bits of
+            token ids, trained by gradient descent. auto is hidden where varied copies are trained
+            on and nothing is asked for that only a linear head has; otherwise linear.
         epochs: Epochs of gradient descent, at most. By default a conv head sees each trajectory,
             as it is and varied, 120 times; and a linear head is fitted in closed form alone.
         learning_rate: Of gradient descent: 1e-4 for linear, 2e-3 for conv.
@@ -40,7 +42,7 @@ class FitOptions:
 
     embedding: EmbeddingKind = "bits"
     width: int | None = None
-    head: HeadKind = "linear"
+    head: HeadKind = "auto"
     epochs: int | None = None
     learning_rate: float | None = None
     validation: float = 0.1
@@ -54,12 +56,23 @@ class FitOptions:
             raise InputError("`validation` is out of range", found=self.validation)
         if self.token_width < 1 or (self.epochs or 0) < 0 or not self.rate > 0:
             raise InputError("`width`, `epochs` or `learning_rate` is out of range")
-        if self.members < 1 or (self.members > 1 and self.head == "linear"):
+        if self.head == "hidden" and not self.suits_hidden:
+            raise InputError(
+                "a hidden head reads bits, and is fitted in closed form",
+                found=f"embedding {self.embedding}, epochs {self.epochs or 0}",
+                mend="leave these out, or give --head linear",
+            )
+        if self.members < 1 or (self.members > 1 and self.head != "conv"):
             raise InputError(
                 "`members` is out of range",
                 found=f"{self.members} of a {self.head} head",
                 expected="1, or more of conv",
             )
+
+    @property
+    def suits_hidden(self) -> bool:
+        """Whether nothing is asked for that a hidden head lacks."""
+        return self.embedding == "bits" and not self.epochs
 
     @property
     def token_width(self) -> int:

@@ -7,7 +7,9 @@ Leave-one-out residuals in closed form: Cawley & Talbot, 2004.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -44,6 +46,9 @@ def fit_linear(
     num_classes: int,
     groups: Tensor | None = None,
     weights: Tensor | None = None,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    chosen_by: Literal["accuracy", "loss"] = "accuracy",
 ) -> LinearFit:
     """Fits a layer whose softmax gives class probabilities.
 
@@ -55,6 +60,9 @@ def fit_linear(
             default each row is alone.
         weights: [N], above 0: how much each row counts, in the fit and in what chooses strength
             and temperature. By default all count alike.
+        strengths: Those that are tried.
+        chosen_by: The leave-one-out figure by which one of them is chosen. Accuracy is a count,
+            which few rows decide by chance; the loss changes smoothly.
 
     Returns:
         The layer: regression onto one-hot targets, times the temperature at which leave-one-out
@@ -72,18 +80,21 @@ def fit_linear(
     scale = gram.diagonal().mean()
 
     best: tuple[float, float, float, float, Tensor] | None = None
-    for strength in STRENGTHS:
+    for strength in strengths:
         dual, errors = solve_leaving_out(gram, scaled_targets, strength * scale, groups, roots)
         scores = targets - errors / roots
         # Of the wrong ones: where there are none, weights that sum to almost 1 make no difference.
         accuracy = 1 - (weights @ (scores.argmax(dim=1) != classes).double()).item()
-        if best is None or accuracy > best[0]:
-            losses = [
-                (weights @ cross_entropy(scores * temperature, classes, reduction="none")).item()
-                for temperature in TEMPERATURES
-            ]
-            temperature = TEMPERATURES[losses.index(min(losses))]
-            best = (accuracy, min(losses), strength, temperature, dual)
+        losses = [
+            (weights @ cross_entropy(scores * temperature, classes, reduction="none")).item()
+            for temperature in TEMPERATURES
+        ]
+        loss = min(losses)
+        is_better = best is None or (
+            accuracy > best[0] if chosen_by == "accuracy" else loss < best[1]
+        )
+        if is_better:
+            best = (accuracy, loss, strength, TEMPERATURES[losses.index(loss)], dual)
     assert best is not None
     accuracy, loss, strength, temperature, dual = best
     weight = temperature * (dual.T @ scaled)

@@ -18,7 +18,12 @@ from magvit_export.families.family import find_family
 from magvit_export.families.magvit.tokenizer import MagvitTokenizer
 from magvit_export.loading import load_model
 from magvit_export.training.classifier_training import TrainingResult, train_classifier
-from magvit_export.training.drawn_clips import Look, read_labelled, tokenize_trajectories
+from magvit_export.training.drawn_clips import (
+    Look,
+    read_labelled,
+    tokenize_trajectories,
+    usual_copies,
+)
 from magvit_export.training.fine_tuning import FineTuned, FineTuneOptions, fine_tune
 from magvit_export.training.group_column import read_groups
 from magvit_export.training.options import TrainingOptions
@@ -76,7 +81,7 @@ def train_on_trajectories(
     config: msgspec.Struct | None = None,
     how: FineTuneOptions | None = None,
     group: str | None = None,
-    copies: int = 0,
+    copies: int | None = None,
     backend: str = "auto",
     advance: Callable[[int], None] = lambda _: None,
 ) -> tuple[TrainingResult, FineTuned | None]:
@@ -92,7 +97,8 @@ def train_on_trajectories(
         config: Its architecture, where it isn't the model's own.
         how: Whether and how its encoder is trained too.
         group: Column of the file that says which trajectories belong together.
-        copies: Varied copies of each training trajectory.
+        copies: Varied copies of each training trajectory. By default `usual_copies`; none where
+            the encoder is trained too.
         backend: What runs the tokenizer.
         advance: Called with the number of clips just tokenized.
 
@@ -101,6 +107,9 @@ def train_on_trajectories(
     """
     choice, how = choice or TokenizerChoice(), how or FineTuneOptions()
     trajectories = read_labelled(source, look, report)
+    if copies is None:
+        shown = len(trajectories) * look.cameras.views
+        copies = 0 if how.fine_tune else usual_copies(shown)
     groups = None
     if group is not None:
         groups = read_groups(source, group, [item.id for item in trajectories])

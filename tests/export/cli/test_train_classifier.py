@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from runtime.magvit_process import done, done_json, failed
 
+from magvit_runtime import open_bundle
 from magvit_runtime.clips.generated import (
     GenerationOptions,
     generate_trajectories,
@@ -56,9 +57,29 @@ def test_figures_lie_beside_the_bundle(trained: Path) -> None:
     assert "of 20" in page
 
 
+def test_copies_are_trained_on_by_default_and_not_where_none_are_asked_for(
+    trained: Path, tmp_path: Path
+) -> None:
+    arguments = ("--config", str(trained / "tiny.json"), "--weights", "seeded", *STYLE)
+    command = ("train", "classifier", str(trained / "mine.csv"), *arguments)
+    text = done(*command, "-o", "with", cwd=tmp_path)
+    assert "hidden head, trained on varied copies of each trajectory too" in text
+    training = open_bundle(tmp_path / "with").manifest.heads["classifier"].training
+    assert (training["clips"], training["varied_clips"]) == (16, 20 * 12)
+    # What runs the classifier natively agrees with ONNX Runtime on it.
+    done("verify", "with", "--role", "classify", cwd=tmp_path)
+    assert done_json(*command, "-o", "without", "--augment", "0", cwd=tmp_path)["head"] == "linear"
+    assert "varied_clips" not in (
+        open_bundle(tmp_path / "without").manifest.heads["classifier"].training
+    )
+    message = failed(2, *command, "-o", "none", "--augment", "-1", cwd=tmp_path)
+    assert "--augment is out of range: found -1" in message
+
+
 def test_tokens_are_trained_on_as_they_are(trained: Path) -> None:
     done("tokenize", "model", "mine.csv", "-o", "tokens.npz", *STYLE, cwd=trained)
     facts = done_json("train", "classifier", "model", "tokens.npz", cwd=trained)
+    assert facts["head"] == "linear"
     assert (facts["clips"], facts["held_out_clips"]) == (16, 4)
     assert 0 <= facts["interval"][0] <= facts["accuracy"] <= facts["interval"][1] <= 1
     message = failed(2, "train", "classifier", "model", "tokens.npz", "--augment", "2", cwd=trained)

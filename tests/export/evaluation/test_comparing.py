@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from magvit_export.evaluation import fine_tuned as fine_tuned_module
 from magvit_export.evaluation import methods as methods_module
+from magvit_export.evaluation.class_options import MethodOptions
 from magvit_export.evaluation.clip_outputs import AT_ONCE, clip_tokens
 from magvit_export.evaluation.comparing import compare
 from magvit_export.evaluation.labelled import (
@@ -200,6 +201,16 @@ def test_views_and_copies_go_where_their_trajectory_goes(
     of_test = [1000 * i + n for i in (1, 5) for n in (0, 1, 10, 11, 20, 21)]
     assert sorted(seen["test"]) == of_test
     np.testing.assert_allclose(found, [[1 / 6, 1 / 6, 4 / 6, 0]] * 2)
+
+
+def test_each_head_is_fitted_as_it_is_named() -> None:
+    options = MethodOptions(heads="conv,linear,hidden", epochs=3, members=2, seed=5)
+    conv, linear, hidden = options.each_head()
+    assert (conv.head, linear.head, hidden.head) == ("conv", "linear", "hidden")
+    assert (conv.epochs, linear.epochs, hidden.epochs) == (3, None, None)
+    assert (conv.members, hidden.members) == (2, 1)
+    assert {one.seed for one in (conv, linear, hidden)} == {5}
+    assert [one.head for one in MethodOptions().each_head()] == ["linear", "hidden", "conv"]
 
 
 def test_tokens_are_made_once_for_each_model_and_look(

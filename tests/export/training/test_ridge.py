@@ -171,3 +171,22 @@ def test_errors_of_weighted_rows_are_those_of_refitting(sizes: list[int]) -> Non
         )
         predicted = (x[~others] - center) @ layer + prior
         torch.testing.assert_close(errors[~others] / roots[~others], targets[~others] - predicted)
+
+
+def test_the_strength_is_chosen_among_those_given_by_the_figure_named() -> None:
+    """Noisy features of few rows: one row more is right where strengths are too low to be sure."""
+    strengths = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    differed = 0
+    for seed in range(12):
+        random = torch.Generator().manual_seed(seed)
+        truth = torch.arange(30) % 3
+        x = torch.eye(3)[truth] @ torch.randn(3, 20, generator=random)
+        x = x + 3 * torch.randn(30, 20, generator=random)
+        each = [fit_linear(x, truth, 3, strengths=(one,)) for one in strengths]
+        by_accuracy = fit_linear(x, truth, 3, strengths=strengths)
+        by_loss = fit_linear(x, truth, 3, strengths=strengths, chosen_by="loss")
+        assert by_accuracy.leave_one_out_accuracy == max(fit.leave_one_out_accuracy for fit in each)
+        assert by_loss.leave_one_out_loss == min(fit.leave_one_out_loss for fit in each)
+        assert {by_accuracy.strength, by_loss.strength} <= set(strengths)
+        differed += by_accuracy.strength != by_loss.strength
+    assert differed > 2

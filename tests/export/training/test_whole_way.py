@@ -18,10 +18,12 @@ from magvit_export.training.drawn_clips import (
     Look,
     read_labelled,
     tokenize_trajectories,
+    usual_copies,
     variations,
 )
 from magvit_export.training.fine_tuning import FineTuneOptions, fine_tune, logits_of_signs
 from magvit_export.training.group_column import read_groups
+from magvit_export.training.hidden_head import HiddenHead
 from magvit_export.training.options import FitOptions, TrainingOptions
 from magvit_export.training.whole_way import TokenizerChoice, train_on_trajectories
 from magvit_runtime import Classifier, Tokenizer, open_bundle
@@ -90,6 +92,11 @@ def test_copies_differ_and_come_again(csv: Path) -> None:
     assert not np.array_equal(next(variations(items, 2, 6)).xy, first[0].xy)
 
 
+def test_many_trajectories_get_fewer_copies() -> None:
+    found = [usual_copies(clips) for clips in (2, 384, 385, 1000, 2500, 2501, 100_000)]
+    assert found == [12, 12, 11, 4, 1, 0, 0]
+
+
 def test_from_a_file_to_classes(
     csv: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +115,7 @@ def test_from_a_file_to_classes(
     assert len(result.train) == 32
     head = open_bundle(bundle).manifest.heads["classifier"]
     assert head.training["varied_clips"] == 32
+    assert head.training["head"] == "hidden"
     assert head.drawing.views == 2
     with Classifier.open(bundle) as classifier, Tokenizer.open(bundle) as tokenizer:
         frames = render(trajectories(csv, look), STYLE.checked(), look.cameras)
@@ -117,6 +125,8 @@ def test_from_a_file_to_classes(
     encoder = open_bundle(bundle).manifest.graphs["encode"]
     train_on_trajectories(csv, bundle, look, TrainingOptions(), report=ReadReport())
     assert open_bundle(bundle).manifest.graphs["encode"] == encoder
+    # Twelve copies of two views of each by default.
+    assert open_bundle(bundle).manifest.heads["classifier"].training["varied_clips"] == 32 * 12
     with pytest.raises(InputError, match="holds a tokenizer already"):
         train_on_trajectories(
             csv,
@@ -139,6 +149,15 @@ def test_a_column_groups_trajectories(tmp_path: Path) -> None:
     path.write_text("id,who\na,Ann\na,Bob\n")
     with pytest.raises(InputError, match=r"'a' of .* is in two groups"):
         read_groups(path, "who", ["a"])
+
+
+@torch.no_grad()
+def test_signs_give_a_hidden_head_s_logits_of_their_ids() -> None:
+    torch.manual_seed(0)
+    latents = torch.randn(3, 8, 2, 4, 4)
+    head = HiddenHead(256, num_classes=4, grid=(2, 4, 4))
+    signs = torch.where(latents > 0, 1.0, -1.0)
+    torch.testing.assert_close(logits_of_signs(head, signs), head(lfq.quantize(latents)))
 
 
 @pytest.mark.parametrize("members", [0, 1, 2])

@@ -13,6 +13,7 @@ from torch import nn
 from magvit_export.onnx.export import export_onnx
 from magvit_export.training.classifier import ExportedClassifier, TrajectoryClassifier
 from magvit_export.training.conv_head import ConvHead, Ensemble
+from magvit_export.training.hidden_head import HiddenHead
 from magvit_runtime.backends.native.cpu.session import CpuSession
 from magvit_runtime.backends.native.lowering import lower
 from magvit_runtime.backends.onnx_runtime.backend import open_graph
@@ -44,6 +45,7 @@ HEADS = {
         )
         for embedding in ("bits", "factorized", "table")
     },
+    "hidden": lambda grid: HiddenHead(2**10, num_classes=4, grid=grid),
     "conv": lambda grid: ConvHead(2**10, num_classes=4, grid=grid),
     "ensemble": lambda grid: Ensemble(
         [ConvHead(2**10, num_classes=4, grid=grid) for _ in range(3)]
