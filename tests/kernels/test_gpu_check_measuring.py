@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -155,8 +156,9 @@ def test_the_gpu_is_looked_at_while_it_works(
     assert runs
 
 
-def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the stand-in for the GPU, with the CUDA kernels run on the CPU."""
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Callable[[ExitStack], Any]]:
+    """The stand-in for the GPU, with the CUDA kernels run on the CPU; and what checks run on."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))
     import check_operators
     from runtime import stand_in_gpu
@@ -166,13 +168,27 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
 
     cuda = stand_in_gpu.install(monkeypatch)[0]
     cuda.milliseconds = [1.0] * 1000
+    monkeypatch.setattr(check_operators, "LAUNCHES", 1)
+    monkeypatch.setattr(check_operators, "ROUNDS", 1)
+    monkeypatch.setattr(check_operators, "PERIOD", 997)  # So that small maps see it repeat.
+    device = open_device()
+
+    def gpu(memory: ExitStack) -> Any:
+        return check_operators.Gpu(device, operators_on(cuda), device.new_stream(), memory)
+
+    return cuda, gpu
+
+
+def test_the_operators_check_passes_and_can_fail(
+    monkeypatch: pytest.MonkeyPatch, stand_in: tuple[Any, Callable[[ExitStack], Any]]
+) -> None:
+    import check_operators
+
+    cuda, gpu_in = stand_in
     sizes = ((32, 3, 5, 7), (64, 2, 4, 4))
     monkeypatch.setattr(check_operators, "SIZES", sizes)
-    monkeypatch.setattr(check_operators, "LAUNCHES", 1)
-    monkeypatch.setattr(check_operators, "PERIOD", 997)  # So that these small maps see it repeat.
-    device = open_device()
     with ExitStack() as memory:
-        gpu = check_operators.Gpu(device, operators_on(cuda), device.new_stream(), memory)
+        gpu = gpu_in(memory)
         rows = [
             row
             for size in sizes
@@ -193,28 +209,20 @@ def test_the_operators_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch
     assert not cuda.blocks
 
 
-def test_the_conv_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the test before, on the conv, for which a plain loop stands in."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))
+def test_the_conv_check_passes_and_can_fail(
+    monkeypatch: pytest.MonkeyPatch, stand_in: tuple[Any, Callable[[ExitStack], Any]]
+) -> None:
+    """A plain loop stands in for the conv."""
     import check_conv
-    import check_operators
-    from runtime import stand_in_gpu
-    from runtime.stand_in_cudnn import operators_on
 
-    from magvit_runtime.cuda.device import open_device
     from magvit_runtime.native_libraries.cuda_operators import Addends, CudaOperators
 
-    cuda = stand_in_gpu.install(monkeypatch)[0]
-    cuda.milliseconds = [1.0] * 1000
-    monkeypatch.setattr(check_operators, "LAUNCHES", 1)
-    monkeypatch.setattr(check_operators, "ROUNDS", 1)
+    cuda, gpu_in = stand_in
     case = check_conv.Case(64, 128, (3, 32, 8), 3)
-    device = open_device()
 
     def rows() -> list[dict[str, Any]]:
         with ExitStack() as memory:
-            gpu = check_operators.Gpu(device, operators_on(cuda), device.new_stream(), memory)
-            return check_conv.check_conv(gpu, case, batch=1, seed=0)
+            return check_conv.check_conv(gpu_in(memory), case, batch=1, seed=0)
 
     passed = rows()
     names = ["conv", "conv with residual", "conv's moments"]
@@ -244,22 +252,15 @@ def test_the_conv_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> 
     assert not cuda.blocks
 
 
-def test_the_decoding_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the test before, on the operators of decoders and of codebooks."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "runtime"))
+def test_the_decoding_check_passes_and_can_fail(
+    monkeypatch: pytest.MonkeyPatch, stand_in: tuple[Any, Callable[[ExitStack], Any]]
+) -> None:
+    """On the operators of decoders and of codebooks."""
     import check_decoding
-    import check_operators
-    from runtime import stand_in_gpu
-    from runtime.stand_in_cudnn import operators_on
 
-    from magvit_runtime.cuda.device import open_device
     from magvit_runtime.native_libraries.cuda_operators import CudaOperators
 
-    cuda = stand_in_gpu.install(monkeypatch)[0]
-    cuda.milliseconds = [1.0] * 1000
-    monkeypatch.setattr(check_operators, "LAUNCHES", 1)
-    monkeypatch.setattr(check_operators, "ROUNDS", 1)
-    monkeypatch.setattr(check_operators, "PERIOD", 997)
+    cuda, gpu_in = stand_in
     small = check_decoding.Sizes(
         codes=(18, 2, 3, 4),
         rows=(24, 1, 3, 4),
@@ -269,11 +270,10 @@ def test_the_decoding_check_passes_and_can_fail(monkeypatch: pytest.MonkeyPatch)
         colours=(3, 3, 8, 9),
         codebook=70,
     )
-    device = open_device()
 
     def rows() -> list[dict[str, Any]]:
         with ExitStack() as memory:
-            gpu = check_operators.Gpu(device, operators_on(cuda), device.new_stream(), memory)
+            gpu = gpu_in(memory)
             return [
                 row
                 for check in check_decoding.CHECKS
